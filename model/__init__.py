@@ -1,0 +1,1 @@
+"""Torch and maths: front end, networks, separation, training, scoring. No files, no flows."""

@@ -1,0 +1,57 @@
+"""A frequency axis that is linear where harmonics must be told apart and logarithmic above.
+
+A network on all 2049 bins of a 4096-point STFT spends most of its work above 5 kHz, where voices
+have no separate harmonics. `rows` rows here: one per bin up to the knee, then each a constant
+ratio wider, to the last bin; so the whole band to 22 kHz costs what 5.5 kHz would.
+"""
+
+import math
+
+import torch
+
+
+def row_centres(bins: int, rows: int) -> torch.Tensor:
+    """Positions, in bins, of the rows' centres: 0, 1, 2 … knee, then knee · exp((row − knee) / knee).
+
+    The knee solves centre(rows − 1) = bins − 1, so spacing grows smoothly from one bin. With as
+    many rows as bins they are the bins.
+    """
+    if rows >= bins:
+        return torch.arange(bins, dtype=torch.float64)
+
+    def last(knee: float) -> float:
+        return knee * math.exp((rows - 1 - knee) / knee)
+
+    low, high = (rows - 1) / 20.0, float(rows - 1)  # last() falls as the knee rises
+    for _ in range(100):
+        knee = (low + high) / 2
+        low, high = (knee, high) if last(knee) > bins - 1 else (low, knee)
+    row = torch.arange(rows, dtype=torch.float64)
+    centres = torch.where(row <= knee, row, knee * torch.exp((row - knee) / knee))
+    centres[-1] = bins - 1
+    return centres
+
+
+def gathering(bins: int, rows: int) -> torch.Tensor:
+    """(rows, bins) weights of non-negative triangles, each summing to one: bins → rows."""
+    centres = row_centres(bins, rows)
+    bin_ = torch.arange(bins, dtype=torch.float64)
+    below = torch.cat([centres[:1] - 1, centres[:-1]])[:, None]
+    above = torch.cat([centres[1:], centres[-1:] + 1])[:, None]
+    centre = centres[:, None]
+    rising = (bin_ - below) / (centre - below)
+    falling = (above - bin_) / (above - centre)
+    weights = torch.clamp(torch.minimum(rising, falling), min=0)
+    return (weights / weights.sum(1, keepdim=True)).float()
+
+
+def spreading(bins: int, rows: int) -> torch.Tensor:
+    """(bins, rows) weights of linear interpolation between row centres, each bin's summing to one: rows → bins."""
+    centres = row_centres(bins, rows)
+    bin_ = torch.arange(bins, dtype=torch.float64)
+    below = torch.clamp(torch.searchsorted(centres, bin_, right=True) - 1, 0, len(centres) - 2)
+    share = torch.clamp((bin_ - centres[below]) / (centres[below + 1] - centres[below]), 0, 1)
+    weights = torch.zeros(bins, len(centres), dtype=torch.float64)
+    weights[torch.arange(bins), below] = 1 - share
+    weights[torch.arange(bins), below + 1] = share
+    return weights.float()

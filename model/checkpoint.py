@@ -1,0 +1,84 @@
+"""Weights and training state as bytes: safetensors with a JSON header, never pickle.
+
+A model's id is its preset's name and the first eight hex digits of the SHA-256 of its file's bytes,
+so a file that is damaged, cut or swapped does not match its own name.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from model.errors import CheckpointError
+from model.networks import NETWORKS
+from model.presets import Preset
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A network's weights, the preset they belong to, and the record of the training that made them."""
+
+    preset: Preset
+    tensors: dict[str, torch.Tensor]
+    record: dict
+
+    def to_bytes(self, dtype: torch.dtype | None = None) -> bytes:
+        """Serialise; floating tensors in `dtype` where one is given (float16 halves the file)."""
+        tensors = {
+            name: tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+            for name, tensor in self.tensors.items()
+        }
+        return pack(tensors, {"preset": self.preset.to_dict(), "record": self.record})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str) -> "Weights":
+        """Raises CheckpointError, naming the file `name`, when the bytes are no weights of ours."""
+        tensors, header = unpack(data, name)
+        if "preset" not in header:
+            raise CheckpointError(f"{name} holds no preset; it was not written by unbraid")
+        return cls(Preset.from_dict(header["preset"]), tensors, header.get("record", {}))
+
+    def network(self) -> torch.nn.Module:
+        """The network with these weights in float32, in evaluation mode. Raises CheckpointError."""
+        network = build(self.preset)
+        try:
+            network.load_state_dict({name: _single(tensor) for name, tensor in self.tensors.items()})
+        except RuntimeError as error:
+            raise CheckpointError(f"weights do not fit the network of preset {self.preset.name}: {error}") from error
+        return network.eval().to(memory_format=torch.channels_last)
+
+
+def build(preset: Preset) -> torch.nn.Module:
+    """A fresh network of the preset's kind. Raises CheckpointError when there is no such kind."""
+    if preset.network not in NETWORKS:
+        raise CheckpointError(f"preset {preset.name} wants the network {preset.network}, which this version has not")
+    return NETWORKS[preset.network](bins=preset.bins, **preset.network_options)
+
+
+def model_id(preset_name: str, data: bytes) -> str:
+    return f"{preset_name}-{hashlib.sha256(data).hexdigest()[:8]}"
+
+
+def pack(tensors: dict[str, torch.Tensor], header: dict) -> bytes:
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    return save_tensors(tensors, {"unbraid": json.dumps(header, sort_keys=True)})
+
+
+def unpack(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dict]:
+    """Tensors and header. Raises CheckpointError when the bytes are cut, damaged or not ours."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])["__metadata__"]["unbraid"]
+        return load_tensors(data), json.loads(header)
+    except (SafetensorError, ValueError, KeyError, TypeError, MemoryError) as error:
+        raise CheckpointError(
+            f"{name} is not a whole unbraid checkpoint ({type(error).__name__}); fetch or train it again"
+        ) from error
+
+
+def _single(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

@@ -1,0 +1,13 @@
+"""What can be wrong with a model or with what it is given, in one sentence each."""
+
+
+class ModelError(Exception):
+    """Base of every error this room raises on purpose; its text is shown to the user as it is."""
+
+
+class CheckpointError(ModelError):
+    """A checkpoint's bytes are not what its name or header says."""
+
+
+class PresetError(ModelError):
+    """A preset is unknown or does not fit together."""

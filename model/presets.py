@@ -1,0 +1,109 @@
+"""Presets: named configurations of front end, network, inference and training, one TOML file each."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+
+from model.errors import PresetError
+from model.frontend import OVERLAP, FrontEnd
+from model.mixing import MixingSettings
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Frames of the network's own hop. A segment is context + core + context; `batch` of them go at once."""
+
+    core_frames: int
+    context_frames: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """`frames` per example; `validate_every` in steps; `patience` in validations; `ema` is its decay."""
+
+    loss: str
+    frames: int
+    batch_size: int
+    learning_rate: float
+    steps: int
+    warmup: int
+    weight_decay: float
+    ema: float
+    validate_every: int
+    patience: int
+    schedule: str
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model configuration. `stems` ends with the one that is the mixture minus the others."""
+
+    name: str
+    network: str
+    sample_rate: int
+    n_fft: int
+    hop: int
+    bins: int
+    channels: int
+    stems: tuple[str, ...]
+    network_options: dict
+    inference: Inference
+    training: Training
+    mixing: MixingSettings
+
+    @property
+    def front_end(self) -> FrontEnd:
+        return FrontEnd(self.sample_rate, self.n_fft, self.hop)
+
+    @property
+    def estimated(self) -> tuple[str, ...]:
+        return self.stems[:-1]
+
+    @property
+    def interleave(self) -> int:
+        """How many sequences at the network's hop the frames at hop n_fft / 4 fall into."""
+        return round(self.hop * OVERLAP / self.n_fft)
+
+    def to_dict(self) -> dict:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> "Preset":
+        """Raises PresetError when fields are missing, unknown, or do not fit together."""
+        try:
+            mixing = dict(fields["mixing"])
+            if "vocal_db" in mixing:
+                mixing["vocal_db"] = tuple(mixing["vocal_db"])
+            preset = cls(
+                **{
+                    **fields,
+                    "stems": tuple(fields["stems"]),
+                    "inference": Inference(**fields["inference"]),
+                    "training": Training(**fields["training"]),
+                    "mixing": MixingSettings(**mixing),
+                }
+            )
+        except (TypeError, KeyError) as error:
+            raise PresetError(f"preset {fields.get('name', '?')} does not fit this version: {error}") from error
+        if preset.hop * OVERLAP % preset.n_fft:
+            raise PresetError(f"preset {preset.name}: hop must be a whole number of quarters of n_fft")
+        return preset
+
+
+def preset_names() -> list[str]:
+    folder = resources.files("model") / "presets"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_preset(name: str, **training: object) -> Preset:
+    """A shipped preset, its training fields replaced by those given. Raises PresetError."""
+    if name not in preset_names():
+        raise PresetError(f"{name} is not a preset; choose one of {', '.join(preset_names())}")
+    text = (resources.files("model") / "presets" / f"{name}.toml").read_text()
+    preset = Preset.from_dict(tomllib.loads(text))
+    try:
+        return dataclasses.replace(preset, training=dataclasses.replace(preset.training, **training))
+    except TypeError as error:
+        raise PresetError(f"preset {name} has no such training setting: {error}") from error

@@ -1,0 +1,218 @@
+"""A mixture into stems, as a stream: constant memory, and the same samples however it is fed.
+
+Frames lie on a grid that starts with the file, segments on a grid of frames, and a group of segments
+is processed when all its frames and their context are there. What a caller pushes at a time moves
+neither grid, so a file in one piece and a file in blocks go through the same arithmetic.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from model.checkpoint import Weights
+from model.frontend import OVERLAP, analysis, synthesis
+from model.presets import Preset
+
+# Estimates are rounded to 24-bit steps. A mixture decoded from integers then has its accompaniment
+# (mixture − vocals) exactly in float32, and the stems add up to it exactly.
+_STEP = 2.0**-23
+# Above the network's band the mask goes on with its mean over this share of the band's top.
+_EXTENSION_SHARE = 0.25
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of the song: the mixture and its stems, each float32 (channels, samples)."""
+
+    mixture: np.ndarray
+    stems: dict[str, np.ndarray]
+
+
+class Separator:
+    """A network ready to separate. Build it once and use it for every file; it holds no state of a file."""
+
+    def __init__(
+        self, preset: Preset, network: torch.nn.Module, *, model_id: str = "", device: str = "cpu",
+        precision: str = "auto",
+    ) -> None:  # fmt: skip
+        self.preset = preset
+        self.model_id = model_id
+        self.device = torch.device(device)
+        self.precision = resolved_precision(precision, self.device)
+        self._network = network.to(self.device).eval()
+
+    @classmethod
+    def from_weights(cls, weights: Weights, **options) -> "Separator":
+        return cls(weights.preset, weights.network(), **options)
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        return self.preset.stems
+
+    def stream(self, rate: int, channels: int) -> "SeparationStream":
+        return SeparationStream(self, rate, channels)
+
+    def separate(self, audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:
+        """Stems of a whole mixture: audio (channels, samples) or (samples,) in, the same shape out for each stem."""
+        signal = np.atleast_2d(np.asarray(audio, np.float32))
+        stream = self.stream(rate, signal.shape[0])
+        pieces = [*stream.push(signal), *stream.finish()]
+        empty = np.zeros((signal.shape[0], 0), np.float32)
+        whole = {s: np.concatenate([empty, *(p.stems[s] for p in pieces)], axis=1) for s in self.stems}
+        return {stem: part.reshape(np.shape(audio)) for stem, part in whole.items()}
+
+    @torch.inference_mode()
+    def masks(self, magnitude: torch.Tensor, core: int, context: int) -> torch.Tensor:
+        """Masks for frames of a group.
+
+        magnitude: (channels, context + frames + context, bins), zero outside the file.
+        Returns (estimated stems, channels, frames, bins); `core` and `context` count these frames.
+        """
+        channels, padded, bins = magnitude.shape
+        frames = padded - 2 * context
+        inputs = _fit(magnitude, self.preset.bins)
+        groups = _channel_groups(channels, self.preset.channels)
+        segments = -(-frames // core)
+        inputs = torch.nn.functional.pad(inputs, (0, 0, 0, segments * core - frames))
+        # (channels, segments, network bins, core + 2·context) → items of the network's own channels
+        cut = inputs.unfold(1, core + 2 * context, core)
+        step = self.preset.interleave
+        items = [
+            cut[list(group), segment, :, phase::step]
+            for group in groups
+            for segment in range(segments)
+            for phase in range(step)
+        ]
+        masks = self._forward(items)[..., context // step : (context + core) // step]
+        masks = masks.unflatten(0, (len(groups), segments, step))
+        # (groups, segments, phases, stems, group channels, bins, frames of a phase) → frames in order
+        masks = masks.permute(3, 0, 4, 1, 6, 2, 5).flatten(3, 5)[:, :, :, :frames]
+        joined = torch.stack([
+            torch.stack([masks[:, g, i] for g, group in enumerate(groups) for i, c in enumerate(group) if c == channel])
+            .mean(0)
+            for channel in range(channels)
+        ], dim=1)  # fmt: skip
+        return _extend(joined, bins)
+
+    def _forward(self, items: list[torch.Tensor]) -> torch.Tensor:
+        out = []
+        size = self.preset.inference.batch
+        for start in range(0, len(items), size):
+            batch = torch.stack(items[start : start + size]).to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                out.append(self._network(batch).float().cpu())
+        return torch.cat(out)
+
+
+class SeparationStream:
+    """One file on its way: `push` blocks, take pieces; `finish` gives the rest."""
+
+    def __init__(self, separator: Separator, rate: int, channels: int) -> None:
+        preset = separator.preset
+        self._separator = separator
+        self._front_end = preset.front_end.at_rate(rate)
+        self._core = preset.inference.core_frames * preset.interleave
+        self._context = preset.inference.context_frames * preset.interleave
+        self._group = self._core * preset.inference.batch
+        # Three hops of silence before the file let four frames cover its first sample.
+        self._lead = self._front_end.n_fft - self._front_end.hop
+        self._buffer = torch.zeros(channels, self._lead)
+        self._first = 0  # the frame with which the buffer begins
+        self._next = 0  # the first frame not yet separated
+        self._samples = 0
+        self._emitted = 0
+        self._tails = torch.zeros(len(preset.estimated), channels, (OVERLAP - 1) * self._front_end.hop)
+
+    def push(self, block: np.ndarray) -> Iterator[Piece]:
+        """Add samples (channels, samples); yield what they complete."""
+        self._buffer = torch.cat([self._buffer, torch.from_numpy(np.ascontiguousarray(block))], dim=1)
+        self._samples += block.shape[1]
+        while self._complete_frames() >= self._next + self._group + self._context:
+            yield self._separate(self._next + self._group, self._next + self._group + self._context)
+
+    def finish(self) -> Iterator[Piece]:
+        """Yield the rest of the file; in all as many samples as were pushed."""
+        total = self._front_end.frames(self._samples)
+        needed = (total - 1 - self._first) * self._front_end.hop + self._front_end.n_fft
+        self._buffer = torch.nn.functional.pad(self._buffer, (0, max(0, needed - self._buffer.shape[1])))
+        while self._next < total:
+            stop = min(total, self._next + self._group)
+            yield self._separate(stop, min(total, stop + self._context))
+
+    def _complete_frames(self) -> int:
+        inside = self._buffer.shape[1] - self._front_end.n_fft
+        return self._first + inside // self._front_end.hop + 1 if inside >= 0 else self._first
+
+    @torch.inference_mode()
+    def _separate(self, stop: int, seen: int) -> Piece:
+        """Separate frames next…stop, having looked at frames up to `seen`."""
+        n_fft, hop = self._front_end.n_fft, self._front_end.hop
+        spectrum = analysis(self._buffer[:, : (seen - self._first - 1) * hop + n_fft], n_fft, hop)
+        before = self._context - (self._next - self._first)
+        after = self._context - (seen - stop)
+        magnitude = torch.nn.functional.pad(spectrum.abs(), (0, 0, before, after))
+        masks = self._separator.masks(magnitude, self._core, self._context)
+        frames = spectrum[:, self._next - self._first : stop - self._first]
+        ready = (stop - self._next) * hop
+        estimates = []
+        for index, mask in enumerate(masks):
+            signal = synthesis(frames * mask, n_fft)
+            signal[:, : self._tails.shape[2]] += self._tails[index]
+            self._tails[index] = signal[:, ready:]
+            estimates.append(signal[:, :ready])
+        begin = (self._next - self._first) * hop
+        piece = self._piece(self._buffer[:, begin : begin + ready], estimates)
+        self._next = stop
+        first = max(0, self._next - self._context)
+        self._buffer = self._buffer[:, (first - self._first) * hop :].clone()
+        self._first = first
+        return piece
+
+    def _piece(self, mixture: torch.Tensor, estimates: list[torch.Tensor]) -> Piece:
+        """Cut off what lies before the first and after the last sample; the last stem is the rest."""
+        start = max(0, self._lead - self._emitted)
+        stop = max(start, min(mixture.shape[1], self._lead + self._samples - self._emitted))
+        self._emitted += mixture.shape[1]
+        mixture = mixture[:, start:stop].clone()
+        stems = {}
+        rest = mixture
+        for name, estimate in zip(self._separator.preset.estimated, estimates, strict=True):
+            rounded = torch.round(estimate[:, start:stop] / _STEP) * _STEP
+            stems[name] = rounded.numpy()
+            rest = rest - rounded
+        stems[self._separator.preset.stems[-1]] = rest.numpy()
+        return Piece(mixture.numpy(), stems)
+
+
+def resolved_precision(precision: str, device: torch.device) -> str:
+    """"bfloat16" where the device multiplies it faster than float32, else "float32"; for "auto" alone."""
+    if precision != "auto":
+        return precision
+    if device.type != "cpu":
+        return "bfloat16"
+    flags = torch.backends.cpu.get_cpu_capability()
+    native = flags.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()
+    return "bfloat16" if native else "float32"
+
+
+def _channel_groups(channels: int, wanted: int) -> list[tuple[int, ...]]:
+    """Which of a file's channels the network sees together: pairs where there are two, else each by itself."""
+    if channels == wanted:
+        return [tuple(range(channels))]
+    return [(channel,) * wanted for channel in range(channels)]
+
+
+def _fit(magnitude: torch.Tensor, bins: int) -> torch.Tensor:
+    """Cut or zero-pad the frequency axis to the network's."""
+    return torch.nn.functional.pad(magnitude, (0, bins - magnitude.shape[-1]))
+
+
+def _extend(masks: torch.Tensor, bins: int) -> torch.Tensor:
+    """Masks for all bins of the file: cut, or continued by the mean over the top of the network's band."""
+    known = masks.shape[-1]
+    if bins <= known:
+        return masks[..., :bins]
+    top = masks[..., known - round(known * _EXTENSION_SHARE) :].mean(-1, keepdim=True)
+    return torch.cat([masks, top.expand(*masks.shape[:-1], bins - known)], dim=-1)

@@ -1,0 +1,29 @@
+"""What can be wrong with what lies on disk, each said in one sentence a user can act on."""
+
+
+class StorageError(Exception):
+    """Base of every error this room raises on purpose; its text is shown to the user as it is."""
+
+
+class AudioError(StorageError):
+    """An audio file cannot be read or written whole."""
+
+
+class DatasetError(StorageError):
+    """A folder is not the dataset it was said to be, or its splits leak."""
+
+
+class CatalogError(StorageError):
+    """A catalog (folder, file or manifest) cannot be listed."""
+
+
+class StoreError(StorageError):
+    """A zarr store is missing, of another version, or damaged."""
+
+
+class MetricsError(StorageError):
+    """A metrics table or a query over it is wrong."""
+
+
+class RegistryError(StorageError):
+    """A model id is unknown, or its file is not what its name says."""

@@ -1,0 +1,88 @@
+"""Every path the project writes, in one place.
+
+    OUT/stems/<path of the track in its catalog>/<stem>.<ext>
+    OUT/metrics/run_id=<run>/<part>.parquet
+    OUT/runs/<run>.json            what shaped a run
+    OUT/reports/<run>.html         what came out of it
+    RUNS/<name>/checkpoint.safetensors, record.json, log.jsonl     a training run
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+# Names that Windows keeps for devices; a catalog made on Linux may be opened there.
+_DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class OutputLayout:
+    """The folder a run writes to."""
+
+    root: Path
+
+    @property
+    def stems(self) -> Path:
+        return self.root / "stems"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    def stem(self, track_path: str, stem: str, extension: str) -> Path:
+        """Where a stem lies. The whole file name of the track is a folder, so `a.wav` and `a.mp3` never meet."""
+        return self.stems.joinpath(*safe_parts(track_path)) / f"{stem}.{extension}"
+
+    def run_metrics(self, run_id: str) -> Path:
+        return self.metrics / f"run_id={run_id}"
+
+    def run_record(self, run_id: str) -> Path:
+        return self.runs / f"{run_id}.json"
+
+    def report(self, run_id: str) -> Path:
+        return self.reports / f"{run_id}.html"
+
+
+@dataclass(frozen=True)
+class TrainingLayout:
+    """The folder of one training run."""
+
+    root: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "checkpoint.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.root / "best.safetensors"
+
+    @property
+    def record(self) -> Path:
+        return self.root / "record.json"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.jsonl"
+
+
+def safe_parts(relative: str) -> tuple[str, ...]:
+    """The folders of a relative path, none of which leaves the output folder or names a device."""
+    parts = []
+    for part in PurePosixPath(relative).parts:
+        if part in ("/", ".", ""):
+            continue
+        if part == "..":
+            part = "__"
+        if _DEVICES.match(part):
+            part = f"_{part}"
+        parts.append(part)
+    return tuple(parts)

@@ -1,0 +1,299 @@
+"""One training run, from a store to weights, on one worker.
+
+Everything of the run lies in its folder: the checkpoint (weights, averages, optimiser), the best
+weights so far, a log line a step report, and the record of what shaped it. Killed at any moment and
+started again it goes on from its last checkpoint.
+"""
+
+import hashlib
+import json
+import logging
+import platform
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.checkpoint import Weights, model_id, pack, unpack
+from model.presets import Preset, load_preset
+from model.scores import score
+from model.separator import Separator
+from model.training import Trainer
+from storage.atomic import write_bytes, write_json
+from storage.errors import StoreError
+from storage.layout import TrainingLayout
+from storage.store import Store, StoredTrack
+from tasks.examples import ExampleSource, backing_stems, read_backing
+
+log = logging.getLogger("unbraid.train")
+
+_VALIDATION_SHARE = 25  # one song in so many is kept for validation
+_VALIDATION_TRACKS = 14
+_VALIDATION_SECONDS = 60
+_REPORT_EVERY = 25
+_CHECKPOINT_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What to train: a store, a preset (training fields replaced by `overrides`), a folder for the run."""
+
+    store: str
+    folder: str
+    preset: str = "stereo"
+    overrides: tuple[tuple[str, object], ...] = ()
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    resume: bool = False
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What came of it. `best_db` is the mean cSDR of vocals over the validation tracks."""
+
+    model_id: str
+    weights: str
+    steps: int
+    best_step: int
+    best_db: float
+    seconds: float
+    stopped: str
+
+
+def train(request: TrainRequest) -> TrainReport:
+    """Train until the preset's steps are done or validation has not improved for its patience.
+
+    Raises StoreError without usable tracks or when a finished run is in the folder and `resume` is off.
+    """
+    if request.threads:
+        torch.set_num_threads(request.threads)
+    folder = TrainingLayout(Path(request.folder))
+    preset = load_preset(request.preset, **dict(request.overrides))
+    device = resolved_device(request.device)
+    tracks = Store.open(Path(request.store)).tracks("train")
+    training, validation = split_for_validation(tracks)
+    trainer = Trainer(preset, seed=request.seed, device=device, precision=request.precision)
+    state = _RunState()
+    if folder.checkpoint.exists():
+        if not request.resume:
+            raise StoreError(f"{folder.root} holds a training run already; add --resume or choose another --run")
+        tensors, values = unpack(folder.checkpoint.read_bytes(), str(folder.checkpoint))
+        if values["preset"] != json.loads(json.dumps(preset.to_dict())):
+            raise StoreError(f"{folder.root} was trained with other settings; repeat them or choose another --run")
+        trainer.restore(tensors, values["trainer"])
+        state = _RunState(**values["run"])
+        log.info("resumed at step %d", trainer.step)
+    references = _validation_mixtures(request.store, validation)
+    log.info(
+        "training %s on %d tracks, validating on %d, %s in %s, from step %d to %d",
+        preset.name, len(training), len(references), device, trainer.precision, trainer.step, preset.training.steps,
+    )  # fmt: skip
+    record = _record(request, preset, trainer, training, validation)
+    write_json(folder.record, record)
+    _loop(trainer, ExampleSource(request.store, training, preset, request.seed), references, folder, state, record)
+    final = folder.best.read_bytes()
+    return TrainReport(
+        model_id(preset.name, final), str(folder.best), trainer.step, state.best_step, state.best_db,
+        state.seconds, state.stopped,
+    )  # fmt: skip
+
+
+@dataclass
+class _RunState:
+    best_db: float = -1e9
+    best_step: int = -1
+    seconds: float = 0.0
+    stopped: str = ""
+
+
+def _loop(trainer: Trainer, source: ExampleSource, references, folder, state: _RunState, record: dict) -> None:
+    settings = trainer.settings
+    losses: list[float] = []
+    last = saved = time.monotonic()
+    for batch in _ahead(source, trainer.step, settings.steps):
+        losses.append(trainer.train(batch))
+        now = time.monotonic()
+        state.seconds += now - last
+        last = now
+        if trainer.step % _REPORT_EVERY == 0:
+            _append(folder.log, {"step": trainer.step, "loss": float(np.mean(losses)), "seconds": state.seconds})
+            log.info("step %d of %d, loss %.4f", trainer.step, settings.steps, np.mean(losses))
+            losses = []
+        if trainer.step % settings.validate_every == 0 or trainer.step == settings.steps:
+            _validate(trainer, references, folder, state, record)
+            _save(trainer, folder, state)
+            saved = time.monotonic()
+            if (trainer.step - state.best_step) // settings.validate_every >= settings.patience:
+                state.stopped = "no improvement"
+                break
+        elif now - saved > _CHECKPOINT_SECONDS:
+            _save(trainer, folder, state)
+            saved = time.monotonic()
+    state.stopped = state.stopped or "all steps done"
+    if state.best_step < 0:
+        _validate(trainer, references, folder, state, record)
+    _save(trainer, folder, state)
+
+
+def _ahead(source: ExampleSource, start: int, stop: int) -> Iterator:
+    """Batches made one thread ahead, so that reading and mixing hide behind the network."""
+    waiting: queue.Queue = queue.Queue(maxsize=3)
+    abandoned = threading.Event()
+
+    def produce() -> None:
+        try:
+            for step in range(start, stop):
+                item = source.batch(step)
+                while not abandoned.is_set():
+                    try:
+                        waiting.put(item, timeout=1)
+                        break
+                    except queue.Full:
+                        continue
+                if abandoned.is_set():
+                    return
+            waiting.put(None)
+        except BaseException as error:  # handed to the trainer, which raises it
+            waiting.put(error)
+
+    threading.Thread(target=produce, daemon=True).start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        abandoned.set()
+
+
+def _validate(trainer: Trainer, references, folder: TrainingLayout, state: _RunState, record: dict) -> None:
+    separator = trainer.separator()
+    found = [validation_score(separator, vocals, rest, rate) for vocals, rest, rate in references]
+    csdr, usdr = (float(np.mean([f[i] for f in found if f[i] is not None] or [-1e9])) for i in (0, 1))
+    _append(folder.log, {"step": trainer.step, "csdr": csdr, "usdr": usdr})
+    log.info("step %d: vocals cSDR %.2f dB, uSDR %.2f dB over %d tracks", trainer.step, csdr, usdr, len(found))
+    if csdr > state.best_db:
+        state.best_db, state.best_step = csdr, trainer.step
+        history = {"best_step": trainer.step, "validation_csdr": csdr, "seconds": state.seconds}
+        write_bytes(folder.best, Weights(trainer.preset, trainer.average, {**record, **history}).to_bytes(torch.float16))
+
+
+def validation_score(
+    separator: Separator, vocals: np.ndarray, rest: np.ndarray, rate: int
+) -> tuple[float | None, float | None]:
+    """cSDR and uSDR of the vocals of one whole track, separated as a catalog's would be."""
+    estimate = separator.separate(vocals + rest, rate)["vocals"]
+    result = score({"vocals": vocals}, {"vocals": estimate}, rate)["vocals"]
+    return result.sdr, result.usdr
+
+
+def _save(trainer: Trainer, folder: TrainingLayout, state: _RunState) -> None:
+    tensors, values = trainer.state()
+    header = {"trainer": values, "run": asdict(state), "preset": trainer.preset.to_dict()}
+    write_bytes(folder.checkpoint, pack(tensors, header))
+
+
+def _append(path: Path, line: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def split_for_validation(tracks: list[StoredTrack]) -> tuple[list[StoredTrack], list[StoredTrack]]:
+    """Training and validation tracks. An artist goes one way whole where a dataset has several artists."""
+    artists: dict[str, set[str]] = {}
+    for track in tracks:
+        artists.setdefault(track.dataset, set()).add(track.artist)
+
+    def held_out(track: StoredTrack) -> bool:
+        key = track.artist if len(artists[track.dataset]) > 1 else track.track_id
+        digest = hashlib.sha256(f"{track.dataset}/{key}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") % _VALIDATION_SHARE == 0
+
+    validation = [track for track in tracks if held_out(track)]
+    training = [track for track in tracks if not held_out(track)]
+    if not any("vocals" in t.stems for t in validation) or not any(backing_stems(t) for t in validation):
+        # A small store: keep the last voice and the last backing rather than train without a look.
+        whole = [t for t in tracks if "vocals" in t.stems and backing_stems(t)]
+        validation = whole[-max(1, len(whole) // 5) :]
+        training = [t for t in tracks if t not in validation]
+    return training, validation
+
+
+def _validation_mixtures(store_path: str, tracks: list[StoredTrack]) -> list[tuple[np.ndarray, np.ndarray, int]]:
+    """(vocals, backing, rate) of whole tracks, evenly from all datasets; loose stems are paired at equal energy."""
+    store = Store.open(Path(store_path))
+    rate = store.format.sample_rate
+    voices = _alternating([t for t in tracks if "vocals" in t.stems])[:_VALIDATION_TRACKS]
+    loose = _alternating([t for t in tracks if backing_stems(t) and "vocals" not in t.stems])
+    found = []
+    for index, track in enumerate(voices):
+        stop = min(track.samples, _VALIDATION_SECONDS * rate)
+        vocals = store.waveform(track, "vocals", 0, stop)
+        if backing_stems(track):
+            rest = read_backing(store, track, 0, stop)
+        elif loose:
+            rest = read_backing(store, loose[index % len(loose)], 0, stop)
+        else:
+            continue
+        channels, samples = max(vocals.shape[0], rest.shape[0]), min(vocals.shape[1], rest.shape[1])
+        vocals, rest = (np.broadcast_to(x[:, :samples], (channels, samples)).copy() for x in (vocals, rest))
+        if not backing_stems(track) and rest.any():
+            rest *= np.sqrt(np.square(vocals).mean() / np.square(rest).mean())
+        if vocals.any():
+            found.append((vocals, rest, rate))
+    if not found:
+        raise StoreError(f"{store_path} leaves nothing to validate on; ingest more tracks with vocals")
+    return found
+
+
+def _alternating(tracks: list[StoredTrack]) -> list[StoredTrack]:
+    """One of each dataset in turn."""
+    by_dataset: dict[str, list[StoredTrack]] = {}
+    for track in tracks:
+        by_dataset.setdefault(track.dataset, []).append(track)
+    turns = [(i, name, track) for name, group in by_dataset.items() for i, track in enumerate(group)]
+    return [track for _, _, track in sorted(turns, key=lambda turn: turn[:2])]
+
+
+def resolved_device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise StoreError("there is no CUDA device here; train with --device cpu or on a worker that has one")
+    return device
+
+
+def _record(request: TrainRequest, preset: Preset, trainer: Trainer, training, validation) -> dict:
+    datasets: dict[str, dict] = {}
+    rate = Store.open(Path(request.store)).format.sample_rate
+    for track in training:
+        entry = datasets.setdefault(track.dataset, {"tracks": 0, "hours": 0.0})
+        entry["tracks"] += 1
+        entry["hours"] = round(entry["hours"] + track.samples / rate / 3600, 4)
+    digest = hashlib.sha256()
+    for track in training:
+        digest.update(json.dumps([track.track_id, track.checksums], sort_keys=True).encode())
+    return {
+        "preset": preset.name,
+        "settings": preset.to_dict(),
+        "seed": request.seed,
+        "device": str(trainer.device),
+        "precision": trainer.precision,
+        "threads": torch.get_num_threads(),
+        "parameters": sum(p.numel() for p in trainer.network.parameters()),
+        "datasets": datasets,
+        "training_digest": digest.hexdigest(),
+        "validation_tracks": [track.track_id for track in validation],
+        "versions": {name: metadata.version(name) for name in ("torch", "numpy", "zarr")},
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+    }

@@ -15,7 +15,7 @@ from safetensors.torch import save as save_tensors
 
 from model.errors import CheckpointError
 from model.networks import NETWORKS
-from model.presets import Preset
+from model.preset import Preset
 
 
 @dataclass(frozen=True)

@@ -82,15 +82,19 @@ def synthesis(spectrum: torch.Tensor, n_fft: int) -> torch.Tensor:
 
 
 def spectrogram(signal: torch.Tensor, front_end: FrontEnd) -> torch.Tensor:
-    """Complex STFT (channels, frames, bins) of a whole signal, padded so that every sample is covered.
+    """Complex STFT (channels, frames, bins) of a whole signal, padded so that four frames cover every sample.
 
-    Frame f is centred on sample f · hop + hop − n_fft / 2.
+    Frame f begins at sample (f + 1) · hop − n_fft. An empty signal has no frames.
     """
     n_fft, hop = front_end.n_fft, front_end.hop
-    frames = front_end.frames(signal.shape[-1])
-    total = (frames - 1) * hop + n_fft if frames else 0
-    left = n_fft - hop
-    padded = torch.nn.functional.pad(signal, (left, total - left - signal.shape[-1])) if frames else signal
-    return analysis(padded, n_fft, hop) if frames else signal.new_zeros(
-        (signal.shape[0], 0, front_end.bins), dtype=torch.complex64
-    )
+    frames, samples = front_end.frames(signal.shape[-1]), signal.shape[-1]
+    if not frames:
+        return signal.new_zeros((signal.shape[0], 0, front_end.bins), dtype=torch.complex64)
+    lead = n_fft - hop
+    return analysis(torch.nn.functional.pad(signal, (lead, (frames - 1) * hop + n_fft - lead - samples)), n_fft, hop)
+
+
+def waveform(spectrum: torch.Tensor, front_end: FrontEnd, samples: int) -> torch.Tensor:
+    """The signal (channels, samples) whose `spectrogram` this is."""
+    lead = front_end.n_fft - front_end.hop
+    return synthesis(spectrum, front_end.n_fft)[:, lead : lead + samples]

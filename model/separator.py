@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from model.checkpoint import Weights
+from model.errors import ModelError
 from model.frontend import OVERLAP, analysis, synthesis
-from model.presets import Preset
+from model.preset import Preset
 
 # Estimates are rounded to 24-bit steps. A mixture decoded from integers then has its accompaniment
 # (mixture − vocals) exactly in float32, and the stems add up to it exactly.
@@ -184,6 +185,15 @@ class SeparationStream:
             rest = rest - rounded
         stems[self._separator.preset.stems[-1]] = rest.numpy()
         return Piece(mixture.numpy(), stems)
+
+
+def resolved_device(device: str) -> str:
+    """"cuda" or "cpu"; for "auto" the GPU where there is one. Raises ModelError when CUDA is asked for in vain."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError("there is no CUDA device here; use --device cpu, or a worker that has one")
+    return device
 
 
 def resolved_precision(precision: str, device: torch.device) -> str:

@@ -8,7 +8,7 @@ import torch
 from model.checkpoint import build
 from model.frontend import analysis
 from model.losses import Spectra, magnitude_l1, mask_loss
-from model.presets import Preset
+from model.preset import Preset
 from model.separator import Separator, resolved_precision
 
 

@@ -40,7 +40,10 @@ class Source:
 
 @dataclass(frozen=True)
 class DatasetTrack:
-    """One track of a dataset. `stems` maps stem names to sources; `mixture` is None where none is given."""
+    """One track of a dataset. `stems` maps stem names to sources; `mixture` is None where none is given.
+
+    `systems` are (name, vocals) of other separators' results that lie beside the stems in `systems/`.
+    """
 
     dataset: str
     split: str
@@ -49,6 +52,7 @@ class DatasetTrack:
     title: str
     stems: dict[str, Source]
     mixture: Source | None = None
+    systems: tuple[tuple[str, Source], ...] = ()
 
     @property
     def track_id(self) -> str:
@@ -173,7 +177,8 @@ def _stem_folders(root: Path, dataset: str, split: str) -> list[DatasetTrack]:
         stems = _stem_files(folder)
         mixture = stems.pop("mixture", None)
         if stems:
-            found.append(_track(dataset, split, folder.name, stems, mixture))
+            systems = tuple((p.stem, Source(str(p))) for p in _audio_files(folder / "systems"))
+            found.append(replace(_track(dataset, split, folder.name, stems, mixture), systems=systems))
     return found
 
 
@@ -242,7 +247,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _audio_files(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_file() and _is_audio(p))
+    return sorted(p for p in folder.iterdir() if p.is_file() and _is_audio(p)) if folder.is_dir() else []
 
 
 def _is_audio(path: Path) -> bool:

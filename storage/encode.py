@@ -9,6 +9,7 @@ import numpy as np
 from storage.atomic import replacing
 from storage.audio import AudioInfo
 from storage.errors import AudioError
+from storage.tags import Tags, write_tags
 
 FORMATS = ("flac", "wav", "ogg", "opus", "mp3")
 LOSSLESS = ("flac", "wav")
@@ -74,8 +75,12 @@ class AudioWriter(contextlib.AbstractContextManager):
     Raises AudioError when the disk is full or the codec refuses the rate.
     """
 
-    def __init__(self, target: Path, stem_format: StemFormat, rate: int, channels: int, samples: int | None) -> None:
+    def __init__(
+        self, target: Path, stem_format: StemFormat, rate: int, channels: int, samples: int | None,
+        tags: Tags | None = None,
+    ) -> None:  # fmt: skip
         self._target = target
+        self._tags = tags or Tags()
         self._format = stem_format
         self._source_rate = rate
         self._rate = stem_format.rate(rate)
@@ -125,6 +130,13 @@ class AudioWriter(contextlib.AbstractContextManager):
 
     def __exit__(self, kind, error, trace) -> bool | None:
         self._file.close()
+        if error is None:
+            try:
+                write_tags(self.temporary, self._tags, self._format.name)
+            except Exception as refused:  # mutagen raises what its parsers raise
+                failure = AudioError(f"the tags of {self._target} cannot be written ({refused}); use --no-tags")
+                self._stack.__exit__(AudioError, failure, None)
+                raise failure from refused
         return self._stack.__exit__(kind, error, trace)
 
 

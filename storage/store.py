@@ -9,6 +9,8 @@ lose data) and its attribute `complete`, set last, is its commit mark.
 """
 
 import hashlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import numpy as np
 from storage.errors import StoreError
 
 VERSION = 1
+_TRACK_DEPTH = 2  # split / dataset / track
 _SAMPLES_PER_CHUNK = 1 << 17
 _SAMPLES_PER_SHARD = 1 << 22
 _FRAMES_PER_CHUNK = 256
@@ -98,7 +101,7 @@ class Store:
 
         path = Path(path)
         try:
-            group = zarr.open_group(path, mode="r" if consolidated else "r+", use_consolidated=consolidated or None)
+            group = zarr.open_group(path, mode="r" if consolidated else "r+", use_consolidated=None if consolidated else False)
         except (FileNotFoundError, ValueError, KeyError) as error:
             raise StoreError(f"{path} is not a finished store; make it with `unbraid ingest`") from error
         attributes = dict(group.attrs)
@@ -135,16 +138,23 @@ class Store:
 
         for group in self._unfinished():
             del self._group[group]
-        self._group = zarr.consolidate_metadata(self._group.store)
+        with warnings.catch_warnings():
+            # zarr warns that other readers may not know consolidated metadata; they read the store without it.
+            warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+            self._group = zarr.consolidate_metadata(self._group.store)
         return len(self.tracks())
 
     def _unfinished(self) -> list[str]:
-        nodes = dict(self._group.members(max_depth=3))
-        return [
-            name
-            for name, node in nodes.items()
-            if name.count("/") == 2 and not dict(node.attrs).get("complete")
-        ]
+        return [name for name, attributes in self._track_attributes() if not attributes.get("complete")]
+
+    def _track_attributes(self) -> Iterator[tuple[str, dict]]:
+        """(group, attributes) of every track, from the consolidated metadata where it was opened with it."""
+        consolidated = self._group.metadata.consolidated_metadata
+        if consolidated is not None:
+            nodes = ((name, node.attributes) for name, node in consolidated.flattened_metadata.items())
+        else:
+            nodes = ((name, node.attrs) for name, node in self._group.members(max_depth=_TRACK_DEPTH))
+        return ((name, dict(attributes)) for name, attributes in nodes if name.count("/") == _TRACK_DEPTH)
 
     def _attributes(self, group: str) -> dict:
         try:
@@ -155,13 +165,9 @@ class Store:
     # -- reading ---------------------------------------------------------------------------------
 
     def tracks(self, split: str | None = None) -> list[StoredTrack]:
-        """All finished tracks from the consolidated metadata, in one read, sorted by id."""
-        consolidated = self._group.metadata.consolidated_metadata
-        if consolidated is None:
-            raise StoreError(f"{self.path} has no consolidated metadata; run `unbraid ingest` to its end")
+        """All finished tracks, of one split or of all, sorted by id."""
         found = []
-        for node in consolidated.flattened_metadata.values():
-            attributes = dict(node.attributes)
+        for _, attributes in self._track_attributes():
             if attributes.pop("complete", False) and split in (None, attributes["split"]):
                 attributes["stems"] = tuple(attributes["stems"])
                 found.append(StoredTrack(**attributes))

@@ -12,7 +12,7 @@ import torch
 
 from model import augment, mixing
 from model.frontend import FrontEnd
-from model.presets import Preset
+from model.preset import Preset
 from model.training import Batch
 from storage.errors import StoreError
 from storage.store import Store, StoredTrack

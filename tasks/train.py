@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from model.checkpoint import Weights, model_id, pack, unpack
-from model.presets import Preset, load_preset
+from model.preset import Preset, load_preset
 from model.scores import score
-from model.separator import Separator
+from model.separator import Separator, resolved_device
 from model.training import Trainer
 from storage.atomic import write_bytes, write_json
 from storage.errors import StoreError
@@ -262,14 +262,6 @@ def _alternating(tracks: list[StoredTrack]) -> list[StoredTrack]:
         by_dataset.setdefault(track.dataset, []).append(track)
     turns = [(i, name, track) for name, group in by_dataset.items() for i, track in enumerate(group)]
     return [track for _, _, track in sorted(turns, key=lambda turn: turn[:2])]
-
-
-def resolved_device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise StoreError("there is no CUDA device here; train with --device cpu or on a worker that has one")
-    return device
 
 
 def _record(request: TrainRequest, preset: Preset, trainer: Trainer, training, validation) -> dict:

@@ -1,0 +1,1 @@
+"""What runs, in what order: one flow each, and the command line over them."""

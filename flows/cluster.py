@@ -1,0 +1,80 @@
+"""Where work runs: worker processes of this machine, or a Dask scheduler by address."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from storage.errors import StorageError
+from tasks.fanout import WINDOW_PER_SLOT
+from tasks.worker import ModelRequest, ResidentModel
+
+
+class ClusterError(StorageError):
+    """A Dask scheduler cannot be reached, or has no worker that would do."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connected client; `slots` tracks run at a time."""
+
+    client: object
+    slots: int
+    local: bool
+
+    @property
+    def window(self) -> int:
+        """Batches in flight: enough that no worker waits, no more than a restart may lose."""
+        return max(2, WINDOW_PER_SLOT * self.slots)
+
+    def has(self, resource: str) -> bool:
+        """Does a worker offer this resource, such as GPU?"""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        return any(resource in worker.get("resources", {}) for worker in workers)
+
+
+@contextlib.contextmanager
+def cluster(
+    address: str | None = None,
+    *,
+    model: ModelRequest | None = None,
+    workers: int | None = None,
+    tracks: int | None = None,
+    resources: dict[str, float] | None = None,
+) -> Iterator[Cluster]:
+    """Connect to the scheduler at `address`, or start worker processes here and end them afterwards.
+
+    `model` is loaded in every worker as it starts. Locally there are as many workers as cores, but no
+    more than `tracks`; the cores are shared out among them as torch threads. Raises ClusterError when
+    nothing answers at the address.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    # One loss is a verdict on the batch; the fan-out decides what is tried again, track by track.
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), contextlib.ExitStack() as stack:
+        if address:
+            try:
+                client = stack.enter_context(Client(address, timeout="15s", set_as_default=False))
+            except (OSError, ValueError) as error:
+                raise ClusterError(f"no Dask scheduler answers at {address} ({error}); check --dask") from error
+            threads = 1
+        else:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            count = max(1, min(workers or cores, tracks or cores))
+            threads = max(1, cores // count)
+            local = stack.enter_context(
+                LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,  # a deadline ends the process: it must hold one track only
+                    processes=True,
+                    dashboard_address=None,
+                    resources=resources,
+                    silence_logs=50,
+                )
+            )
+            client = stack.enter_context(Client(local, set_as_default=False))
+        if not client.scheduler_info(n_workers=-1)["workers"]:
+            raise ClusterError(f"the scheduler at {address} has no workers; start some with `dask worker {address}`")
+        client.register_plugin(ResidentModel(model, threads))
+        yield Cluster(client, sum(client.nthreads().values()), local=not address)

@@ -1,0 +1,20 @@
+"""Environment that must stand before Prefect and Dask are imported: quiet, offline, embedded by default."""
+
+import os
+
+_DEFAULTS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DASK_LOGGING__DISTRIBUTED": "error",
+}
+# Without a server of the user's own, Prefect's log lines would only repeat what the progress line says.
+_EMBEDDED = {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
+
+
+def prepare() -> None:
+    """Set what the user has not set. Call before importing prefect or distributed."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    if "PREFECT_API_URL" not in os.environ:
+        for name, value in _EMBEDDED.items():
+            os.environ.setdefault(name, value)

@@ -1,0 +1,102 @@
+"""A model is scored on a dataset, between its floor and its ceiling, other systems beside it."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from flows import environment
+
+environment.prepare()
+
+from prefect import flow, task  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from flows.cluster import Cluster, cluster  # noqa: E402
+from flows.progress import progress  # noqa: E402
+from storage import metrics, runs  # noqa: E402
+from storage.datasets import DatasetTrack, discover  # noqa: E402
+from storage.errors import DatasetError  # noqa: E402
+from storage.layout import OutputLayout  # noqa: E402
+from tasks.evaluate import EvaluateSettings, evaluate_batch, failed_row  # noqa: E402
+from tasks.fanout import fan_out  # noqa: E402
+from tasks.models import model_stems  # noqa: E402
+from tasks.plan import batches  # noqa: E402
+from tasks.report import write_report  # noqa: E402
+from tasks.worker import ModelRequest  # noqa: E402
+
+
+@dataclass(frozen=True)
+class EvaluateSummary:
+    """How an evaluation ended; the scores are in the metrics of its run."""
+
+    run_id: str
+    out: str
+    model_id: str
+    done: int
+    failed: int
+    report: str
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if self.failed else 0
+
+
+@flow(name="evaluate")
+def evaluate(
+    dataset: str,
+    out: str,
+    model: str = "stereo",
+    split: str = "test",
+    kind: str | None = None,
+    dask: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+) -> EvaluateSummary:
+    """Score a model on a dataset's split ("all" for both); see `unbraid evaluate --help`.
+
+    Raises DatasetError, RegistryError or CheckpointError when it cannot start.
+    """
+    # A layout without splits of its own counts as the split that is asked for.
+    tracks = discover(Path(dataset), kind=kind, split="test" if split == "all" else split)
+    tracks = [track for track in tracks if split == "all" or track.split == split]
+    if not tracks:
+        raise DatasetError(f"{dataset} has no tracks in its {split} split; choose another with --split")
+    model_id, stems = model_stems(model)
+    settings = EvaluateSettings(ModelRequest(model, device, precision), model_id, stems)
+    layout = OutputLayout(Path(out))
+    for abandoned in runs.close_abandoned(layout):
+        metrics.compact(layout, abandoned)
+    run_id = runs.new_run_id("evaluate")
+    runs.begin(layout, run_id, {"dataset": dataset, "split": split, **dataclasses.asdict(settings)})
+    with runs.recorded(layout, run_id):
+        with cluster(dask, model=settings.model, workers=workers, tracks=len(tracks)) as where:
+            done, failed = evaluate_phase(tracks, layout, settings, run_id, where)
+        return close_phase(layout, EvaluateSummary(run_id, out, model_id, done, failed, ""))
+
+
+@task(name="evaluate", cache_policy=NO_CACHE)
+def evaluate_phase(
+    tracks: list[DatasetTrack], out: OutputLayout, settings: EvaluateSettings, run_id: str, where: Cluster
+) -> tuple[int, int]:
+    """Score tracks on the workers and write each batch's rows as it ends."""
+    with progress("evaluate", len(tracks)) as line:
+        cut = batches(tracks, where.slots, lambda track: 0)
+        for outcome in fan_out(where.client, partial(evaluate_batch, settings), cut, window=where.window):
+            rows = outcome.results
+            if outcome.lost:
+                rows = [failed_row(settings, outcome.items[0], outcome.lost, "LostTrack")]
+            metrics.write_part(out, run_id, rows)
+            for track in {row.track_id: row for row in rows}.values():
+                line.advance(failed=track.status == metrics.FAILED, audio_seconds=track.duration_s or 0.0)
+        return line.done, line.failed
+
+
+@task(name="report", cache_policy=NO_CACHE)
+def close_phase(out: OutputLayout, summary: EvaluateSummary) -> EvaluateSummary:
+    """Compact the rows, write the report, end the record."""
+    metrics.compact(out, summary.run_id)
+    summary = dataclasses.replace(summary, report=str(write_report(out, summary.run_id)))
+    runs.end(out, summary.run_id, runs.COMPLETED, dataclasses.asdict(summary))
+    return summary

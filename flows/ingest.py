@@ -1,0 +1,131 @@
+"""A dataset goes into the zarr store: list, check for leaks, fan out over tracks, consolidate, sum up."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from flows import environment
+
+environment.prepare()
+
+from prefect import flow, task  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from flows.cluster import cluster  # noqa: E402
+from flows.progress import progress  # noqa: E402
+from storage.atomic import write_bytes  # noqa: E402
+from storage.datasets import DatasetTrack, discover, leaks  # noqa: E402
+from storage.errors import DatasetError  # noqa: E402
+from storage.store import Store, StoreFormat, group_path  # noqa: E402
+from tasks.fanout import fan_out  # noqa: E402
+from tasks.ingest import IngestRecord, ingest_batch, source_fingerprint  # noqa: E402
+from tasks.plan import batches  # noqa: E402
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """How an ingest ended; `page` is its summary as text."""
+
+    store: str
+    done: int
+    before: int
+    failures: tuple[IngestRecord, ...]
+    page: str
+
+    @property
+    def exit_code(self) -> int:
+        return 3 if self.failures else 0
+
+
+@flow(name="ingest")
+def ingest(
+    dataset: str,
+    store: str,
+    kind: str | None = None,
+    name: str | None = None,
+    split: str = "train",
+    stem: str | None = None,
+    test_artists: list[str] | None = None,
+    drop_leaked: bool = False,
+    spectrograms: bool = True,
+    dask: str | None = None,
+    workers: int | None = None,
+) -> IngestSummary:
+    """Ingest a dataset; see `unbraid ingest --help`. Raises DatasetError or StoreError when it cannot start."""
+    tracks = discover(
+        Path(dataset), kind=kind, dataset=name, split=split, stem=stem, test_artists=test_artists or ()
+    )
+    opened, todo, before = plan_phase(tracks, store, spectrograms, drop_leaked)
+    records: list[IngestRecord] = []
+    if todo:
+        with cluster(dask, workers=workers, tracks=len(todo)) as where:
+            records = ingest_phase(store, todo, where)
+    return consolidate_phase(opened, before, records)
+
+
+@task(name="plan", cache_policy=NO_CACHE)
+def plan_phase(
+    tracks: list[DatasetTrack], store: str, spectrograms: bool, drop_leaked: bool
+) -> tuple[Store, list[DatasetTrack], int]:
+    """The store, the tracks that are not whole in it, and how many are. Raises DatasetError for a leak."""
+    form = StoreFormat() if spectrograms else StoreFormat(n_fft=0, hop=0)
+    opened = Store.create(Path(store), form)
+    stored = opened.tracks()
+    present = {(track.song, track.split) for track in stored}
+    songs = [(t.song, f"{t.artist} - {t.title}", t.split) for t in stored]
+    if drop_leaked:
+        tested = present | {(t.song, t.split) for t in tracks}
+        tracks = [t for t in tracks if t.split != "train" or (t.song, "test") not in tested]
+    leaked = leaks([*songs, *((t.song, f"{t.artist} - {t.title}", t.split) for t in tracks)])
+    if leaked:
+        raise DatasetError(
+            f"{len(leaked)} songs would be in both a training and a test split of {store}: {'; '.join(leaked)}. "
+            "Scores on them would mean nothing; leave their training copies out with --drop-leaked"
+        )
+    opened.prepare({group_path(t.split, t.dataset) for t in tracks})
+    todo = [t for t in tracks if not opened.finished(group_path(t.split, t.track_id), source_fingerprint(t))]
+    return opened, todo, len(tracks) - len(todo)
+
+
+@task(name="ingest", cache_policy=NO_CACHE)
+def ingest_phase(store: str, todo: list[DatasetTrack], where) -> list[IngestRecord]:
+    """Write every track's group, each by one task."""
+    records: list[IngestRecord] = []
+    cut = batches(todo, where.slots, lambda track: 0)
+    with progress("ingest", len(todo)) as line:
+        for outcome in fan_out(where.client, partial(ingest_batch, store), cut, window=where.window):
+            found = outcome.results
+            if outcome.lost:
+                found = [IngestRecord(outcome.items[0].track_id, "failed", outcome.lost)]
+            records += found
+            for record in found:
+                line.advance(failed=record.status == "failed", audio_seconds=record.duration)
+    return records
+
+
+@task(name="consolidate", cache_policy=NO_CACHE)
+def consolidate_phase(opened: Store, before: int, records: list[IngestRecord]) -> IngestSummary:
+    """Gather the metadata, as the last step of one writer, and write the one-page summary beside the store."""
+    opened.consolidate()
+    failures = tuple(record for record in records if record.status == "failed")
+    page = _page(opened, failures)
+    write_bytes(opened.path.with_name(opened.path.name + ".summary.txt"), page.encode("utf-8", "replace"))
+    return IngestSummary(str(opened.path), len(records) - len(failures), before, failures, page)
+
+
+def _page(opened: Store, failures: tuple[IngestRecord, ...]) -> str:
+    form = opened.format
+    kept = f"spectra {form.n_fft}/{form.hop} and waveforms" if form.n_fft else "waveforms alone"
+    lines = [f"{opened.path}: {form.sample_rate} Hz, {kept}", ""]
+    lines.append(f"{'split':6} {'dataset':24} {'tracks':>7} {'hours':>7}  stems")
+    groups: dict[tuple[str, str], list] = {}
+    for track in opened.tracks():
+        groups.setdefault((track.split, track.dataset), []).append(track)
+    for (split, dataset), tracks in sorted(groups.items()):
+        hours = sum(track.samples for track in tracks) / form.sample_rate / 3600
+        stems = sorted({stem for track in tracks for stem in track.stems})
+        lines.append(f"{split:6} {dataset:24} {len(tracks):7} {hours:7.2f}  {', '.join(stems)}")
+    if failures:
+        lines += ["", f"{len(failures)} tracks failed:"]
+        lines += [f"  {failure.track_id}: {failure.error}" for failure in failures]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,137 @@
+"""A catalog comes apart: plan what is left, separate it in a bounded window, compact, report."""
+
+import dataclasses
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from flows import environment
+
+environment.prepare()
+
+from prefect import flow, task  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from flows.cluster import cluster  # noqa: E402
+from flows.progress import progress  # noqa: E402
+from model.errors import ModelError  # noqa: E402
+from storage import metrics, runs  # noqa: E402
+from storage.atomic import remove_leftovers  # noqa: E402
+from storage.catalog import list_catalog  # noqa: E402
+from storage.encode import FORMATS  # noqa: E402
+from storage.errors import CatalogError  # noqa: E402
+from storage.layout import OutputLayout  # noqa: E402
+from tasks.fanout import fan_out  # noqa: E402
+from tasks.models import model_stems  # noqa: E402
+from tasks.plan import Plan, batches, plan, source_bytes  # noqa: E402
+from tasks.report import write_report  # noqa: E402
+from tasks.separate import SeparateSettings, failed_row, separate_batch  # noqa: E402
+from tasks.worker import ModelRequest  # noqa: E402
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended. `done` and `failed` are of this run; `before` and `failed_before` of earlier ones."""
+
+    run_id: str
+    out: str
+    done: int
+    failed: int
+    before: int
+    failed_before: int
+    audio_seconds: float
+    report: str | None
+
+    @property
+    def exit_code(self) -> int:
+        """0 all fine, 3 finished with failed tracks, of this run or standing from an earlier one."""
+        return 3 if self.failed or self.failed_before else 0
+
+
+@flow(name="separate", retries=0)
+def separate(
+    source: str,
+    out: str,
+    model: str = "stereo",
+    stems: list[str] | None = None,
+    format: str = "flac",
+    dask: str | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    tags: bool = True,
+    retry_failed: bool = False,
+    seconds_per_track: float = 3600.0,
+) -> RunSummary:
+    """Separate every track of a catalog that is not yet done; see `unbraid separate --help`.
+
+    Raises StorageError or ModelError when the run cannot start; a bad track is a row, not an error.
+    """
+    settings = _settings(out, model, stems, format, device, precision, tags, seconds_per_track)
+    layout = OutputLayout(Path(out))
+    todo, run_id = plan_phase(source, layout, settings, retry_failed)
+    done = failed = 0
+    audio_seconds = 0.0
+    with runs.recorded(layout, run_id):
+        if todo.todo:
+            with cluster(dask, model=settings.model, workers=workers, tracks=len(todo.todo)) as where:
+                done, failed, audio_seconds = separate_phase(todo, layout, settings, run_id, where)
+        summary = RunSummary(run_id, out, done, failed, todo.done, todo.failed, round(audio_seconds, 3), None)
+        return close_phase(layout, summary)
+
+
+@task(name="plan", cache_policy=NO_CACHE)
+def plan_phase(source: str, out: OutputLayout, settings: SeparateSettings, retry_failed: bool) -> tuple[Plan, str]:
+    """The catalog minus what is done, and the id of the run that starts."""
+    tracks = list_catalog(source)
+    for abandoned in runs.close_abandoned(out):
+        metrics.compact(out, abandoned)
+        remove_leftovers(out.root)
+    found = plan(
+        tracks,
+        metrics.done_tracks(out),
+        model_id=settings.model_id,
+        settings_hash=settings.hash,
+        retry_failed=retry_failed,
+    )
+    run_id = runs.new_run_id("separate")
+    runs.begin(out, run_id, {"source": source, "tracks": len(tracks), **dataclasses.asdict(settings)})
+    return found, run_id
+
+
+@task(name="separate", cache_policy=NO_CACHE)
+def separate_phase(
+    todo: Plan, out: OutputLayout, settings: SeparateSettings, run_id: str, where
+) -> tuple[int, int, float]:
+    """Keep a window of batches on the workers and write each one's rows as it ends."""
+    cut = batches(todo.todo, where.slots, source_bytes)
+    with progress("separate", len(todo.todo)) as line:
+        for outcome in fan_out(where.client, partial(separate_batch, settings), cut, window=where.window):
+            rows = outcome.results
+            if outcome.lost:
+                rows = [failed_row(settings, outcome.items[0], f"{outcome.items[0].source}: {outcome.lost}", "LostTrack")]
+            metrics.write_part(out, run_id, rows)
+            for track in {row.track_id: row for row in rows}.values():
+                line.advance(failed=track.status == metrics.FAILED, audio_seconds=track.duration_s or 0.0)
+        return line.done, line.failed, line.audio_seconds
+
+
+@task(name="report", cache_policy=NO_CACHE)
+def close_phase(out: OutputLayout, summary: RunSummary) -> RunSummary:
+    """Compact the run's rows, write its report, and end its record."""
+    if metrics.compact(out, summary.run_id):
+        summary = dataclasses.replace(summary, report=str(write_report(out, summary.run_id)))
+    runs.end(out, summary.run_id, runs.COMPLETED, dataclasses.asdict(summary))
+    return summary
+
+
+def _settings(out, model, stems, format, device, precision, tags, seconds_per_track) -> SeparateSettings:
+    model_id, available = model_stems(model)
+    unknown = set(stems or ()) - set(available)
+    if unknown:
+        raise ModelError(f"{model_id} has no stem {', '.join(sorted(unknown))}; it has {', '.join(available)}")
+    if format not in FORMATS:
+        raise CatalogError(f"{format} is not a stem format; choose one of {', '.join(FORMATS)}")
+    chosen = tuple(stem for stem in available if not stems or stem in stems)
+    request = ModelRequest(model, device, precision)
+    return SeparateSettings(out, request, model_id, chosen, format, tags, seconds_per_track)

@@ -1,0 +1,102 @@
+"""A network is trained: one long task on a worker with a GPU, or on a CPU worker where there is none."""
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+
+from flows import environment
+
+environment.prepare()
+
+from prefect import flow, task  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from flows.cluster import Cluster, cluster  # noqa: E402
+from flows.progress import progress  # noqa: E402
+from model.preset import load_preset  # noqa: E402
+from model.separator import resolved_device  # noqa: E402
+from storage.layout import TrainingLayout  # noqa: E402
+from tasks.card import model_card  # noqa: E402
+from tasks.models import registry  # noqa: E402
+from tasks.train import TrainReport, TrainRequest  # noqa: E402
+from tasks.train import train as train_on_worker  # noqa: E402
+
+_POLL_SECONDS = 1.0
+
+
+@flow(name="train")
+def train(
+    store: str,
+    run: str | None = None,
+    preset: str = "stereo",
+    device: str = "auto",
+    resume: bool = False,
+    seed: int = 0,
+    steps: int | None = None,
+    settings: dict | None = None,
+    publish: bool = True,
+    promote: bool = False,
+    dask: str | None = None,
+) -> TrainReport:
+    """Train a preset on a store and register the weights; see `unbraid train --help`.
+
+    `run` is the folder of the run, beside the store by default. `settings` replaces training fields of
+    the preset. `publish` puts the weights into the user's registry. Raises PresetError or StoreError when it cannot start.
+    """
+    overrides = {**(settings or {}), **({"steps": steps} if steps else {})}
+    total = load_preset(preset, **overrides).training.steps
+    folder = run or f"{store.rstrip('/')}.runs/{preset}-seed{seed}"
+    request = TrainRequest(
+        store=str(Path(store).resolve()),
+        folder=str(Path(folder).resolve()),
+        preset=preset,
+        overrides=tuple(sorted(overrides.items())),
+        seed=seed,
+        device=device,
+        resume=resume,
+    )
+    here_cuda = not dask and device != "cpu" and resolved_device("auto") == "cuda"
+    with cluster(dask, tracks=1, resources={"GPU": 1} if here_cuda else None) as where:
+        report = train_phase(request, total, where)
+    return register_phase(report, preset, promote) if publish else report
+
+
+@task(name="train", cache_policy=NO_CACHE)
+def train_phase(request: TrainRequest, total: int, where: Cluster) -> TrainReport:
+    """The whole training as one future; progress is read from the run's own log."""
+    resources = {"GPU": 1} if where.has("GPU") and request.device != "cpu" else None
+    if resources is None:
+        print("no worker offers a GPU: training on the CPU", file=sys.stderr, flush=True)
+        request = dataclasses.replace(request, device="cpu" if request.device == "auto" else request.device)
+    log = TrainingLayout(Path(request.folder)).log
+    future = where.client.submit(train_on_worker, request, resources=resources, pure=False)
+    with progress("train", total) as line:
+        while not future.done():
+            time.sleep(_POLL_SECONDS)
+            line.advance(by=_last_step(log) - line.done)
+        line.advance(by=_last_step(log) - line.done)
+    return future.result()
+
+
+@task(name="register", cache_policy=NO_CACHE)
+def register_phase(report: TrainReport, preset: str, promote: bool) -> TrainReport:
+    """Put the best weights into the user's registry under their hash, with a card."""
+    data = Path(report.weights).read_bytes()
+    model_id = registry().add(preset, data, model_card(data), champion=promote)
+    return dataclasses.replace(report, model_id=model_id)
+
+
+def _last_step(log: Path) -> int:
+    """The step of the last whole line of a training log, 0 where there is none."""
+    try:
+        lines = log.read_text().splitlines()
+    except OSError:
+        return 0
+    for line in reversed(lines):
+        try:
+            return int(json.loads(line)["step"])
+        except ValueError:
+            continue
+    return 0

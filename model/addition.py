@@ -1,0 +1,25 @@
+"""Stems on the grid of the samples they are written with, so that they still add up to the mixture."""
+
+import numpy as np
+
+
+def on_grid(mixture: np.ndarray, stems: dict[str, np.ndarray], rest: str, bits: int | None) -> dict[str, np.ndarray]:
+    """Stems as integers of `bits` would hold them, float32 (channels, samples), their sum the mixture's.
+
+    All stems but `rest` are rounded and `rest` is the mixture minus them: exact where the mixture lies on
+    the grid itself, else within half a step. Where `rest` would leave the range of the integers its
+    excess goes to the first stem, so the sum holds as long as the mixture is below twice full scale.
+    With `bits` None (float or lossy files) the stems come back as they are.
+    """
+    if bits is None:
+        return stems
+    steps = float(2 ** (bits - 1))
+    low, high = -1.0, 1.0 - 1.0 / steps
+    names = [name for name in stems if name != rest]
+    # float64 holds sums of 24-bit integers exactly; float32 would not beyond full scale.
+    rounded = {name: np.clip(np.round(stems[name].astype(np.float64) * steps) / steps, low, high) for name in names}
+    remainder = np.round((mixture.astype(np.float64) - sum(rounded.values())) * steps) / steps
+    kept = np.clip(remainder, low, high)
+    if (excess := remainder - kept).any():
+        rounded[names[0]] = np.clip(rounded[names[0]] + excess, low, high)
+    return {**{name: part.astype(np.float32) for name, part in rounded.items()}, rest: kept.astype(np.float32)}

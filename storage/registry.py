@@ -1,0 +1,132 @@
+"""The model registry: weights by id, which of a preset is champion, and the model cards.
+
+    FOLDER/<model id>.safetensors   FOLDER/<model id>.md (card)   FOLDER/champions.json
+
+The folder of the package holds the shipped models; a user's own folder (UNBRAID_MODELS, or
+~/.local/share/unbraid/models) is looked at first.
+"""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.atomic import write_bytes, write_json
+from storage.errors import RegistryError
+
+_ID = re.compile(r"^(?P<preset>[\w.-]+)-(?P<digest>[0-9a-f]{8})$")
+_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A model on disk. `champion` marks the one that its preset's bare name stands for."""
+
+    model_id: str
+    preset: str
+    path: Path
+    champion: bool
+    shipped: bool
+
+    @property
+    def card(self) -> str | None:
+        """The text of its model card, or None where it has none."""
+        path = self.path.with_suffix(".md")
+        return path.read_text() if path.exists() else None
+
+
+class Registry:
+    """The user's folder before the shipped one."""
+
+    def __init__(self, shipped: Path, folder: Path | None = None) -> None:
+        self.folder = folder or default_folder()
+        self._shipped = shipped
+
+    def models(self) -> list[RegisteredModel]:
+        champions = self.champions()
+        found: dict[str, RegisteredModel] = {}
+        for folder in (self.folder, self._shipped):
+            for path in sorted(folder.glob(f"*{_SUFFIX}")):
+                match = _ID.match(path.stem)
+                if match and path.stem not in found:
+                    preset = match["preset"]
+                    champion = champions.get(preset) == path.stem
+                    found[path.stem] = RegisteredModel(path.stem, preset, path, champion, folder == self._shipped)
+        return sorted(found.values(), key=lambda model: model.model_id)
+
+    def champions(self) -> dict[str, str]:
+        """Preset → model id; the user's choice over the shipped one."""
+        return {**_pointers(self._shipped), **_pointers(self.folder)}
+
+    def find(self, name: str) -> RegisteredModel:
+        """A model by id, or the champion of a preset by the preset's name. Raises RegistryError."""
+        models = self.models()
+        for model in models:
+            if name == model.model_id or (name == model.preset and model.champion):
+                return model
+        known = ", ".join(model.model_id for model in models) or "none"
+        if any(model.preset == name for model in models):
+            raise RegistryError(f"preset {name} has models but no champion; name one of {known}")
+        raise RegistryError(f"{name} is not a registered model (there are: {known}); train one with `unbraid train`")
+
+    def read(self, name: str) -> tuple[str, bytes]:
+        """(model id, bytes) of a model by id, preset name or path of a weights file.
+
+        Raises RegistryError when a registered file's bytes do not hash to its name.
+        """
+        as_path = Path(name)
+        if as_path.suffix == _SUFFIX:
+            if not as_path.is_file():
+                raise RegistryError(f"{name} is not there; name a weights file or a model id")
+            data = as_path.read_bytes()
+            return f"{_preset_of(as_path)}-{_digest(data)}", data
+        model = self.find(name)
+        data = model.path.read_bytes()
+        if _digest(data) != model.model_id[-8:]:
+            raise RegistryError(
+                f"{model.path} is damaged: its bytes hash to {_digest(data)}, not to the {model.model_id[-8:]} "
+                "of its name; put the original back"
+            )
+        return model.model_id, data
+
+    def add(self, preset: str, data: bytes, card: str, *, champion: bool = False) -> str:
+        """Register weights under their own hash; returns the model id."""
+        model_id = f"{preset}-{_digest(data)}"
+        write_bytes(self.folder / f"{model_id}{_SUFFIX}", data)
+        write_bytes(self.folder / f"{model_id}.md", card.encode())
+        if champion or preset not in self.champions():
+            self.promote(model_id)
+        return model_id
+
+    def promote(self, model_id: str) -> None:
+        """Make a model the champion of its preset, atomically. Raises RegistryError."""
+        model = self.find(model_id)
+        write_json(self.folder / "champions.json", {**_pointers(self.folder), model.preset: model.model_id})
+
+
+def default_folder() -> Path:
+    """UNBRAID_MODELS, or the platform's usual data folder."""
+    if chosen := os.environ.get("UNBRAID_MODELS"):
+        return Path(chosen)
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(data) / "unbraid" / "models"
+
+
+def _pointers(folder: Path) -> dict[str, str]:
+    try:
+        return json.loads((folder / "champions.json").read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise RegistryError(f"{folder / 'champions.json'} cannot be read ({error}); delete it or mend it") from error
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:8]
+
+
+def _preset_of(path: Path) -> str:
+    match = _ID.match(path.stem)
+    return match["preset"] if match else path.stem

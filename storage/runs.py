@@ -1,0 +1,119 @@
+"""Run records: one JSON file a run that says what was asked, with what, and how it ended."""
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import subprocess
+import uuid
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from storage.atomic import write_json
+from storage.errors import MetricsError
+from storage.layout import OutputLayout
+
+RUNNING, COMPLETED, FAILED, KILLED = "running", "completed", "failed", "killed"
+_PACKAGES = ("unbraid", "prefect", "dask", "distributed", "torch", "zarr", "pyarrow", "soundfile", "av", "numpy")
+
+
+def new_run_id(kind: str) -> str:
+    """A name that sorts by time: separate-20260131T235959-1a2b3c."""
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
+    return f"{kind}-{now}-{uuid.uuid4().hex[:6]}"
+
+
+def begin(out: OutputLayout, run_id: str, parameters: dict) -> None:
+    """Write the record of a run that starts."""
+    write_json(
+        out.run_record(run_id),
+        {
+            "run_id": run_id,
+            "state": RUNNING,
+            "started_at": _now(),
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "parameters": parameters,
+            "versions": {name: _version(name) for name in _PACKAGES},
+            "git_revision": _revision(),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+        },
+    )
+
+
+def end(out: OutputLayout, run_id: str, state: str, summary: dict) -> None:
+    """Complete the record of a run that ends."""
+    record = read(out, run_id)
+    write_json(out.run_record(run_id), {**record, "state": state, "ended_at": _now(), "summary": summary})
+
+
+@contextlib.contextmanager
+def recorded(out: OutputLayout, run_id: str) -> Iterator[None]:
+    """A body that leaves by an exception ends its run's record as failed."""
+    try:
+        yield
+    except BaseException as error:
+        end(out, run_id, FAILED, {"error": f"{type(error).__name__}: {error}"})
+        raise
+
+
+def read(out: OutputLayout, run_id: str) -> dict:
+    """A run's record. Raises MetricsError when there is none."""
+    try:
+        return json.loads(out.run_record(run_id).read_text())
+    except (OSError, ValueError) as error:
+        raise MetricsError(f"{out.run_record(run_id)} is not a run record that can be read") from error
+
+
+def close_abandoned(out: OutputLayout) -> list[str]:
+    """Mark runs that were killed as such; returns their ids. Raises MetricsError when one still runs here."""
+    closed = []
+    for path in sorted(out.runs.glob("*.json")):
+        record = read(out, path.stem)
+        if record.get("state") != RUNNING:
+            continue
+        if record.get("host") == platform.node() and _alive(record.get("pid")):
+            raise MetricsError(
+                f"{out.root} is being written by {path.stem} (process {record['pid']}); wait for it, or stop it"
+            )
+        end(out, path.stem, KILLED, {})
+        closed.append(path.stem)
+    return closed
+
+
+def _alive(pid: int | None) -> bool:
+    if not pid or pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    """The git revision of this code where it runs from a checkout."""
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,30 @@
+"""The model card of weights, from the record of the training that made them."""
+
+from model.checkpoint import Weights, model_id
+
+
+def model_card(data: bytes) -> str:
+    """Markdown: what the weights are, what they learned from, and how they were validated."""
+    weights = Weights.from_bytes(data, "weights")
+    record, preset = weights.record, weights.preset
+    hours = sum(entry["hours"] for entry in record.get("datasets", {}).values())
+    lines = [
+        f"# {model_id(preset.name, data)}",
+        "",
+        f"Preset `{preset.name}`: {' and '.join(preset.stems)} from {preset.sample_rate} Hz, "
+        f"{record.get('parameters', 0) / 1e6:.1f} M parameters.",
+        "",
+        f"Trained {record.get('best_step')} steps ({record.get('seconds', 0) / 60:.0f} minutes, "
+        f"{record.get('device')} in {record.get('precision')}, seed {record.get('seed')}) on {hours:.1f} hours:",
+        "",
+        "| dataset | tracks | hours |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {n} | {e['tracks']} | {e['hours']:.2f} |" for n, e in sorted(record.get("datasets", {}).items())]
+    lines += [
+        "",
+        f"Validation, vocals, mean over {len(record.get('validation_tracks', []))} tracks or fewer kept out of "
+        f"training: cSDR {record.get('validation_csdr', float('nan')):.2f} dB (vocals scored alone).",
+        "",
+    ]
+    return "\n".join(lines)

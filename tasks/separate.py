@@ -1,0 +1,196 @@
+"""One catalog track into stems: decode, separate, write, measure, as one stream in constant memory."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from model.addition import on_grid
+from model.errors import ModelError
+from model.meters import LoudnessMeter, TruePeakMeter, activity
+from model.separator import Piece, Separator
+from storage import audio
+from storage.catalog import CatalogTrack
+from storage.encode import AudioWriter, StemFormat
+from storage.errors import StorageError
+from storage.fingerprint import fingerprint
+from storage.layout import OutputLayout
+from storage.metrics import FAILED, OK, StemRow
+from storage.tags import Tags, read_tags
+from tasks.score import read_references, score_stems
+from tasks.worker import ModelRequest, deadline, resident_separator
+
+log = logging.getLogger("unbraid.separate")
+
+# Counts up when the same model and settings would give other samples than before.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class SeparateSettings:
+    """What a run does to every track. `model_id` is the resolved id of `model`.
+
+    `stems` are those to write; `seconds_per_track` ends a worker that takes longer over one track.
+    """
+
+    out: str
+    model: ModelRequest
+    model_id: str
+    stems: tuple[str, ...]
+    format: str = "flac"
+    tags: bool = True
+    seconds_per_track: float | None = 3600.0
+
+    @property
+    def hash(self) -> str:
+        """Of what decides the stems' bytes, the model apart."""
+        deciding = [_VERSION, self.stems, self.format, self.tags, self.model.precision]
+        return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:12]
+
+
+def separate_batch(settings: SeparateSettings, tracks: list[CatalogTrack]) -> list[StemRow]:
+    """Separate tracks one after the other; each ends as a row a stem, or as one failed row."""
+    rows: list[StemRow] = []
+    for track in tracks:
+        with deadline(settings.seconds_per_track):
+            rows += separate_track(settings, track)
+    return rows
+
+
+def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[StemRow]:
+    """Rows of one track. Bad input is a row, not an exception."""
+    began = time.perf_counter()
+    seen = fingerprint(track.source)
+    try:
+        if track.problem:
+            raise StorageError(track.problem)
+        separator = resident_separator(settings.model)
+        rows = audio.with_decoders(track.source, lambda reader: _stream(settings, track, separator, reader))
+        if fingerprint(track.source) != seen:
+            raise StorageError(f"{track.source} changed while it was read; run again when it is at rest")
+        rows = _scored(settings, track, rows)
+    except (StorageError, ModelError) as error:
+        return [failed_row(settings, track, str(error), type(error).__name__, time.perf_counter() - began)]
+    except MemoryError:
+        sentence = f"{track.source} needs more memory than there is; give workers more, or fewer of them"
+        return [failed_row(settings, track, sentence, "MemoryError", time.perf_counter() - began)]
+    except Exception as error:  # one track's surprise must not cost the others
+        log.debug("unexpected failure of %s", track.path, exc_info=True)
+        sentence = f"{track.source} met an error of unbraid's own ({type(error).__name__}: {error}); please report it"
+        return [failed_row(settings, track, sentence, type(error).__name__, time.perf_counter() - began)]
+    spent = time.perf_counter() - began
+    return [replace(row, seconds=spent, source_fingerprint=seen) for row in rows]
+
+
+def failed_row(
+    settings: SeparateSettings, track: CatalogTrack, sentence: str, error_class: str, seconds: float | None = None
+) -> StemRow:
+    """The one row of a track that could not be separated."""
+    return StemRow(
+        model_id=settings.model_id,
+        track_id=track.track_id,
+        path=track.path,
+        stem=None,
+        status=FAILED,
+        error=sentence,
+        error_class=error_class,
+        seconds=seconds,
+        source_fingerprint=fingerprint(track.source),
+        settings_hash=settings.hash,
+    )
+
+
+def _stream(
+    settings: SeparateSettings, track: CatalogTrack, separator: Separator, reader: audio.AudioReader
+) -> list[StemRow]:
+    """Write all stems of an open file; they appear under their names together, when the last block is through."""
+    info = reader.info
+    stem_format = StemFormat.keeping(info, settings.format)
+    out = OutputLayout(Path(settings.out))
+    targets = {stem: out.stem(track.path, stem, stem_format.name) for stem in settings.stems}
+    tags = read_tags(Path(track.source)) if settings.tags else Tags()
+    meters = {stem: _Meters(info.sample_rate, info.channels) for stem in settings.stems}
+    mixture_meter = LoudnessMeter(info.sample_rate, info.channels)
+    stream = separator.stream(info.sample_rate, info.channels)
+    samples = 0
+    with contextlib.ExitStack() as stack:
+        writers = {
+            stem: stack.enter_context(
+                AudioWriter(target, stem_format, info.sample_rate, info.channels, info.samples, tags)
+            )
+            for stem, target in targets.items()
+        }
+
+        def write(piece: Piece) -> int:
+            mixture_meter.push(piece.mixture)
+            stems = on_grid(piece.mixture, piece.stems, separator.stems[-1], stem_format.bits)
+            for stem, writer in writers.items():
+                writer.write(stems[stem])
+                meters[stem].push(stems[stem])
+            return piece.mixture.shape[1]
+
+        for block in reader.blocks():
+            for piece in stream.push(block):
+                samples += write(piece)
+        for piece in stream.finish():
+            samples += write(piece)
+        if not samples:
+            raise audio.DamagedAudio(f"{info.path} has a header and no samples; export it again or take it out")
+        for writer in writers.values():
+            writer.write(np.zeros((info.channels, 0), np.float32), last=True)
+    loudness = mixture_meter.integrated()
+    return [
+        StemRow(
+            model_id=settings.model_id,
+            track_id=track.track_id,
+            path=track.path,
+            stem=stem,
+            status=OK,
+            duration_s=samples / info.sample_rate,
+            sample_rate=info.sample_rate,
+            channels=info.channels,
+            loudness_lufs=meters[stem].loudness.integrated(),
+            true_peak_db=meters[stem].peak.decibels(),
+            activity=activity(meters[stem].loudness.blocks(), loudness),
+            stem_path=targets[stem].relative_to(out.root).as_posix(),
+            settings_hash=settings.hash,
+        )
+        for stem in settings.stems
+    ]
+
+
+class _Meters:
+    def __init__(self, rate: int, channels: int) -> None:
+        self.loudness = LoudnessMeter(rate, channels)
+        self.peak = TruePeakMeter(channels)
+
+    def push(self, block: np.ndarray) -> None:
+        self.loudness.push(block)
+        self.peak.push(block)
+
+
+def _scored(settings: SeparateSettings, track: CatalogTrack, rows: list[StemRow]) -> list[StemRow]:
+    """The rows with scores where there are references: of the files as delivered, read back.
+
+    What goes wrong with a reference is said in the rows; the stems are good all the same.
+    """
+    if not track.references:
+        return rows
+    try:
+        references, rate = read_references(dict(track.references), settings.stems)
+        estimates = {}
+        for row in rows:
+            estimates[row.stem], own = audio.read(Path(settings.out) / row.stem_path)
+            if own != rate:
+                raise audio.AudioError(f"the references are at {rate} Hz and the stems at {own} Hz")
+        scores, scenario = score_stems(references, estimates, rate)
+    except (StorageError, ValueError) as error:
+        return [replace(row, error=f"not scored: {error}", error_class=type(error).__name__) for row in rows]
+    return [
+        replace(row, **asdict(scores[row.stem]), scenario=scenario) if row.stem in scores else row for row in rows
+    ]

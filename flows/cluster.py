@@ -76,5 +76,5 @@ def cluster(
             client = stack.enter_context(Client(local, set_as_default=False))
         if not client.scheduler_info(n_workers=-1)["workers"]:
             raise ClusterError(f"the scheduler at {address} has no workers; start some with `dask worker {address}`")
-        client.register_plugin(ResidentModel(model, threads))
+        client.register_plugin(ResidentModel(model, threads, quiet=not address))
         yield Cluster(client, sum(client.nthreads().values()), local=not address)

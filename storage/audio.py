@@ -16,6 +16,7 @@ import numpy as np
 
 from storage.containers import missing_bytes
 from storage.errors import AudioError
+from storage.layout import shown
 
 EXTENSIONS = frozenset(
     ".wav .wave .w64 .rf64 .aif .aiff .aifc .flac .ogg .oga .opus .mp3 .m4a .mp4 .m4b .aac .caf .au"
@@ -37,8 +38,10 @@ _DEPTHS = {
     "DOUBLE": "float",
 }
 _SAMPLE_FORMAT_DEPTHS = {"s32": "int32", "s32p": "int32"}
-# Containers whose header counts samples exactly; others round to their time base or leave room.
-_TOLERANCE_SECONDS = 0.1
+# FFmpeg's own durations are rounded to a time base or count the codec's padding; libsndfile counts an
+# Opus file's last packet to its end.
+_TOLERANCE_SECONDS = 0.06
+_TOLERANCE_ELSEWHERE_SECONDS = 0.03
 
 Result = TypeVar("Result")
 
@@ -76,7 +79,19 @@ class AudioReader:
         Raises AudioError when the file ends before its header said, or holds NaN or Inf.
         """
         samples = 0
-        for block in self._decoded(size):
+        decoded = self._decoded(size)
+        while True:
+            try:
+                block = next(decoded, None)
+            except AudioError as error:
+                rate, promised = self.info.sample_rate, self.info.samples
+                whole = f" of {promised / rate:.2f} s" if promised else ""
+                raise DamagedAudio(
+                    f"{self.info.path} is damaged or cut short: it stops decoding after {samples / rate:.2f} s{whole}; "
+                    f"copy or export it again ({_clause(error)})"
+                ) from error
+            if block is None:
+                break
             if not np.isfinite(block).all():
                 at = samples + int(np.argmax(~np.isfinite(block).all(axis=0)))
                 raise DamagedAudio(
@@ -88,9 +103,10 @@ class AudioReader:
         self._check_length(samples)
 
     def _check_length(self, samples: int) -> None:
-        promised = max(self.info.samples or 0, self.promised_elsewhere)
-        if promised - samples > self._tolerance():
-            rate = self.info.sample_rate
+        rate = self.info.sample_rate
+        own, elsewhere = self.info.samples or 0, self.promised_elsewhere
+        promised = max(own, elsewhere)
+        if own - samples > self._tolerance() or elsewhere - samples > _TOLERANCE_ELSEWHERE_SECONDS * rate:
             raise DamagedAudio(
                 f"{self.info.path} is cut short: its header promises {promised / rate:.2f} s, "
                 f"{samples / rate:.2f} s could be read; copy or export it again"
@@ -121,16 +137,16 @@ class _SoundfileReader(AudioReader):
         import soundfile
 
         if stream:
-            raise AudioError(f"{path} has one audio stream; stream {stream} was asked for")
+            raise AudioError(f"{shown(path)} has one audio stream; stream {stream} was asked for")
         try:
-            self._file = soundfile.SoundFile(path)
+            self._file = soundfile.SoundFile(os.fsencode(path))
         except (soundfile.SoundFileError, RuntimeError) as error:
-            raise AudioError(f"{path} is not audio that libsndfile reads ({error})") from error
+            raise AudioError(f"{shown(path)} is not audio that libsndfile reads ({error})") from error
         # libsndfile says 2^63-1 where a stream does not tell its length.
         known = self._file.frames < 1 << 62
         self._lossy = self._file.subtype not in _DEPTHS and self._file.subtype not in ("ALAC_16", "ALAC_20")
         self.info = AudioInfo(
-            path=path,
+            path=shown(path),
             sample_rate=self._file.samplerate,
             channels=self._file.channels,
             samples=self._file.frames if known else None,
@@ -160,21 +176,21 @@ class _FFmpegReader(AudioReader):
 
         av.logging.set_level(None)  # FFmpeg prints its own opinion to stderr otherwise
         try:
-            self._container = av.open(path)
+            self._container = av.open(_openable(path))
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise AudioError(f"{path} is not audio that FFmpeg reads ({_reason(error)})") from error
+            raise AudioError(f"{shown(path)} is not audio that FFmpeg reads ({_reason(error)})") from error
         streams = self._container.streams.audio
         if stream >= len(streams):
             self._container.close()
-            raise AudioError(f"{path} has {len(streams)} audio streams; stream {stream} was asked for")
+            raise AudioError(f"{shown(path)} has {len(streams)} audio streams; stream {stream} was asked for")
         self._stream = streams[stream]
         codec = self._stream.codec_context
         if not codec.sample_rate or not codec.channels:
             self._container.close()
-            raise AudioError(f"{path} does not tell its sample rate or channels")
+            raise AudioError(f"{shown(path)} does not tell its sample rate or channels")
         lossless = codec.name.startswith("pcm_") or codec.name in ("flac", "alac", "wavpack", "ape", "tta")
         self.info = AudioInfo(
-            path=path,
+            path=shown(path),
             sample_rate=codec.sample_rate,
             channels=codec.channels,
             samples=self._promised(),
@@ -226,24 +242,34 @@ class _FFmpegReader(AudioReader):
         self._container.close()
 
 
+def _openable(path: str):
+    """FFmpeg takes names in UTF-8 only; what has another one is opened for it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return open(path, "rb")
+    return path
+
+
 def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
 def _check_path(path: Path) -> None:
+    name = shown(path)
     if path.is_dir():
-        raise AudioError(f"{path} is a folder, not an audio file; rename it or name the files in it")
+        raise AudioError(f"{name} is a folder, not an audio file; rename it or name the files in it")
     if path.is_symlink() and not path.exists():
-        raise AudioError(f"{path} is a link to {os.readlink(path)}, which is not there; mend or remove the link")
+        raise AudioError(f"{name} is a link to {os.readlink(path)}, which is not there; mend or remove the link")
     if not path.exists():
-        raise AudioError(f"{path} is not there; it may have been moved since the catalog was listed")
+        raise AudioError(f"{name} is not there; it may have been moved since the catalog was listed")
     if not os.access(path, os.R_OK):
-        raise AudioError(f"{path} may not be read by this user; give read permission (chmod +r)")
+        raise AudioError(f"{name} may not be read by this user; give read permission (chmod +r)")
     if not path.stat().st_size:
-        raise AudioError(f"{path} is empty (0 bytes); copy or export it again")
+        raise AudioError(f"{name} is empty (0 bytes); copy or export it again")
     lacking = missing_bytes(path)
     if lacking:
-        raise DamagedAudio(f"{path} is cut short: {lacking}; copy or export it again")
+        raise DamagedAudio(f"{name} is cut short: {lacking}; copy or export it again")
 
 
 def with_decoders(
@@ -273,7 +299,7 @@ def with_decoders(
         if isinstance(failure, DamagedAudio):
             raise failure
     raise AudioError(
-        f"{path} is not audio that can be read: neither libsndfile nor FFmpeg decodes it; "
+        f"{shown(path)} is not audio that can be read: neither libsndfile nor FFmpeg decodes it; "
         f"copy or export it again, or take it out of the catalog ({_clause(failures[-1])})"
     ) from failures[-1]
 
@@ -306,7 +332,7 @@ def stream_count(path: str | os.PathLike) -> int:
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(_openable(str(path))) as container:
             return len(container.streams.audio)
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise AudioError(f"{path} is not audio that FFmpeg reads ({_reason(error)})") from error
+        raise AudioError(f"{shown(path)} is not audio that FFmpeg reads ({_reason(error)})") from error

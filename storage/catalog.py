@@ -9,6 +9,7 @@ from pathlib import Path
 from storage.audio import EXTENSIONS
 from storage.datasets import STEMS, DatasetTrack, Source, discover, recognise
 from storage.errors import CatalogError, DatasetError
+from storage.layout import shown
 
 MANIFESTS = (".csv", ".parquet")
 _STEM_MP4 = ".stem.mp4"
@@ -54,11 +55,6 @@ def list_catalog(source: str | os.PathLike) -> list[CatalogTrack]:
     if twice:
         raise CatalogError(f"{source} lists {twice[0]} more than once; name each track once")
     return found
-
-
-def shown(name: str) -> str:
-    """A file name that any table can hold: bytes that are no UTF-8 become \\xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _track(path: Path, relative: str) -> CatalogTrack:

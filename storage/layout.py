@@ -7,6 +7,7 @@
     RUNS/<name>/checkpoint.safetensors, record.json, log.jsonl     a training run
 """
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -72,6 +73,11 @@ class TrainingLayout:
     @property
     def log(self) -> Path:
         return self.root / "log.jsonl"
+
+
+def shown(name: str | os.PathLike) -> str:
+    """A path as any table and screen can hold it: bytes that are no UTF-8 become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def safe_parts(relative: str) -> tuple[str, ...]:

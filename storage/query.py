@@ -39,7 +39,7 @@ def query(out: Path, sql: str) -> pa.Table:
         statements = connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise MetricsError("give one SELECT statement; the tables are for reading")
-        return connection.execute(sql).to_arrow_table()
+        return connection.sql(sql).to_arrow_table()
     except duckdb.Error as error:
         first = str(error).strip().splitlines()[0]
         raise MetricsError(f"the query does not work: {first}; the tables are metrics and history") from error

@@ -1,0 +1,69 @@
+"""What tests share: signals, a small dataset of made songs, and Prefect kept to a folder of its own."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Before anything imports prefect: the tests' database must not be the user's, nor another worker's.
+_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+_HOME = Path(tempfile.gettempdir()) / f"unbraid-tests-{os.getuid()}-{os.getppid()}-{_WORKER}"
+os.environ["PREFECT_HOME"] = str(_HOME / "prefect")
+os.environ["UNBRAID_MODELS"] = str(_HOME / "models")
+for name in [name for name in os.environ if name.startswith("PREFECT_") and name != "PREFECT_HOME"]:
+    del os.environ[name]
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)  # the suite runs as many processes as there are cores
+
+
+def noise(channels: int, samples: int, seed: int = 0, level: float = 0.1) -> np.ndarray:
+    """White noise on the 16-bit grid, float32 (channels, samples)."""
+    random = np.random.default_rng(seed)
+    raw = np.clip(random.standard_normal((channels, samples)) * level, -1, 1 - 2**-15)
+    return (np.round(raw * 32768) / 32768).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def dsd100(tmp_path_factory) -> Path:
+    """Four made songs of 8 s in DSD100's layout, three in Dev and one in Test."""
+    from tasks.compose import write_songs
+
+    root = tmp_path_factory.mktemp("dsd100")
+    write_songs(root, train=3, test=1, seconds=8.0)
+    return root
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory) -> Path:
+    """A weights file of the default preset with random weights, named by its hash."""
+    from model.checkpoint import Weights, build, model_id
+    from model.preset import load_preset
+
+    torch.manual_seed(0)
+    preset = load_preset("stereo")
+    data = Weights(preset, build(preset).state_dict(), {}).to_bytes(torch.float16)
+    path = tmp_path_factory.mktemp("weights") / f"{model_id('stereo', data)}.safetensors"
+    path.write_bytes(data)
+    return path
+
+
+@pytest.fixture(scope="session")
+def separator(untrained):
+    from tasks.models import load_separator
+
+    return load_separator(str(untrained), device="cpu")
+
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real audio beside the checkout; tests that want it are skipped where it is not."""
+    if not SHARED.is_dir():
+        pytest.skip("there is no ../shared/data here")
+    return SHARED

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+import torch
+from conftest import noise
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.checkpoint import build
+from model.preset import load_preset
+from model.separator import Separator
+
+
+@pytest.fixture(scope="module")
+def jansson():
+    torch.manual_seed(1)
+    preset = load_preset("jansson")
+    return Separator(preset, build(preset))
+
+
+class Passing(torch.nn.Module):
+    """A network whose mask is one everywhere: the vocals must be the mixture, to the sample."""
+
+    def forward(self, magnitude):
+        return torch.ones_like(magnitude)[:, None]
+
+
+def blocks(stream, audio, sizes):
+    pieces, start = [], 0
+    while start < audio.shape[1]:
+        size = next(sizes)
+        pieces += stream.push(audio[:, start : start + size])
+        start += size
+    pieces += stream.finish()
+    return np.concatenate([piece.stems["vocals"] for piece in pieces], axis=1)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(44100, 2), (44100, 1), (48000, 2), (8000, 1), (96000, 3)])
+def test_shape_is_kept_and_stems_add_up_exactly(separator, jansson, rate, channels):
+    audio = noise(channels, int(rate * 2.3))
+    for model in (separator, jansson):
+        stems = model.separate(audio, rate)
+        assert set(stems) == {"vocals", "accompaniment"}
+        assert all(stem.shape == audio.shape and stem.dtype == np.float32 for stem in stems.values())
+        np.testing.assert_array_equal(stems["vocals"] + stems["accompaniment"], audio)
+
+
+def test_a_file_in_blocks_is_the_file_in_one_piece(separator):
+    """Across a group's border: more than 1792 frames of 1024."""
+    audio = noise(2, 44100 * 46)
+    whole = separator.separate(audio, 44100)["vocals"]
+    sizes = np.random.default_rng(3).integers(1, 200_000, size=100_000)
+    np.testing.assert_array_equal(blocks(separator.stream(44100, 2), audio, iter(sizes.tolist())), whole)
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000, 192000])
+@pytest.mark.parametrize("name", ["stereo", "jansson"])
+def test_a_mask_of_one_gives_the_mixture_back_at_every_rate(name, rate):
+    model = Separator(load_preset(name), Passing())
+    audio = noise(2, int(rate * (60 if rate < 50000 else 12)))
+    np.testing.assert_allclose(model.separate(audio, rate)["vocals"], audio, atol=2e-6)
+
+
+@settings(deadline=None, max_examples=12)
+@given(samples=st.integers(0, 6000))
+def test_short_files_come_back_whole(separator, samples):
+    audio = noise(1, samples)
+    stems = separator.separate(audio, 44100)
+    assert stems["vocals"].shape == (1, samples)
+    np.testing.assert_array_equal(stems["vocals"] + stems["accompaniment"], audio)
+
+
+def test_the_same_input_gives_the_same_bytes(separator):
+    audio = noise(2, 44100 * 3)
+    first, second = (separator.separate(audio, 44100)["vocals"] for _ in range(2))
+    assert first.tobytes() == second.tobytes()
+
+
+def test_one_dimension_in_one_dimension_out(separator):
+    assert separator.separate(noise(1, 5000)[0], 44100)["vocals"].shape == (5000,)
+
+
+def test_memory_of_a_stream_does_not_grow_with_the_file(separator):
+    """What is held between pushes never exceeds a group of segments, its context and one push."""
+    stream = separator.stream(44100, 2)
+    inference, push = separator.preset.inference, 44100 * 5
+    held = []
+    for index in range(40):
+        list(stream.push(noise(2, push, seed=index)))
+        held.append(stream._buffer.shape[1])
+    group = (inference.core_frames * inference.batch + 2 * inference.context_frames) * 1024 + 4096
+    assert max(held[20:]) <= max(held[:20]) <= group + push
+
+
+def test_no_click_where_segments_meet():
+    """A steady tone through a mask that differs from segment to segment's middle only by context."""
+    preset = load_preset("stereo")
+    torch.manual_seed(5)
+    model = Separator(preset, build(preset))
+    rate = 44100
+    time = np.arange(rate * 50) / rate
+    audio = np.repeat((0.3 * np.sin(2 * np.pi * 440 * time))[None], 2, 0).astype(np.float32)
+    vocals = model.separate(audio, rate)["vocals"][0]
+    # A click is wide-band: a jump in the second difference where segments meet, against elsewhere.
+    bend = np.abs(np.diff(vocals, n=2))
+    hop, lead = 1024, 3 * 1024
+    seams = [k * preset.inference.core_frames * hop - lead for k in range(1, 5)]
+    usual = np.quantile(bend[rate : -rate], 0.999)
+    for seam in seams:
+        assert bend[seam - 2048 : seam + 2048].max() < 3 * usual

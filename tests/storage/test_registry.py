@@ -1,0 +1,60 @@
+import pytest
+
+from storage.atomic import remove_leftovers, replacing
+from storage.errors import RegistryError
+from storage.registry import Registry
+
+
+@pytest.fixture
+def registry(tmp_path):
+    return Registry(tmp_path / "shipped", tmp_path / "own")
+
+
+def test_the_first_model_of_a_preset_is_its_champion_and_promotion_moves_it(registry):
+    one, two = registry.add("stereo", b"one", "card one"), registry.add("stereo", b"two", "card two")
+    assert registry.find("stereo").model_id == one
+    registry.promote(two)
+    assert registry.find("stereo").model_id == two
+    assert registry.find(one).card == "card one"
+    assert registry.read("stereo") == (two, b"two")
+
+
+def test_the_users_choice_stands_before_the_shipped_one(registry, tmp_path):
+    shipped = Registry(tmp_path / "none", tmp_path / "shipped").add("stereo", b"shipped", "")
+    assert registry.find("stereo").model_id == shipped
+    own = registry.add("stereo", b"own", "", champion=True)
+    assert registry.find("stereo").model_id == own
+    assert {m.model_id: m.shipped for m in registry.models()} == {shipped: True, own: False}
+
+
+def test_a_damaged_model_is_never_handed_out(registry):
+    model_id = registry.add("stereo", b"weights", "")
+    registry.find(model_id).path.write_bytes(b"weight")
+    with pytest.raises(RegistryError, match="is damaged"):
+        registry.read(model_id)
+
+
+def test_an_unknown_model_is_told_with_those_there_are(registry):
+    model_id = registry.add("stereo", b"weights", "")
+    with pytest.raises(RegistryError, match=f"hq is not a registered model.*{model_id}"):
+        registry.read("hq")
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "x"
+    with pytest.raises(KeyboardInterrupt), replacing(target) as temporary:
+        temporary.write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    with replacing(target) as temporary:
+        temporary.write_bytes(b"whole")
+        assert not target.exists()
+    assert target.read_bytes() == b"whole"
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".unbraid-0123.tmp").touch()
+    (tmp_path / "a" / "vocals.flac").touch()
+    assert remove_leftovers(tmp_path) == 1
+    assert [p.name for p in (tmp_path / "a").iterdir()] == ["vocals.flac"]

@@ -1,9 +1,9 @@
 """Unbraid from Python: load a model, give it a song, get stems.
 
-    import unbraid
-    model = unbraid.load("stereo")
-    stems = model("song.mp3")           # {"vocals": array, "accompaniment": array}, (channels, samples)
-    stems = model(audio, rate=44100)    # the same from an array (channels, samples) or (samples,)
+import unbraid
+model = unbraid.load("stereo")
+stems = model("song.mp3")           # {"vocals": array, "accompaniment": array}, (channels, samples)
+stems = model(audio, rate=44100)    # the same from an array (channels, samples) or (samples,)
 """
 
 from __future__ import annotations

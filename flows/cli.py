@@ -271,7 +271,8 @@ def _show_failures(out: str, run_id: str) -> None:
     failed = [row for row in rows if row["status"] == FAILED]
     show(["failed", "why"], [[row["path"], row["error"]] for row in failed[:20]])
     if len(failed) > 20:
-        click.echo(f"and {len(failed) - 20} more: unbraid query {out} \"select path, error from metrics where status = 'failed'\"")
+        sql = "select path, error from metrics where status = 'failed'"
+        click.echo(f'and {len(failed) - 20} more: unbraid query {out} "{sql}"')
 
 
 def _show_scores(out: str, run_id: str) -> None:

@@ -52,9 +52,7 @@ def ingest(
     workers: int | None = None,
 ) -> IngestSummary:
     """Ingest a dataset; see `unbraid ingest --help`. Raises DatasetError or StoreError when it cannot start."""
-    tracks = discover(
-        Path(dataset), kind=kind, dataset=name, split=split, stem=stem, test_artists=test_artists or ()
-    )
+    tracks = discover(Path(dataset), kind=kind, dataset=name, split=split, stem=stem, test_artists=test_artists or ())
     opened, todo, before = plan_phase(tracks, store, spectrograms, drop_leaked)
     records: list[IngestRecord] = []
     if todo:

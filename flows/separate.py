@@ -109,10 +109,12 @@ def separate_phase(
         for outcome in fan_out(where.client, partial(separate_batch, settings), cut, window=where.window):
             rows = outcome.results
             if outcome.lost:
-                rows = [failed_row(settings, outcome.items[0], f"{outcome.items[0].source}: {outcome.lost}", "LostTrack")]
+                rows = [
+                    failed_row(settings, outcome.items[0], f"{outcome.items[0].source}: {outcome.lost}", "LostTrack")
+                ]
             metrics.write_part(out, run_id, rows)
-            for track in {row.track_id: row for row in rows}.values():
-                line.advance(failed=track.status == metrics.FAILED, audio_seconds=track.duration_s or 0.0)
+            for row in {row.track_id: row for row in rows}.values():
+                line.advance(failed=row.status == metrics.FAILED, audio_seconds=row.duration_s or 0.0)
         return line.done, line.failed, line.audio_seconds
 
 

@@ -43,7 +43,8 @@ def train(
     """Train a preset on a store and register the weights; see `unbraid train --help`.
 
     `run` is the folder of the run, beside the store by default. `settings` replaces training fields of
-    the preset. `publish` puts the weights into the user's registry. Raises PresetError or StoreError when it cannot start.
+    the preset. `publish` puts the weights into the user's registry. Raises PresetError or StoreError
+    when it cannot start.
     """
     overrides = {**(settings or {}), **({"steps": steps} if steps else {})}
     total = load_preset(preset, **overrides).training.steps

@@ -79,6 +79,22 @@ def balance(
     return vocals * gain, accompaniment * gain
 
 
+def balance_spectra(
+    vocals: np.ndarray, accompaniment: np.ndarray, settings: MixingSettings, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """`balance` for spectra (channels, frames, bins), where only gains can be set; the level is the RMS."""
+    chance = random.random()
+    levels = [float(np.sqrt(np.square(np.abs(x)).mean())) for x in (vocals, accompaniment)]
+    ratio = augment.decibels(float(random.uniform(*settings.vocal_db)))
+    if chance < settings.without_vocals or not levels[0]:
+        vocals = np.zeros_like(vocals)
+    elif chance < settings.without_vocals + settings.without_backing or not levels[1]:
+        accompaniment = np.zeros_like(accompaniment)
+    else:
+        vocals = vocals * np.float32(ratio * levels[1] / levels[0])
+    return vocals, accompaniment
+
+
 def _level(audio: np.ndarray, rate: int) -> float:
     """RMS over the louder half of 50 ms blocks; 0 where there is nothing."""
     size = max(1, rate // 20)

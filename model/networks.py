@@ -5,6 +5,8 @@ Every network takes magnitudes (batch, channels, bins, frames) and returns masks
 preset; `frames` may be any multiple of 2^levels.
 """
 
+import itertools
+
 import torch
 from torch import nn
 
@@ -30,16 +32,14 @@ class JanssonUNet(nn.Module):
                 nn.BatchNorm2d(after),
                 nn.LeakyReLU(0.2, inplace=True),
             )
-            for before, after in zip(channels, channels[1:], strict=False)
+            for before, after in itertools.pairwise(channels)
         )
         self.up = nn.ModuleList()
         for level in reversed(range(levels)):
             # All but the deepest see the skip of their own depth beside what came up.
             entering = channels[level + 1] * (1 if level == levels - 1 else 2)
             leaving = channels[level]
-            layers: list[nn.Module] = [
-                nn.ConvTranspose2d(entering, leaving, 5, stride=2, padding=2, output_padding=1)
-            ]
+            layers: list[nn.Module] = [nn.ConvTranspose2d(entering, leaving, 5, stride=2, padding=2, output_padding=1)]
             if level:
                 layers += [nn.BatchNorm2d(leaving), nn.ReLU(inplace=True)]
                 if level >= levels - 3:

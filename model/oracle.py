@@ -21,6 +21,4 @@ def ideal_ratio_mask(stems: dict[str, np.ndarray], mixture: np.ndarray, rate: in
     sizes = {stem: spectrum(signal).abs() for stem, signal in stems.items()}
     mixed = spectrum(mixture)
     total = sum(sizes.values()) + 1e-10
-    return {
-        stem: waveform(mixed * (size / total), front_end, mixture.shape[1]).numpy() for stem, size in sizes.items()
-    }
+    return {stem: waveform(mixed * (size / total), front_end, mixture.shape[1]).numpy() for stem, size in sizes.items()}

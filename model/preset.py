@@ -21,7 +21,11 @@ class Inference:
 
 @dataclass(frozen=True)
 class Training:
-    """`frames` per example; `validate_every` in steps; `patience` in validations; `ema` is its decay."""
+    """`frames` per example; `validate_every` in steps; `patience` in validations; `ema` is its decay.
+
+    `source` is what examples are made from: "waveform", with every augmentation, or "spectrogram", the
+    store's own spectra scaled, swapped and summed, which costs no transform but allows no other change.
+    """
 
     loss: str
     frames: int
@@ -34,6 +38,7 @@ class Training:
     validate_every: int
     patience: int
     schedule: str
+    source: str = "waveform"
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,8 @@ class Preset:
             )
         except (TypeError, KeyError) as error:
             raise PresetError(f"preset {fields.get('name', '?')} does not fit this version: {error}") from error
+        if preset.training.source not in ("waveform", "spectrogram"):
+            raise PresetError(f"preset {preset.name}: source is waveform or spectrogram, not {preset.training.source}")
         if preset.hop * OVERLAP % preset.n_fft:
             raise PresetError(f"preset {preset.name}: hop must be a whole number of quarters of n_fft")
         return preset

@@ -188,7 +188,7 @@ class SeparationStream:
 
 
 def resolved_device(device: str) -> str:
-    """"cuda" or "cpu"; for "auto" the GPU where there is one. Raises ModelError when CUDA is asked for in vain."""
+    """ "cuda" or "cpu"; for "auto" the GPU where there is one. Raises ModelError when CUDA is asked for in vain."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -197,7 +197,7 @@ def resolved_device(device: str) -> str:
 
 
 def resolved_precision(precision: str, device: torch.device) -> str:
-    """"bfloat16" where the device multiplies it faster than float32, else "float32"; for "auto" alone."""
+    """ "bfloat16" where the device multiplies it faster than float32, else "float32"; for "auto" alone."""
     if precision != "auto":
         return precision
     if device.type != "cpu":

@@ -88,9 +88,10 @@ def _drums(score: _Score) -> np.ndarray:
     out = np.zeros((2, score.samples))
     time = np.arange(int(0.35 * RATE)) / RATE
     kick = np.sin(2 * np.pi * (45 * time + 8 * (1 - np.exp(-time * 28)))) * np.exp(-time * 11)
-    snare = 0.5 * np.sin(2 * np.pi * 190 * time) * np.exp(-time * 22) + random.standard_normal(len(time)) * np.exp(
-        -time * 17
-    ) * 0.6
+    snare = (
+        0.5 * np.sin(2 * np.pi * 190 * time) * np.exp(-time * 22)
+        + random.standard_normal(len(time)) * np.exp(-time * 17) * 0.6
+    )
     hat = _high_pass(random.standard_normal(len(time)), 7000) * np.exp(-time * 55) * 0.5
     off = random.random() < 0.5
     for bar in range(score.bars):

@@ -19,11 +19,32 @@ from storage.errors import AudioError
 from storage.layout import shown
 
 EXTENSIONS = frozenset(
-    ".wav .wave .w64 .rf64 .aif .aiff .aifc .flac .ogg .oga .opus .mp3 .m4a .mp4 .m4b .aac .caf .au"
-    " .wma .webm .mka".split()
+    [
+        ".wav",
+        ".wave",
+        ".w64",
+        ".rf64",
+        ".aif",
+        ".aiff",
+        ".aifc",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".m4a",
+        ".mp4",
+        ".m4b",
+        ".aac",
+        ".caf",
+        ".au",
+        ".wma",
+        ".webm",
+        ".mka",
+    ]
 )
 # FFmpeg's formats: libsndfile would only fail on them.
-_FFMPEG_ONLY = frozenset(".m4a .mp4 .m4b .aac .wma .webm .mka".split())
+_FFMPEG_ONLY = frozenset([".m4a", ".mp4", ".m4b", ".aac", ".wma", ".webm", ".mka"])
 BLOCK = 1 << 17
 
 _DEPTHS = {
@@ -272,9 +293,7 @@ def _check_path(path: Path) -> None:
         raise DamagedAudio(f"{name} is cut short: {lacking}; copy or export it again")
 
 
-def with_decoders(
-    path: str | os.PathLike, work: Callable[[AudioReader], Result], *, stream: int = 0
-) -> Result:
+def with_decoders(path: str | os.PathLike, work: Callable[[AudioReader], Result], *, stream: int = 0) -> Result:
     """`work(reader)` with the first decoder that carries it to its end.
 
     When a decoder fails in mid-file the other starts from the beginning, so `work` must be able to

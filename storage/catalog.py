@@ -1,6 +1,7 @@
 """Catalogs: which tracks there are to separate, from a file, a folder, a dataset or a manifest."""
 
 import csv
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ def list_catalog(source: str | os.PathLike) -> list[CatalogTrack]:
     else:
         raise CatalogError(f"{root} is not there; give an audio file, a folder, or a .csv or .parquet manifest")
     found.sort(key=lambda track: track.path)
-    twice = [a.path for a, b in zip(found, found[1:], strict=False) if a.path == b.path]
+    twice = [a.path for a, b in itertools.pairwise(found) if a.path == b.path]
     if twice:
         raise CatalogError(f"{source} lists {twice[0]} more than once; name each track once")
     return found

@@ -211,9 +211,7 @@ def _loose(root: Path, dataset: str, split: str, stem: str) -> list[DatasetTrack
     return found
 
 
-def _track(
-    dataset: str, split: str, name: str, stems: dict[str, Source], mixture: Source | None
-) -> DatasetTrack:
+def _track(dataset: str, split: str, name: str, stems: dict[str, Source], mixture: Source | None) -> DatasetTrack:
     bare = _NUMBERED.sub("", name)
     artist, separator, title = bare.partition(" - ")
     if not separator:

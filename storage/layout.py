@@ -1,10 +1,10 @@
 """Every path the project writes, in one place.
 
-    OUT/stems/<path of the track in its catalog>/<stem>.<ext>
-    OUT/metrics/run_id=<run>/<part>.parquet
-    OUT/runs/<run>.json            what shaped a run
-    OUT/reports/<run>.html         what came out of it
-    RUNS/<name>/checkpoint.safetensors, record.json, log.jsonl     a training run
+OUT/stems/<path of the track in its catalog>/<stem>.<ext>
+OUT/metrics/run_id=<run>/<part>.parquet
+OUT/runs/<run>.json            what shaped a run
+OUT/reports/<run>.html         what came out of it
+RUNS/<name>/checkpoint.safetensors, record.json, log.jsonl     a training run
 """
 
 import os

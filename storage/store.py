@@ -101,7 +101,9 @@ class Store:
 
         path = Path(path)
         try:
-            group = zarr.open_group(path, mode="r" if consolidated else "r+", use_consolidated=None if consolidated else False)
+            group = zarr.open_group(
+                path, mode="r" if consolidated else "r+", use_consolidated=None if consolidated else False
+            )
         except (FileNotFoundError, ValueError, KeyError) as error:
             raise StoreError(f"{path} is not a finished store; make it with `unbraid ingest`") from error
         attributes = dict(group.attrs)
@@ -187,6 +189,11 @@ class Store:
             raise StoreError(f"{self.path} keeps waveforms alone; compute spectra from them")
         raw = self._array(track, stem, "spectrogram")[start:stop].astype(np.float32)
         return np.ascontiguousarray(raw).view(np.complex64)[..., 0].swapaxes(0, 1) * np.float32(track.scales[stem])
+
+    def frames(self, track: StoredTrack) -> int:
+        """How many frames the track's spectra have. Raises StoreError in a store that keeps waveforms alone."""
+        stem = next(stem for stem in track.stems if stem != "mixture")
+        return self._array(track, stem, "spectrogram").shape[0]
 
     def _array(self, track: StoredTrack, stem: str, kind: str):
         key = (track.group, stem, kind)

@@ -60,8 +60,8 @@ def write_tags(path: Path, tags: Tags, stem_format: str) -> None:
 
 
 def _text(easy, full) -> dict[str, list[str]]:
-    from mutagen.wave import WAVE
     from mutagen.aiff import AIFF
+    from mutagen.wave import WAVE
 
     if isinstance(full, (WAVE, AIFF)):  # mutagen has no easy view of ID3 inside RIFF or AIFF
         from mutagen.easyid3 import EasyID3

@@ -4,68 +4,63 @@ Every example is a function of (seed, its number) alone, so a run that was kille
 examples it would have had.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from model import augment, mixing
-from model.frontend import FrontEnd
 from model.preset import Preset
 from model.training import Batch
 from storage.errors import StoreError
 from storage.store import Store, StoredTrack
+from tasks.spans import Span, SpanPool
 
-_SPANS = 24  # vocal and backing spans in memory at a time
+_SPANS, _SPAN_SECONDS = 24, 20.0
+_SPECTRAL_SPANS, _SPECTRAL_FRAMES = 8, 1024  # a stereo span of spectra holds 34 MB
 _EXAMPLES_PER_SPAN = 5
-_SPAN_SECONDS = 20.0
 
 
-@dataclass(frozen=True)
-class _Span:
-    """A stretch of a stem, float32 (channels, samples) at the store's rate, and what it is of."""
+class ExampleSource(Protocol):
+    """Whatever makes the batch of a training step."""
 
-    audio: np.ndarray
-    bandwidth: float
-    partner: np.ndarray | None = None  # the other half of the same track over the same stretch
+    def batch(self, step: int) -> Batch: ...
 
 
-class ExampleSource:
-    """Batches of random mixtures for a preset. `tracks` are those of the training split."""
+def example_source(store_path: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> ExampleSource:
+    """Batches of random mixtures of `tracks` for a preset.
+
+    Raises StoreError when the store lacks vocals or backings, or spectra of the preset's front end
+    where the preset wants its examples from them.
+    """
+    kind = SpectrogramExamples if preset.training.source == "spectrogram" else WaveformExamples
+    return kind(store_path, tracks, preset, seed)
+
+
+class WaveformExamples:
+    """Examples from waveforms, with every augmentation the preset names."""
 
     def __init__(self, store_path: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> None:
-        self._store = Store.open(Path(store_path))
-        self._rate = self._store.format.sample_rate
-        self._preset = preset
-        self._seed = seed
-        self._voices = _Weighted([t for t in tracks if "vocals" in t.stems], self._rate)
-        self._backings = _Weighted([t for t in tracks if backing_stems(t)], self._rate)
-        if not self._voices.tracks or not self._backings.tracks:
-            raise StoreError(f"{store_path} needs vocals and backings to train on; ingest both")
-        self._block = -1
-        self._pool: tuple[list[_Span], list[_Span]] = ([], [])
+        self._preset, self._seed = preset, seed
+        rate = Store.open(store_path).format.sample_rate
+        self._rate = rate
+        self._pool = SpanPool(store_path, tracks, seed, size=_SPANS, length=int(_SPAN_SECONDS * rate))
 
     def batch(self, step: int) -> Batch:
-        """The batch of a training step."""
+        """The batch of a training step: waveforms."""
         size = self._preset.training.batch_size
-        examples = [self._example(step * size + i) for i in range(size)]
-        return Batch(
-            vocals=torch.from_numpy(np.stack([e[0] for e in examples])),
-            accompaniment=torch.from_numpy(np.stack([e[1] for e in examples])),
-            bandwidth=torch.tensor([e[2] for e in examples], dtype=torch.float32),
-        )
+        return _batch([self._example(step * size + i) for i in range(size)])
 
     def _example(self, number: int) -> tuple[np.ndarray, np.ndarray, float]:
-        voices, backings = self._spans(number // (_SPANS * _EXAMPLES_PER_SPAN))
+        voices, backings = self._pool.block(number // (_SPANS * _EXAMPLES_PER_SPAN))
         random = np.random.default_rng([self._seed, 1, number])
         settings, rate = self._preset.mixing, self._rate
         samples = self._samples(rate)
         first = voices[random.integers(len(voices))]
         if first.partner is not None and random.random() < settings.same_track:
-            pair, factor = _Span(np.concatenate([first.audio, first.partner]), first.bandwidth), _speed(settings, random)
+            pair, factor = Span(_stacked(first), first.bandwidth), _speed(settings, random)
             both = self._cut(pair, samples, factor, random)
-            vocals, accompaniment = both[: len(first.audio)], both[len(first.audio) :]
+            vocals, accompaniment = both[: len(first.signal)], both[len(first.signal) :]
             bandwidth = first.bandwidth * factor
         else:
             second = backings[random.integers(len(backings))]
@@ -105,12 +100,12 @@ class ExampleSource:
         wanted = (preset.training.frames - 1) * preset.hop + preset.n_fft
         return np.ascontiguousarray(_to_length(audio, wanted), np.float32)
 
-    def _cut(self, span: _Span, samples: int, factor: float, random: np.random.Generator) -> np.ndarray:
+    def _cut(self, span: Span, samples: int, factor: float, random: np.random.Generator) -> np.ndarray:
         """A random patch of the span, played `factor` times as fast; silence around a span that is too short."""
         needed = int(np.ceil(samples * factor)) + 64
-        room = span.audio.shape[1] - needed
+        room = span.signal.shape[1] - needed
         start = int(random.integers(room + 1)) if room > 0 else 0
-        audio = span.audio[:, start : start + needed]
+        audio = span.signal[:, start : start + needed]
         if audio.shape[1] < needed:
             before = int(random.integers(needed - audio.shape[1] + 1))
             audio = np.pad(audio, ((0, 0), (before, needed - audio.shape[1] - before)))
@@ -118,66 +113,69 @@ class ExampleSource:
             audio = _resample(audio, self._rate * factor, self._rate, "LQ")
         return _to_length(audio, samples)
 
-    def _spans(self, block: int) -> tuple[list[_Span], list[_Span]]:
-        if block != self._block:
-            random = np.random.default_rng([self._seed, 0, block])
-            voices = [self._voice_span(self._voices.draw(random), random) for _ in range(_SPANS)]
-            backings = [self._backing_span(self._backings.draw(random), random) for _ in range(_SPANS)]
-            self._block, self._pool = block, (voices, backings)
-        return self._pool
 
-    def _voice_span(self, track: StoredTrack, random: np.random.Generator) -> _Span:
-        start, stop = self._sounding(track, random)
-        audio = self._store.waveform(track, "vocals", start, stop)
-        partner = read_backing(self._store, track, start, stop) if backing_stems(track) else None
-        return _Span(audio, track.bandwidth_hz["vocals"], partner)
+class SpectrogramExamples:
+    """Examples from the store's spectra: linear changes only, and no transform at all.
 
-    def _backing_span(self, track: StoredTrack, random: np.random.Generator) -> _Span:
-        start, stop = self._stretch(track, random)
-        bandwidth = max(track.bandwidth_hz[stem] for stem in backing_stems(track))
-        return _Span(read_backing(self._store, track, start, stop), bandwidth)
+    The STFT is linear, so scaled, swapped and summed stems have exactly the spectrum of the new mixture.
+    """
 
-    def _sounding(self, track: StoredTrack, random: np.random.Generator) -> tuple[int, int]:
-        """A stretch in which the voice sings; a song's vocal stem is silent for much of its time."""
-        for _ in range(4):
-            start, stop = self._stretch(track, random)
-            if np.abs(self._store.waveform(track, "vocals", start, stop)).mean() > 1e-3:
-                break
-        return start, stop
+    def __init__(self, store_path: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> None:
+        form, own = Store.open(store_path).format, preset.front_end
+        if (form.sample_rate, form.n_fft, form.hop) != (own.sample_rate, own.n_fft, own.hop):
+            raise StoreError(
+                f"{store_path} keeps spectra of {form}, preset {preset.name} wants {own}; train from waveforms"
+            )
+        self._preset, self._seed = preset, seed
+        self._pool = SpanPool(store_path, tracks, seed, size=_SPECTRAL_SPANS, length=_SPECTRAL_FRAMES, spectra=True)
 
-    def _stretch(self, track: StoredTrack, random: np.random.Generator) -> tuple[int, int]:
-        length = min(track.samples, int(_SPAN_SECONDS * self._rate))
-        start = int(random.integers(track.samples - length + 1))
-        return start, start + length
+    def batch(self, step: int) -> Batch:
+        """The batch of a training step: spectra (batch, channels, frames, bins)."""
+        size = self._preset.training.batch_size
+        return _batch([self._example(step * size + i) for i in range(size)])
 
+    def _example(self, number: int) -> tuple[np.ndarray, np.ndarray, float]:
+        voices, backings = self._pool.block(number // (_SPECTRAL_SPANS * _EXAMPLES_PER_SPAN))
+        random = np.random.default_rng([self._seed, 1, number])
+        first, second = voices[random.integers(len(voices))], backings[random.integers(len(backings))]
+        bandwidth = min(first.bandwidth, second.bandwidth)
+        if first.partner is not None and random.random() < self._preset.mixing.same_track:
+            both = self._cut(_stacked(first), random)
+            vocals, accompaniment, bandwidth = both[: len(first.signal)], both[len(first.signal) :], first.bandwidth
+        else:
+            vocals, accompaniment = self._cut(first.signal, random), self._cut(second.signal, random)
+        channels = self._preset.channels
+        vocals, accompaniment = (
+            _with_channels(x, channels)[:: random.choice([-1, 1])] for x in (vocals, accompaniment)
+        )
+        vocals, accompaniment = mixing.balance_spectra(vocals, accompaniment, self._preset.mixing, random)
+        return vocals, accompaniment, float(bandwidth)
 
-class _Weighted:
-    """Tracks drawn so that a dataset counts by the root of its hours and a track by its length."""
-
-    def __init__(self, tracks: list[StoredTrack], rate: int) -> None:
-        self.tracks = tracks
-        totals: dict[str, float] = {}
-        for track in tracks:
-            totals[track.dataset] = totals.get(track.dataset, 0.0) + track.samples / rate
-        weights = np.array([t.samples / rate / np.sqrt(totals[t.dataset]) for t in tracks])
-        self._cumulative = np.cumsum(weights) / weights.sum() if len(tracks) else weights
-
-    def draw(self, random: np.random.Generator) -> StoredTrack:
-        return self.tracks[min(int(np.searchsorted(self._cumulative, random.random())), len(self.tracks) - 1)]
+    def _cut(self, spectra: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        wanted = self._preset.training.frames
+        start = int(random.integers(max(0, spectra.shape[1] - wanted) + 1))
+        cut = spectra[:, start : start + wanted]
+        return np.pad(cut, ((0, 0), (0, wanted - cut.shape[1]), (0, 0)))
 
 
-def backing_stems(track: StoredTrack) -> list[str]:
-    """The stems whose sum is the accompaniment: that stem itself, or all that are not vocals."""
-    if "accompaniment" in track.stems:
-        return ["accompaniment"]
-    return [stem for stem in track.stems if stem not in ("vocals", "mixture")]
+def _batch(examples: list[tuple[np.ndarray, np.ndarray, float]]) -> Batch:
+    vocals, accompaniment, bandwidths = zip(*examples, strict=True)
+    return Batch(
+        vocals=torch.from_numpy(np.stack(vocals)),
+        accompaniment=torch.from_numpy(np.stack(accompaniment)),
+        bandwidth=torch.tensor(bandwidths, dtype=torch.float32),
+    )
 
 
-def read_backing(store: Store, track: StoredTrack, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """The accompaniment over a stretch, float32 (channels, samples)."""
-    stems = [store.waveform(track, stem, start, stop) for stem in backing_stems(track)]
-    channels = max(stem.shape[0] for stem in stems)
-    return np.sum([np.broadcast_to(stem, (channels, stem.shape[1])) for stem in stems], axis=0, dtype=np.float32)
+def _stacked(span: Span) -> np.ndarray:
+    """Vocals and their own backing as one array, so that they are cut alike."""
+    return np.concatenate([span.signal, span.partner])
+
+
+def _with_channels(spectra: np.ndarray, channels: int) -> np.ndarray:
+    if channels == 1:
+        return spectra.mean(axis=0, keepdims=True)
+    return np.repeat(spectra, channels, axis=0) if spectra.shape[0] == 1 else spectra
 
 
 def _speed(settings: mixing.MixingSettings, random: np.random.Generator) -> float:
@@ -202,9 +200,3 @@ def _resample(audio: np.ndarray, before: float, after: float, quality: str) -> n
 def _to_length(audio: np.ndarray, samples: int) -> np.ndarray:
     audio = audio[:, :samples]
     return np.pad(audio, ((0, 0), (0, samples - audio.shape[1])))
-
-
-def front_end_matches(store: Store, front_end: FrontEnd) -> bool:
-    """Does the store keep spectra of exactly this front end?"""
-    form = store.format
-    return (form.sample_rate, form.n_fft, form.hop) == (front_end.sample_rate, front_end.n_fft, front_end.hop)

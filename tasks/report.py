@@ -32,7 +32,8 @@ def write_report(out: OutputLayout, run_id: str) -> Path:
         f"<h1>{html.escape(run_id)}</h1><p>{len(tracks)} tracks done, "
         f"<span class='{'failed' if bad else 'quiet'}'>{len(bad)} failed</span>, "
         f"{sum(s or 0 for s in seconds.values()) / 3600:.2f} hours of audio, model "
-        f"{html.escape(str(record['parameters'].get('model_id', '')))}, started {html.escape(record['started_at'])}.</p>"
+        f"{html.escape(str(record['parameters'].get('model_id', '')))}, "
+        f"started {html.escape(record['started_at'])}.</p>"
     )
     parts = [head, "<h2>By model and stem</h2>", _by_stem(good)]
     if bad:
@@ -56,7 +57,10 @@ def by_model_and_stem(rows: list[dict]) -> list[dict]:
             "model_id": model_id,
             "stem": stem,
             "tracks": len(group),
-            **{name: _median(group, name) for name in ("sdr", "sdr_mean", "usdr", "si_sdr", "loudness_lufs", "activity")},
+            **{
+                name: _median(group, name)
+                for name in ("sdr", "sdr_mean", "usdr", "si_sdr", "loudness_lufs", "activity")
+            },
             "realtime": _median([{"x": (r["duration_s"] or 0) / r["seconds"]} for r in group if r["seconds"]], "x"),
         }
         for (model_id, stem), group in groups.items()

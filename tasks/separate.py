@@ -191,6 +191,4 @@ def _scored(settings: SeparateSettings, track: CatalogTrack, rows: list[StemRow]
         scores, scenario = score_stems(references, estimates, rate)
     except (StorageError, ValueError) as error:
         return [replace(row, error=f"not scored: {error}", error_class=type(error).__name__) for row in rows]
-    return [
-        replace(row, **asdict(scores[row.stem]), scenario=scenario) if row.stem in scores else row for row in rows
-    ]
+    return [replace(row, **asdict(scores[row.stem]), scenario=scenario) if row.stem in scores else row for row in rows]

@@ -29,7 +29,8 @@ from storage.atomic import write_bytes, write_json
 from storage.errors import StoreError
 from storage.layout import TrainingLayout
 from storage.store import Store, StoredTrack
-from tasks.examples import ExampleSource, backing_stems, read_backing
+from tasks.examples import ExampleSource, example_source
+from tasks.spans import backing_stems, read_backing
 
 log = logging.getLogger("unbraid.train")
 
@@ -98,7 +99,8 @@ def train(request: TrainRequest) -> TrainReport:
     )  # fmt: skip
     record = _record(request, preset, trainer, training, validation)
     write_json(folder.record, record)
-    _loop(trainer, ExampleSource(request.store, training, preset, request.seed), references, folder, state, record)
+    source = example_source(request.store, training, preset, request.seed)
+    _loop(trainer, source, references, folder, state, record)
     final = folder.best.read_bytes()
     return TrainReport(
         model_id(preset.name, final), str(folder.best), trainer.step, state.best_step, state.best_db,
@@ -183,7 +185,9 @@ def _validate(trainer: Trainer, references, folder: TrainingLayout, state: _RunS
     if csdr > state.best_db:
         state.best_db, state.best_step = csdr, trainer.step
         history = {"best_step": trainer.step, "validation_csdr": csdr, "seconds": state.seconds}
-        write_bytes(folder.best, Weights(trainer.preset, trainer.average, {**record, **history}).to_bytes(torch.float16))
+        write_bytes(
+            folder.best, Weights(trainer.preset, trainer.average, {**record, **history}).to_bytes(torch.float16)
+        )
 
 
 def validation_score(

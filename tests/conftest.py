@@ -4,12 +4,12 @@ import os
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 # Before anything imports prefect: the tests' database must not be the user's, nor another worker's.
 _WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 _HOME = Path(tempfile.gettempdir()) / f"unbraid-tests-{os.getuid()}-{os.getppid()}-{_WORKER}"
+(_HOME / "prefect").mkdir(parents=True, exist_ok=True)
 os.environ["PREFECT_HOME"] = str(_HOME / "prefect")
 os.environ["UNBRAID_MODELS"] = str(_HOME / "models")
 for name in [name for name in os.environ if name.startswith("PREFECT_") and name != "PREFECT_HOME"]:
@@ -18,13 +18,6 @@ for name in [name for name in os.environ if name.startswith("PREFECT_") and name
 import torch  # noqa: E402
 
 torch.set_num_threads(1)  # the suite runs as many processes as there are cores
-
-
-def noise(channels: int, samples: int, seed: int = 0, level: float = 0.1) -> np.ndarray:
-    """White noise on the 16-bit grid, float32 (channels, samples)."""
-    random = np.random.default_rng(seed)
-    raw = np.clip(random.standard_normal((channels, samples)) * level, -1, 1 - 2**-15)
-    return (np.round(raw * 32768) / 32768).astype(np.float32)
 
 
 @pytest.fixture(scope="session")

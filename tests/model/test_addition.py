@@ -1,9 +1,9 @@
 import numpy as np
-from conftest import noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.addition import on_grid
+from tests.signals import noise
 
 
 @settings(deadline=None, max_examples=60)

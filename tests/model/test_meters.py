@@ -1,9 +1,9 @@
 import numpy as np
 import pyloudnorm
 import pytest
-from conftest import noise
 
 from model.meters import LoudnessMeter, TruePeakMeter, activity
+from tests.signals import noise
 
 
 def measured(meter, audio, size):

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from conftest import noise
 
 from model import augment, mixing
+from tests.signals import noise
 
 RATE = 16000
 AUGMENTATIONS = [augment.equalise, augment.reverberate, augment.double, augment.widen, augment.compress]

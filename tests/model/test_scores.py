@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from conftest import noise
-from reference import museval_metrics
 
 from model.scores import fitted_gain, score, si_sdr, usdr, window_sdr
+from tests.reference import museval_metrics
+from tests.signals import noise
 
 RATE = 8000  # the rate only sets the window's length
 

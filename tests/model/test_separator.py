@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from conftest import noise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.checkpoint import build
 from model.preset import load_preset
 from model.separator import Separator
+from tests.signals import noise
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,6 @@ def test_no_click_where_segments_meet():
     bend = np.abs(np.diff(vocals, n=2))
     hop, lead = 1024, 3 * 1024
     seams = [k * preset.inference.core_frames * hop - lead for k in range(1, 5)]
-    usual = np.quantile(bend[rate : -rate], 0.999)
+    usual = np.quantile(bend[rate:-rate], 0.999)
     for seam in seams:
         assert bend[seam - 2048 : seam + 2048].max() < 3 * usual

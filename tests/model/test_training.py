@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from conftest import noise
 
 from model.frontend import analysis
 from model.losses import Spectra, magnitude_l1, mask_loss
 from model.preset import load_preset
 from model.training import Batch, Trainer
+from tests.signals import noise
 
 
 def small(name, **training):
@@ -35,7 +35,9 @@ def test_the_loss_is_least_at_the_best_real_mask():
     best = ratio.real.clamp(0, 1)
     band = torch.ones(2, 1, 16, 1)
     loss = lambda mask: float(mask_loss(mask, found, band, compressed=0.0))  # noqa: E731
-    assert loss(best) < min(loss((best + 0.1).clamp(0, 1)), loss((best - 0.1).clamp(0, 1)), loss(ratio.abs().clamp(0, 1)))
+    assert loss(best) < min(
+        loss((best + 0.1).clamp(0, 1)), loss((best - 0.1).clamp(0, 1)), loss(ratio.abs().clamp(0, 1))
+    )
 
 
 def test_the_loss_is_the_complex_distance():

@@ -4,10 +4,10 @@ import av
 import numpy as np
 import pytest
 import soundfile as sf
-from conftest import noise
 
 from storage import audio
 from storage.errors import AudioError
+from tests.signals import noise
 
 FORMATS = {
     "wav": ("WAV", "PCM_16"), "aiff": ("AIFF", "PCM_24"), "flac": ("FLAC", "PCM_16"), "ogg": ("OGG", "VORBIS"),

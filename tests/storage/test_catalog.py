@@ -80,7 +80,11 @@ def test_a_manifest_lists_paths_beside_it_with_ids_and_references(tmp_path, kind
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("name\nx.wav\n", "no column 'path'"), ("path\n\"\"\n", "no path in row 1"), ("path\na.wav\na.wav\n", "more than once")],
+    [
+        ("name\nx.wav\n", "no column 'path'"),
+        ('path\n""\n', "no path in row 1"),
+        ("path\na.wav\na.wav\n", "more than once"),
+    ],
 )
 def test_a_malformed_manifest_is_told(tmp_path, text, words):
     (tmp_path / "list.csv").write_text(text)

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import soundfile as sf
-from conftest import noise
 
 from storage import audio
 from storage.audio import AudioInfo
 from storage.encode import AudioWriter, StemFormat, write
 from storage.errors import AudioError
+from tests.signals import noise
 
 
 def info(depth="int16", rate=44100, channels=2, lossy=False):
@@ -55,7 +55,7 @@ def test_a_lossy_stem_keeps_length_and_place(tmp_path, name):
     found, own = audio.read(written(tmp_path / f"x.{name}", signal, StemFormat(name, "int16"), rate))
     assert own == rate
     assert found.shape == signal.shape
-    lag = np.argmax(np.correlate(found[0], signal[0, rate // 2 : rate // 2 + 4000], "valid")[: rate]) - rate // 2
+    lag = np.argmax(np.correlate(found[0], signal[0, rate // 2 : rate // 2 + 4000], "valid")[:rate]) - rate // 2
     assert abs(lag) <= 2
 
 
@@ -72,9 +72,10 @@ def test_channels_that_a_format_cannot_hold_are_refused_with_a_way_out():
 
 
 def test_an_interrupted_file_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError, match="stop"), AudioWriter(
-        tmp_path / "x.flac", StemFormat("flac", "int16"), 44100, 1, None
-    ) as writer:
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        AudioWriter(tmp_path / "x.flac", StemFormat("flac", "int16"), 44100, 1, None) as writer,
+    ):
         writer.write(noise(1, 5000))
         raise RuntimeError("stop")
     assert list(tmp_path.iterdir()) == []

@@ -30,7 +30,9 @@ def test_the_row_is_the_schema():
 
 def test_parts_become_one_sorted_file_with_every_row_once(out):
     for number in (3, 1, 2):
-        metrics.write_part(out, "run-1", [row(f"t{number}", stem, sdr=float(number)) for stem in ("vocals", "accompaniment")])
+        metrics.write_part(
+            out, "run-1", [row(f"t{number}", stem, sdr=float(number)) for stem in ("vocals", "accompaniment")]
+        )
     before = metrics.read_all(out).sort_by([("track_id", "ascending"), ("stem", "ascending")])
     target = metrics.compact(out, "run-1")
     assert [p.name for p in target.parent.iterdir()] == ["metrics.parquet"]

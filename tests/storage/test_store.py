@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import torch
-from conftest import noise
 
 from model.frontend import FrontEnd, spectrogram
 from storage import store
@@ -9,6 +8,7 @@ from storage.datasets import discover
 from storage.errors import StoreError
 from storage.store import Store, StoreFormat
 from tasks.ingest import ingest_batch
+from tests.signals import noise
 
 
 @pytest.fixture(scope="module")

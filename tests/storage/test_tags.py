@@ -2,10 +2,10 @@ import io
 
 import pytest
 import soundfile as sf
-from conftest import noise
 
 from storage.encode import FORMATS, AudioWriter, StemFormat
 from storage.tags import Picture, Tags, read_tags
+from tests.signals import noise
 
 PNG = bytes.fromhex("89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c489") + io.BytesIO(b"x" * 64).read()
 TAGS = Tags(

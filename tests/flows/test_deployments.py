@@ -1,0 +1,81 @@
+"""prefect.yaml on a real server with a real worker, all on loopback."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import soundfile as sf
+
+from storage.layout import OutputLayout
+from storage.metrics import read_all
+from tests.signals import noise
+
+pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("cluster")]
+ROOT = Path(__file__).resolve().parents[2]
+PREFECT = Path(sys.executable).with_name("prefect")
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture
+def server(tmp_path):
+    port = free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
+        "PATH": f"{PREFECT.parent}:{os.environ['PATH']}",
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PWD": str(ROOT),
+    }
+    with open(tmp_path / "server.log", "w") as log:
+        process = subprocess.Popen(
+            [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env=environment, stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            limit = time.monotonic() + 90
+            while time.monotonic() < limit:
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=2)
+                    break
+                except OSError:
+                    time.sleep(0.5)
+            yield environment
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def prefect(environment, *arguments, timeout=240):
+    done = subprocess.run(
+        [PREFECT, *arguments], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_all_deploy_and_a_run_of_the_nightly_separation_completes(server, untrained, tmp_path):
+    sf.write(tmp_path / "song.wav", noise(2, 44100).T, 44100)
+    prefect(server, "work-pool", "create", "unbraid", "--type", "process")
+    deployed = prefect(server, "--no-prompt", "deploy", "--all")
+    listed = prefect(server, "deployment", "ls")
+    assert all(f"{name}/{name}" in listed for name in ("ingest", "train", "separate", "evaluate")), deployed
+    assert "0 2 * * *" in prefect(server, "deployment", "inspect", "separate/separate")
+    prefect(
+        server, "deployment", "run", "separate/separate", "-p", f"source={tmp_path / 'song.wav'}",
+        "-p", f"out={tmp_path / 'out'}", "-p", f"model={untrained}", "-p", "workers=1",
+    )  # fmt: skip
+    prefect(server, "worker", "start", "--pool", "unbraid", "--run-once", "--type", "process")
+    assert "COMPLETED" in prefect(server, "flow-run", "ls").upper()
+    assert read_all(OutputLayout(tmp_path / "out")).column("status").to_pylist() == ["ok", "ok"]

@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+import soundfile as sf
+
+from storage import audio
+from storage.catalog import CatalogTrack, list_catalog
+from storage.datasets import Source
+from storage.encode import write
+from tasks.separate import SeparateSettings, separate_batch
+from tasks.worker import ModelRequest
+from tests.signals import noise
+
+STEMS = ("vocals", "accompaniment")
+
+
+@pytest.fixture
+def settings(untrained, tmp_path):
+    return SeparateSettings(str(tmp_path / "out"), ModelRequest(str(untrained), "cpu"), "stereo-test", STEMS)
+
+
+def track(path, **fields):
+    return CatalogTrack(path.name, path.name, str(path), **fields)
+
+
+def stems(settings, rows):
+    return {row.stem: audio.read(f"{settings.out}/{row.stem_path}") for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype", "rate", "channels"),
+    [("a.wav", "PCM_16", 44100, 2), ("b.flac", "PCM_24", 48000, 1), ("c.wav", "PCM_24", 192000, 2),
+     ("d.wav", "PCM_16", 8000, 1), ("e.wav", "PCM_16", 48000, 6), ("f.aiff", "PCM_16", 22050, 2)],
+)  # fmt: skip
+def test_stems_keep_rate_channels_depth_and_length_and_add_up_exactly(
+    settings, tmp_path, name, subtype, rate, channels
+):
+    mixture = noise(channels, rate * 2 + 17, level=0.5)
+    sf.write(tmp_path / name, mixture.T, rate, subtype)
+    rows = separate_batch(settings, [track(tmp_path / name)])
+    assert [(r.stem, r.status, r.sample_rate, r.channels) for r in rows] == [(s, "ok", rate, channels) for s in STEMS]
+    found = stems(settings, rows)
+    assert all(own == rate and signal.shape == mixture.shape for signal, own in found.values())
+    assert all(sf.info(f"{settings.out}/{r.stem_path}").subtype == subtype for r in rows)
+    np.testing.assert_array_equal(found["vocals"][0] + found["accompaniment"][0], mixture)
+
+
+def test_a_loud_lossy_song_is_met_within_a_step_without_clipping(settings, tmp_path):
+    """A decoder overshoots full scale where the encoder's input touched it."""
+    time = np.arange(44100 * 3) / 44100
+    square = np.sign(np.sin(2 * np.pi * 220 * time))[None].repeat(2, 0).astype(np.float32)
+    write(tmp_path / "loud.ogg", square * 0.98, 44100, name="ogg")
+    mixture, _ = audio.read(tmp_path / "loud.ogg")
+    assert np.abs(mixture).max() > 1
+    found = stems(settings, separate_batch(settings, [track(tmp_path / "loud.ogg")]))
+    total = found["vocals"][0].astype(np.float64) + found["accompaniment"][0]
+    assert np.abs(total - mixture).max() <= 1 / 32768
+
+
+def test_float_wav_of_an_integer_source_is_exact(settings, tmp_path):
+    from dataclasses import replace
+
+    mixture = noise(2, 44100)
+    sf.write(tmp_path / "x.wav", mixture.T, 44100, "FLOAT")
+    rows = separate_batch(replace(settings, format="wav"), [track(tmp_path / "x.wav")])
+    found = stems(settings, rows)
+    np.testing.assert_array_equal(found["vocals"][0] + found["accompaniment"][0], mixture)
+
+
+def test_the_same_track_twice_is_the_same_bytes(settings, tmp_path):
+    from dataclasses import replace
+    from pathlib import Path
+
+    sf.write(tmp_path / "x.wav", noise(2, 44100 * 2).T, 44100)
+    contents = []
+    for name in ("one", "two"):
+        own = replace(settings, out=str(tmp_path / name))
+        separate_batch(own, [track(tmp_path / "x.wav")])
+        contents.append({p.name: p.read_bytes() for p in Path(own.out).rglob("*.flac")})
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 2
+
+
+def test_a_bad_track_is_a_row_and_the_others_are_done(settings, tmp_path):
+    sf.write(tmp_path / "good.wav", noise(2, 20000).T, 44100)
+    (tmp_path / "bad.mp3").write_text("no music")
+    rows = separate_batch(settings, [track(tmp_path / "bad.mp3"), track(tmp_path / "good.wav")])
+    assert [(row.track_id, row.stem, row.status) for row in rows] == [
+        ("bad.mp3", None, "failed"), ("good.wav", "vocals", "ok"), ("good.wav", "accompaniment", "ok")
+    ]  # fmt: skip
+    assert "copy or export it again" in rows[0].error
+    assert rows[0].error_class == "AudioError"
+
+
+def test_a_track_that_fails_leaves_no_files(settings, tmp_path):
+    from pathlib import Path
+
+    broken = noise(2, 44100 * 3)
+    broken[0, -10] = np.nan
+    sf.write(tmp_path / "x.wav", broken.T, 44100, "FLOAT")
+    separate_batch(settings, [track(tmp_path / "x.wav")])
+    assert [p for p in Path(settings.out).rglob("*") if p.is_file()] == []
+
+
+def test_a_source_that_changes_while_it_is_read_is_not_trusted(settings, tmp_path, monkeypatch):
+    import tasks.separate as module
+
+    sf.write(tmp_path / "x.wav", noise(2, 20000).T, 44100)
+    seen = iter(["before", "after", "after"])
+    monkeypatch.setattr(module, "fingerprint", lambda path: next(seen))
+    (row,) = separate_batch(settings, [track(tmp_path / "x.wav")])
+    assert "changed while it was read" in row.error
+
+
+def test_tracks_with_references_are_scored_as_delivered(settings, dsd100):
+    rows = separate_batch(settings, list_catalog(dsd100)[:1])
+    assert all(row.sdr is not None and row.usdr is not None and row.windows == 8 for row in rows)
+    assert {row.scenario for row in rows} == {"vocals/accompaniment"}
+
+
+def test_a_reference_that_cannot_be_read_costs_the_score_and_not_the_stems(settings, tmp_path):
+    sf.write(tmp_path / "x.wav", noise(2, 20000).T, 44100)
+    rows = separate_batch(
+        settings, [track(tmp_path / "x.wav", references=(("vocals", Source(str(tmp_path / "absent.wav"))),))]
+    )
+    assert all(row.status == "ok" and row.sdr is None and row.error.startswith("not scored") for row in rows)
+
+
+def test_measurements_are_those_of_the_stem(settings, tmp_path):
+    import pyloudnorm
+
+    sf.write(tmp_path / "x.wav", noise(2, 44100 * 4).T, 44100)
+    rows = separate_batch(settings, [track(tmp_path / "x.wav")])
+    for row in rows:
+        signal, _ = audio.read(f"{settings.out}/{row.stem_path}")
+        assert row.loudness_lufs == pytest.approx(pyloudnorm.Meter(44100).integrated_loudness(signal.T), abs=0.02)
+        assert row.true_peak_db >= 20 * np.log10(np.abs(signal).max()) - 1e-6
+        assert row.duration_s == 4.0

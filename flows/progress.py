@@ -75,7 +75,7 @@ def _lines(state: Progress) -> Iterator[None]:
         nonlocal last
         before = state.done + state.failed
         advance(**counts)
-        if state.done + state.failed > before and time.monotonic() - last > _LINE_EVERY:
+        if before < state.done + state.failed < state.total and time.monotonic() - last > _LINE_EVERY:
             print(state.text(), file=sys.stderr, flush=True)
             last = time.monotonic()
 

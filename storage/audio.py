@@ -59,10 +59,8 @@ _DEPTHS = {
     "DOUBLE": "float",
 }
 _SAMPLE_FORMAT_DEPTHS = {"s32": "int32", "s32p": "int32"}
-# FFmpeg's own durations are rounded to a time base or count the codec's padding; libsndfile counts an
-# Opus file's last packet to its end.
+# FFmpeg's durations are rounded to a time base or count the codec's padding.
 _TOLERANCE_SECONDS = 0.06
-_TOLERANCE_ELSEWHERE_SECONDS = 0.03
 
 Result = TypeVar("Result")
 
@@ -92,7 +90,7 @@ class AudioReader:
     """One open file: `info`, then `blocks()` once. Use as a context manager."""
 
     info: AudioInfo
-    promised_elsewhere = 0  # samples that another decoder's header reading promised
+    promised_elsewhere = 0  # samples another decoder promised, for a container that tells this one nothing
 
     def blocks(self, size: int = BLOCK) -> Iterator[np.ndarray]:
         """Yield float32 arrays (channels, ≤ size) to the end of the file.
@@ -125,9 +123,8 @@ class AudioReader:
 
     def _check_length(self, samples: int) -> None:
         rate = self.info.sample_rate
-        own, elsewhere = self.info.samples or 0, self.promised_elsewhere
-        promised = max(own, elsewhere)
-        if own - samples > self._tolerance() or elsewhere - samples > _TOLERANCE_ELSEWHERE_SECONDS * rate:
+        promised = self.info.samples or self.promised_elsewhere
+        if promised - samples > self._tolerance():
             raise DamagedAudio(
                 f"{self.info.path} is cut short: its header promises {promised / rate:.2f} s, "
                 f"{samples / rate:.2f} s could be read; copy or export it again"

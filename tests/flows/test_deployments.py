@@ -37,6 +37,7 @@ def server(tmp_path):
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PWD": str(ROOT),
+        "COLUMNS": "240",
     }
     with open(tmp_path / "server.log", "w") as log:
         process = subprocess.Popen(

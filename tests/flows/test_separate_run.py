@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,14 +77,15 @@ def test_a_folder_of_bad_input_ends_with_exit_3_and_no_traceback(bad_run):
 
 
 def test_every_track_ends_as_ok_or_as_one_failed_row_with_a_sentence(bad_folder, bad_run):
-    root, good = bad_folder
+    _, good = bad_folder
     out, _ = bad_run
     found = rows(out)
     failed = {row["path"]: row["error"] for row in found if row["status"] == "failed"}
     assert {row["path"] for row in found if row["status"] == "ok"} == set(good)
     assert len([row for row in found if row["status"] == "failed"]) == len(failed)
-    expected = {"empty.wav": "is empty", "text.mp3": "not audio", "truncated.flac": "cut short", "zero.wav": "no samples",
-                "nan.wav": "NaN or Inf", "inf.wav": "NaN or Inf", "x.wav": "is a folder", "dangling.wav": "a link to",
+    expected = {"empty.wav": "is empty", "text.mp3": "not audio", "truncated.flac": "cut short",
+                "zero.wav": "no samples", "nan.wav": "NaN or Inf", "inf.wav": "NaN or Inf", "x.wav": "is a folder",
+                "dangling.wav": "a link to",
                 "secret.wav": "may not be read"}  # fmt: skip
     assert set(failed) == set(expected) - set(good)
     for path, words in expected.items():

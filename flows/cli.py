@@ -14,6 +14,14 @@ EXIT_INTERRUPTED = 130
 _device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 _dask = click.option("--dask", metavar="ADDRESS", help="A Dask scheduler, e.g. tcp://host:8786. Default: this machine.")
 _workers = click.option("--workers", type=click.IntRange(1), help="Worker processes on this machine. Default: cores.")
+_engine = click.option(
+    "--engine",
+    type=click.Choice(["bsseval", "sdr", "museval"]),
+    default="bsseval",
+    show_default=True,
+    help="Who scores: ours, SDR alone, or museval itself (the same numbers, much slower).",
+)
+_windows = click.option("--windows", is_flag=True, help="Keep the scores of every window, under OUT/windows.")
 _kind = click.option(
     "--kind",
     type=click.Choice(["dsd100", "musdb18", "musdb18hq", "stems", "pairs", "loose"]),
@@ -134,10 +142,14 @@ def train(store, preset, device, resume, run, seed, steps, settings, promote, da
 @click.option("--retry-failed", is_flag=True, help="Try tracks again that failed in an earlier run.")
 @click.option("--deadline", type=float, default=3600.0, show_default=True, metavar="SECONDS",
               help="Give up a track after so long.")  # fmt: skip
+@_engine
+@_windows
 @_device
 @_dask
 @_workers
-def separate(source, out, model, stems, format_, tags, retry_failed, deadline, device, dask, workers) -> None:
+def separate(
+    source, out, model, stems, format_, tags, retry_failed, deadline, engine, windows, device, dask, workers
+) -> None:
     """Separate SOURCE, an audio file, a folder, a dataset, or a manifest (.csv or .parquet with a column
     `path`), into stems under OUT/stems, with a row a stem under OUT/metrics.
 
@@ -147,7 +159,8 @@ def separate(source, out, model, stems, format_, tags, retry_failed, deadline, d
 
     summary = flow(
         source, out, model=model, stems=stems.split(",") if stems else None, format=format_, tags=tags,
-        retry_failed=retry_failed, seconds_per_track=deadline, device=device, dask=dask, workers=workers,
+        retry_failed=retry_failed, seconds_per_track=deadline, engine=engine, windows=windows, device=device,
+        dask=dask, workers=workers,
     )  # fmt: skip
     before = f", {summary.before} were done before" if summary.before else ""
     standing = f", {summary.failed_before} failed before (--retry-failed)" if summary.failed_before else ""
@@ -166,10 +179,12 @@ def separate(source, out, model, stems, format_, tags, retry_failed, deadline, d
 @click.option("--model", default="stereo", show_default=True, metavar="ID", help="Model id, preset, or weights file.")
 @click.option("--split", type=click.Choice(["test", "train", "all"]), default="test", show_default=True)
 @_kind
+@_engine
+@_windows
 @_device
 @_dask
 @_workers
-def evaluate(dataset, out, model, split, kind, device, dask, workers) -> None:
+def evaluate(dataset, out, model, split, kind, engine, windows, device, dask, workers) -> None:
     """Score a model on DATASET, between its floor (the mixture as estimate) and its ceiling (the ideal ratio
     mask), and beside other systems' results where a track has them in systems/.
 
@@ -177,7 +192,10 @@ def evaluate(dataset, out, model, split, kind, device, dask, workers) -> None:
     """
     from flows.evaluate import evaluate as flow
 
-    summary = flow(dataset, out, model=model, split=split, kind=kind, device=device, dask=dask, workers=workers)
+    summary = flow(
+        dataset, out, model=model, split=split, kind=kind, engine=engine, windows=windows, device=device,
+        dask=dask, workers=workers,
+    )  # fmt: skip
     _show_scores(out, summary.run_id)
     if summary.failed:
         _show_failures(out, summary.run_id)
@@ -207,6 +225,44 @@ def query(out, sql, as_csv) -> None:
         pyarrow.csv.write_csv(table, sys.stdout.buffer)
         return
     show(table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+@main.command(name="export")
+@click.argument("out", type=click.Path())
+@click.argument("folder", type=click.Path())
+@click.option("--model", required=True, metavar="ID", help="Whose scores: a model id, floor:mixture, ceiling:irm …")
+def export_museval(out, folder, model) -> None:
+    """Write the window scores of one model in the run folder OUT as museval's JSON into FOLDER/test, one
+    file a track. They are there when the run was made with --windows.
+    """
+    from pathlib import Path
+
+    from storage.errors import MetricsError
+    from storage.layout import OutputLayout
+    from storage.museval_json import write_museval
+    from storage.windows import stored_windows
+
+    scores = [stem for stem in stored_windows(OutputLayout(Path(out))) if stem.model_id == model]
+    if not scores:
+        raise MetricsError(f"{out} keeps no windows of {model}; evaluate with --windows first")
+    click.echo(f"{len(write_museval(Path(folder), scores))} tracks written to {os.path.join(folder, 'test')}")
+
+
+@main.command(name="import")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.option("--out", required=True, type=click.Path(), help="The run folder to add the scores to.")
+@click.option("--name", required=True, help="The method's name; its rows have the model id museval:NAME.")
+def import_museval(folder, out, name) -> None:
+    """Read museval's JSON below FOLDER, one file a track, into the metrics of OUT, to compare with."""
+    from pathlib import Path
+
+    from storage.layout import OutputLayout
+    from storage.museval_json import read_museval
+    from tasks.score import import_scores
+
+    run_id, tracks = import_scores(OutputLayout(Path(out)), read_museval(Path(folder), f"museval:{name}"))
+    click.echo(f"{tracks} tracks imported")
+    _show_scores(out, run_id)
 
 
 @main.command()

@@ -18,6 +18,7 @@ from storage import metrics, runs  # noqa: E402
 from storage.datasets import DatasetTrack, discover  # noqa: E402
 from storage.errors import DatasetError  # noqa: E402
 from storage.layout import OutputLayout  # noqa: E402
+from storage.windows import WindowScores, write_windows  # noqa: E402
 from tasks.evaluate import EvaluateSettings, evaluate_batch, failed_row  # noqa: E402
 from tasks.fanout import fan_out  # noqa: E402
 from tasks.models import model_stems  # noqa: E402
@@ -53,6 +54,8 @@ def evaluate(
     device: str = "auto",
     precision: str = "auto",
     workers: int | None = None,
+    engine: str = "bsseval",
+    windows: bool = False,
 ) -> EvaluateSummary:
     """Score a model on a dataset's split ("all" for both); see `unbraid evaluate --help`.
 
@@ -64,7 +67,7 @@ def evaluate(
     if not tracks:
         raise DatasetError(f"{dataset} has no tracks in its {split} split; choose another with --split")
     model_id, stems = model_stems(model)
-    settings = EvaluateSettings(ModelRequest(model, device, precision), model_id, stems)
+    settings = EvaluateSettings(ModelRequest(model, device, precision), model_id, stems, engine=engine, windows=windows)
     layout = OutputLayout(Path(out))
     for abandoned in runs.close_abandoned(layout):
         metrics.compact(layout, abandoned)
@@ -84,7 +87,8 @@ def evaluate_phase(
     with progress("evaluate", len(tracks)) as line:
         cut = batches(tracks, where.slots, lambda track: 0)
         for outcome in fan_out(where.client, partial(evaluate_batch, settings), cut, window=where.window):
-            rows = outcome.results
+            rows = [row for row in outcome.results if isinstance(row, metrics.StemRow)]
+            write_windows(out, run_id, [row for row in outcome.results if isinstance(row, WindowScores)])
             if outcome.lost:
                 rows = [failed_row(settings, outcome.items[0], outcome.lost, "LostTrack")]
             metrics.write_part(out, run_id, rows)

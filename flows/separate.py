@@ -21,11 +21,12 @@ from storage.catalog import list_catalog  # noqa: E402
 from storage.encode import FORMATS  # noqa: E402
 from storage.errors import CatalogError  # noqa: E402
 from storage.layout import OutputLayout  # noqa: E402
+from storage.windows import WindowScores, write_windows  # noqa: E402
 from tasks.fanout import fan_out  # noqa: E402
 from tasks.models import model_stems  # noqa: E402
 from tasks.plan import Plan, batches, plan, source_bytes  # noqa: E402
 from tasks.report import write_report  # noqa: E402
-from tasks.separate import SeparateSettings, failed_row, separate_batch  # noqa: E402
+from tasks.separate import SeparateSettings, failed_row, score_batch, separate_batch  # noqa: E402
 from tasks.worker import ModelRequest  # noqa: E402
 
 
@@ -62,12 +63,17 @@ def separate(
     tags: bool = True,
     retry_failed: bool = False,
     seconds_per_track: float = 3600.0,
+    engine: str = "bsseval",
+    windows: bool = False,
 ) -> RunSummary:
     """Separate every track of a catalog that is not yet done; see `unbraid separate --help`.
 
     Raises StorageError or ModelError when the run cannot start; a bad track is a row, not an error.
     """
-    settings = _settings(out, model, stems, format, device, precision, tags, seconds_per_track)
+    settings = _settings(out, model, stems, format, device, precision)
+    settings = dataclasses.replace(
+        settings, tags=tags, seconds_per_track=seconds_per_track, engine=engine, windows=windows
+    )
     layout = OutputLayout(Path(out))
     todo, run_id = plan_phase(source, layout, settings, retry_failed)
     done = failed = 0
@@ -106,8 +112,17 @@ def separate_phase(
     """Keep a window of batches on the workers and write each one's rows as it ends."""
     cut = batches(todo.todo, where.slots, source_bytes)
     with progress("separate", len(todo.todo)) as line:
-        for outcome in fan_out(where.client, partial(separate_batch, settings), cut, window=where.window):
-            rows = outcome.results
+        referenced = any(track.references for track in todo.todo)
+        outcomes = fan_out(
+            where.client,
+            partial(separate_batch, settings),
+            cut,
+            window=where.window,
+            then=partial(score_batch, settings) if referenced else None,
+        )
+        for outcome in outcomes:
+            rows = [row for row in outcome.results if isinstance(row, metrics.StemRow)]
+            write_windows(out, run_id, [row for row in outcome.results if isinstance(row, WindowScores)])
             if outcome.lost:
                 rows = [
                     failed_row(settings, outcome.items[0], f"{outcome.items[0].source}: {outcome.lost}", "LostTrack")
@@ -127,7 +142,7 @@ def close_phase(out: OutputLayout, summary: RunSummary) -> RunSummary:
     return summary
 
 
-def _settings(out, model, stems, format, device, precision, tags, seconds_per_track) -> SeparateSettings:
+def _settings(out, model, stems, format, device, precision) -> SeparateSettings:
     model_id, available = model_stems(model)
     unknown = set(stems or ()) - set(available)
     if unknown:
@@ -136,4 +151,4 @@ def _settings(out, model, stems, format, device, precision, tags, seconds_per_tr
         raise CatalogError(f"{format} is not a stem format; choose one of {', '.join(FORMATS)}")
     chosen = tuple(stem for stem in available if not stems or stem in stems)
     request = ModelRequest(model, device, precision)
-    return SeparateSettings(out, request, model_id, chosen, format, tags, seconds_per_track)
+    return SeparateSettings(out, request, model_id, chosen, format)

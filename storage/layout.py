@@ -2,6 +2,7 @@
 
 OUT/stems/<path of the track in its catalog>/<stem>.<ext>
 OUT/metrics/run_id=<run>/<part>.parquet
+OUT/windows/run_id=<run>/<part>.parquet     scores of every window, where they are kept
 OUT/runs/<run>.json            what shaped a run
 OUT/reports/<run>.html         what came out of it
 RUNS/<name>/checkpoint.safetensors, record.json, log.jsonl     a training run
@@ -31,6 +32,10 @@ class OutputLayout:
         return self.root / "metrics"
 
     @property
+    def windows(self) -> Path:
+        return self.root / "windows"
+
+    @property
     def runs(self) -> Path:
         return self.root / "runs"
 
@@ -44,6 +49,9 @@ class OutputLayout:
 
     def run_metrics(self, run_id: str) -> Path:
         return self.metrics / f"run_id={run_id}"
+
+    def run_windows(self, run_id: str) -> Path:
+        return self.windows / f"run_id={run_id}"
 
     def run_record(self, run_id: str) -> Path:
         return self.runs / f"{run_id}.json"

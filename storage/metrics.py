@@ -53,6 +53,8 @@ SCHEMA = pa.schema(
         ("scenario", pa.string()),
         ("source_fingerprint", pa.string()),
         ("settings_hash", pa.string()),
+        ("magnitude_mse", pa.float64()),
+        ("magnitude_snr", pa.float64()),
     ]
 )
 _SORTED_BY = [("track_id", "ascending"), ("model_id", "ascending"), ("stem", "ascending")]
@@ -83,6 +85,8 @@ class StemRow:
     si_sdr: float | None = None
     windows: int | None = None
     silent_windows: int | None = None
+    magnitude_mse: float | None = None
+    magnitude_snr: float | None = None
     scenario: str | None = None
     duration_s: float | None = None
     sample_rate: int | None = None

@@ -13,7 +13,8 @@ from storage.datasets import DatasetTrack
 from storage.errors import StorageError
 from storage.fingerprint import joint_fingerprint
 from storage.metrics import FAILED, OK, StemRow
-from tasks.score import read_references, score_stems, to_length
+from storage.windows import WindowScores
+from tasks.score import read_references, score_stems, to_length, window_rows
 from tasks.worker import ModelRequest, deadline, resident_separator
 
 FLOOR, CEILING, SYSTEM = "floor:mixture", "ceiling:irm", "system:"
@@ -21,15 +22,20 @@ FLOOR, CEILING, SYSTEM = "floor:mixture", "ceiling:irm", "system:"
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """Which model is scored; `model_id` is the resolved id of `model`, `stems` are the model's."""
+    """Which model is scored; `model_id` is the resolved id of `model`, `stems` are the model's.
+
+    `engine` is one of `model.scores.ENGINES`; `windows` keeps the scores of every window.
+    """
 
     model: ModelRequest
     model_id: str
     stems: tuple[str, ...]
     seconds_per_track: float | None = 3600.0
+    engine: str = "bsseval"
+    windows: bool = False
 
 
-def evaluate_batch(settings: EvaluateSettings, tracks: list[DatasetTrack]) -> list[StemRow]:
+def evaluate_batch(settings: EvaluateSettings, tracks: list[DatasetTrack]) -> list[StemRow | WindowScores]:
     """Rows of several tracks; a track that cannot be read is one failed row."""
     rows = []
     for track in tracks:
@@ -53,7 +59,7 @@ def failed_row(settings: EvaluateSettings, track: DatasetTrack, sentence: str, e
     )
 
 
-def _evaluate(settings: EvaluateSettings, track: DatasetTrack) -> list[StemRow]:
+def _evaluate(settings: EvaluateSettings, track: DatasetTrack) -> list[StemRow | WindowScores]:
     references, rate = read_references(track.stems, settings.stems)
     mixture = _mixture(track, references, rate)
     samples = mixture.shape[1]
@@ -61,16 +67,17 @@ def _evaluate(settings: EvaluateSettings, track: DatasetTrack) -> list[StemRow]:
     fingerprint = joint_fingerprint(source.path for source in track.stems.values())
     separator = resident_separator(settings.model)
 
-    def rows(name: str, estimates: dict[str, np.ndarray], seconds: float | None) -> list[StemRow]:
-        scores, scenario = score_stems(references, estimates, rate)
-        return [
+    def rows(name: str, estimates: dict[str, np.ndarray], seconds: float | None) -> list[StemRow | WindowScores]:
+        scores = score_stems(references, estimates, rate, engine=settings.engine)
+        kept = window_rows(name, track.track_id, scores) if settings.windows else []
+        return kept + [
             StemRow(
                 model_id=name,
                 track_id=track.track_id,
                 path=track.name,
                 stem=stem,
                 status=OK,
-                scenario=scenario,
+                scenario=scores.scenario,
                 duration_s=samples / rate,
                 sample_rate=rate,
                 channels=mixture.shape[0],
@@ -78,7 +85,7 @@ def _evaluate(settings: EvaluateSettings, track: DatasetTrack) -> list[StemRow]:
                 source_fingerprint=fingerprint,
                 **asdict(found),
             )
-            for stem, found in scores.items()
+            for stem, found in scores.stems.items()
         ]
 
     found = rows(FLOOR, {stem: mixture for stem in references}, None)

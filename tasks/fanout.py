@@ -32,8 +32,12 @@ def fan_out(
     *,
     window: int,
     resources: dict[str, float] | None = None,
+    then: Callable[[list[Item], list[Any]], list[Any]] | None = None,
 ) -> Iterator[Outcome[Item]]:
     """Run `function(batch)` for every batch, at most `window` in flight, and yield outcomes as they end.
+
+    `then(batch, results)` follows as a future of its own, on whichever worker is free, and gives the
+    results that are yielded. `resources` are those that `function` alone needs.
 
     A batch that is lost (its worker died, or `function` raised) is run again item by item. Who dies with
     a worker may be a bystander, so an item gets `_CHANCES` of its own before it is yielded as lost.
@@ -51,6 +55,8 @@ def fan_out(
             return False
         # Dask would answer a pure call it has seen from memory; every batch here must really run.
         future = client.submit(function, attempt[0], pure=False, resources=resources, retries=0)
+        if then is not None:
+            future = client.submit(then, attempt[0], future, pure=False, retries=0)
         flying[future.key] = attempt
         running.add(future)
         return True

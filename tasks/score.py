@@ -4,10 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model.scores import Score, score
-from storage import audio
+from model.scores import WINDOW_SCORES, TrackScores, score
+from storage import audio, runs
 from storage.datasets import Source
 from storage.errors import AudioError
+from storage.layout import OutputLayout
+from storage.metrics import OK, StemRow, compact, write_part
+from storage.windows import WindowScores, write_windows
 
 
 def read_references(references: Mapping[str, Source], stems: tuple[str, ...]) -> tuple[dict[str, np.ndarray], int]:
@@ -35,18 +38,62 @@ def read_references(references: Mapping[str, Source], stems: tuple[str, ...]) ->
 
 
 def score_stems(
-    references: dict[str, np.ndarray], estimates: dict[str, np.ndarray], rate: int
-) -> tuple[dict[str, Score], str]:
-    """Scores of the stems that have both, and the scenario (their names): which were scored together.
+    references: dict[str, np.ndarray], estimates: dict[str, np.ndarray], rate: int, *, engine: str = "bsseval"
+) -> TrackScores:
+    """Scores of the stems that have both.
 
     As in `museval.evaluate` an estimate is padded or cut to its reference's length. Mono references of
-    stereo estimates count for both channels.
+    stereo estimates count for both channels. Raises ValueError where the engine has no answer.
     """
     together = [stem for stem in references if stem in estimates]
     channels = max(estimates[stem].shape[0] for stem in together)
     matched = {stem: np.broadcast_to(references[stem], (channels, references[stem].shape[1])) for stem in together}
     fitted = {stem: to_length(estimates[stem], matched[stem].shape[1]) for stem in together}
-    return score(matched, fitted, rate), "/".join(together)
+    return score(matched, fitted, rate, engine=engine)
+
+
+def window_rows(model_id: str, track_id: str, scores: TrackScores) -> list[WindowScores]:
+    """The windows of all stems as rows of the windows table."""
+    rows = []
+    for stem, values in scores.windows.items():
+        columns = [tuple(float(v) if np.isfinite(v) else None for v in row) for row in values]
+        rows.append(WindowScores(model_id, track_id, stem, **dict(zip(WINDOW_SCORES, columns, strict=True))))
+    return rows
+
+
+def import_scores(out: OutputLayout, scores: list[WindowScores]) -> tuple[str, int]:
+    """Scores that others computed, as a run of their own; returns (run id, tracks)."""
+    run_id = runs.new_run_id("import")
+    runs.begin(out, run_id, {"model_id": scores[0].model_id})
+    tracks: dict[str, list[WindowScores]] = {}
+    for stem in scores:
+        tracks.setdefault(stem.track_id, []).append(stem)
+    for track_id, stems in tracks.items():
+        rows = [
+            StemRow(
+                model_id=stem.model_id,
+                track_id=track_id,
+                path=track_id,
+                stem=stem.stem,
+                status=OK,
+                scenario="/".join(other.stem for other in stems),
+                sdr_mean=_statistic(stem.sdr, np.nanmean),
+                windows=len(stem.sdr),
+                silent_windows=stem.sdr.count(None),
+                **{name: _statistic(getattr(stem, name), np.nanmedian) for name in WINDOW_SCORES},
+            )
+            for stem in stems
+        ]
+        write_windows(out, run_id, stems)
+        write_part(out, run_id, rows)
+    compact(out, run_id)
+    runs.end(out, run_id, runs.COMPLETED, {"tracks": len(tracks)})
+    return run_id, len(tracks)
+
+
+def _statistic(values: tuple[float | None, ...], statistic) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(statistic(known)) if known else None
 
 
 def to_length(signal: np.ndarray, samples: int) -> np.ndarray:

@@ -195,7 +195,7 @@ def validation_score(
 ) -> tuple[float | None, float | None]:
     """cSDR and uSDR of the vocals of one whole track, separated as a catalog's would be."""
     estimate = separator.separate(vocals + rest, rate)["vocals"]
-    result = score({"vocals": vocals}, {"vocals": estimate}, rate)["vocals"]
+    result = score({"vocals": vocals}, {"vocals": estimate}, rate, engine="sdr").stems["vocals"]
     return result.sdr, result.usdr
 
 

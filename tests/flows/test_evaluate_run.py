@@ -2,11 +2,11 @@ import pytest
 
 from flows.evaluate import evaluate
 from flows.ingest import ingest
+from model.reference import museval
 from storage.errors import DatasetError
 from storage.layout import OutputLayout
 from storage.metrics import read_all
 from storage.store import Store
-from tests.reference import museval_metrics
 
 pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("flows")]
 
@@ -28,7 +28,7 @@ def test_scores_lie_between_floor_and_ceiling_and_floor_is_musevals(dsd100, untr
     stems = {p.stem: read(p)[0] for p in folder.iterdir()}
     mixture, rate = read(dsd100 / "Mixtures" / "Test" / folder.name / "mixture.wav")
     references = np.stack([stems["vocals"].T, (stems["drums"] + stems["bass"] + stems["other"]).T])
-    sdr = museval_metrics().bss_eval(
+    sdr = museval().metrics.bss_eval(
         references, np.stack([mixture.T] * 2), window=rate, hop=rate, compute_permutation=False, filters_len=16,
         framewise_filters=False, bsseval_sources_version=False,
     )[0]  # fmt: skip

@@ -6,7 +6,9 @@ from storage import audio
 from storage.catalog import CatalogTrack, list_catalog
 from storage.datasets import Source
 from storage.encode import write
-from tasks.separate import SeparateSettings, separate_batch
+from storage.metrics import StemRow
+from storage.windows import WindowScores
+from tasks.separate import SeparateSettings, score_batch, separate_batch
 from tasks.worker import ModelRequest
 from tests.signals import noise
 
@@ -112,16 +114,23 @@ def test_a_source_that_changes_while_it_is_read_is_not_trusted(settings, tmp_pat
 
 
 def test_tracks_with_references_are_scored_as_delivered(settings, dsd100):
-    rows = separate_batch(settings, list_catalog(dsd100)[:1])
-    assert all(row.sdr is not None and row.usdr is not None and row.windows == 8 for row in rows)
+    from dataclasses import replace
+
+    tracks = list_catalog(dsd100)[:1]
+    kept = replace(settings, windows=True)
+    found = score_batch(kept, tracks, separate_batch(kept, tracks))
+    rows = [row for row in found if isinstance(row, StemRow)]
+    assert len(rows) == 2
+    assert all(row.sdr is not None and row.sar is not None and row.windows == 8 for row in rows)
     assert {row.scenario for row in rows} == {"vocals/accompaniment"}
+    for windows in (row for row in found if isinstance(row, WindowScores)):
+        assert np.median([v for v in windows.sdr if v is not None]) in {row.sdr for row in rows}
 
 
 def test_a_reference_that_cannot_be_read_costs_the_score_and_not_the_stems(settings, tmp_path):
     sf.write(tmp_path / "x.wav", noise(2, 20000).T, 44100)
-    rows = separate_batch(
-        settings, [track(tmp_path / "x.wav", references=(("vocals", Source(str(tmp_path / "absent.wav"))),))]
-    )
+    tracks = [track(tmp_path / "x.wav", references=(("vocals", Source(str(tmp_path / "absent.wav"))),))]
+    rows = score_batch(settings, tracks, separate_batch(settings, tracks))
     assert all(row.status == "ok" and row.sdr is None and row.error.startswith("not scored") for row in rows)
 
 

@@ -1,0 +1,334 @@
+"""BSSEval v4 (images) as museval computes it, from short correlations instead of long convolutions.
+
+The definitions are those of Vincent, Griesbaum & Gribonval 2006 and of museval 0.4: an estimate is split
+into its reference s, the spatial error p − s, interference q − p and artifacts ŝ − q, where p and q are
+its projections on 512 delays of its own reference, and of all references. The filters belong to the
+whole song, the energies to windows of a second whose signals are zero outside.
+
+What museval does by convolving is done here by correlating. The energy of filters h on signals x,
+
+    ‖Σ_a h_a * x_a‖² = Σ_ab Σ_lag W_ab[lag] · R_ab[lag],
+
+needs of a window only the correlations R at lags below 512, which come from short FFTs of blocks of
+the window, and of the filters only their own correlations W, once a song. The song's correlations, which
+the filters are solved from, are the sum of its windows' and of what crosses their borders.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+FILTER_LENGTH = 512
+_FFT_LENGTH = 5000  # a block and 511 samples after it; 2³·5⁴, and ten blocks to a second at 44.1 kHz
+_BORDER_LENGTH = 1536  # 511 samples on either side of a border, and 511 lags
+_WINDOWS_AT_A_TIME = 4
+_BORDERS_AT_A_TIME = 16
+_KEEP_BYTES = 300 << 20  # correlations of windows are kept for the second pass up to this, else computed again
+_RIDGES = (1e-14, 1e-12, 1e-10, 1e-8)
+_CANCELLED = 1e-10  # an energy below this share of those it is the sum of has lost its digits
+_RESIDUAL = 1e-6  # a solution that leaves more than this share of the right side is none
+
+
+@dataclass(frozen=True)
+class BSSEval:
+    """Scores in dB per stem and window, float64 (stems, windows). NaN where museval says silence."""
+
+    sdr: np.ndarray
+    isr: np.ndarray
+    sir: np.ndarray
+    sar: np.ndarray
+
+
+def bss_eval(references: np.ndarray, estimates: np.ndarray, window: int, *, device: str = "cpu") -> BSSEval:
+    """Scores of estimates against references, both (stems, channels, samples), in windows of `window` samples.
+
+    Equal to `museval.metrics.bss_eval(window=window, hop=window, compute_permutation=False,
+    filters_len=512, framewise_filters=False)`; what is left after the last whole window shapes the filters
+    and has no score. Where museval has no answer there is one here: a song with a silent stem has NaN in every
+    window, a song shorter than a window has none, and of reference channels that are copies of each
+    other one is enough. Raises ValueError when the shapes differ.
+    """
+    if references.shape != estimates.shape or references.ndim != 3:
+        raise ValueError(f"references {references.shape} and estimates {estimates.shape} differ in shape")
+    song = _Song(references, estimates, window, torch.device(device))
+    found = np.full((4, song.stems, song.windows), np.nan)
+    spoken = _speaking(references, estimates, window)
+    if spoken.any():
+        energies = _energies(song)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            numerators = [energies[name] for name in ("true", "true", "own", "all")]
+            denominators = [energies[name] for name in ("error", "spatial", "interference", "artifacts")]
+            for index, (above, below) in enumerate(zip(numerators, denominators, strict=True)):
+                found[index] = 10 * (np.log10(above) - np.log10(np.maximum(below, 0)))
+        found[:, :, ~spoken] = np.nan
+    return BSSEval(*found)
+
+
+def _speaking(references: np.ndarray, estimates: np.ndarray, window: int) -> np.ndarray:
+    """Which windows count, (windows,): in a silent one the channels of any signal sum to zero throughout."""
+    windows = references.shape[2] // window
+    found = np.ones(windows, bool)
+    for index in range(windows):
+        span = slice(index * window, (index + 1) * window)
+        for signals in (references, estimates):
+            # float64, as museval's arrays are: in float32 near-opposite channels could round to silence.
+            sums = signals[:, :, span].sum(axis=1, dtype=np.float64)
+            found[index] &= bool(sums.any(axis=1).all())
+    return found
+
+
+class _Song:
+    """The signals: distinct reference channels `x`, the estimates' channels `y`, and how windows cut them."""
+
+    def __init__(self, references: np.ndarray, estimates: np.ndarray, window: int, device: torch.device) -> None:
+        self.stems, self.channels, self.samples = references.shape
+        self.window, self.windows, self.device = window, references.shape[2] // window, device
+        flat = references.reshape(-1, self.samples)
+        keep, self.column = _distinct(flat)
+        self.x = [flat[index] for index in keep]
+        self.y = list(estimates.reshape(-1, self.samples))
+        self.references, self.estimates = references, estimates
+
+    def own(self, stem: int) -> list[int]:
+        """The distinct reference channels of a stem, each once."""
+        return sorted({self.column[stem * self.channels + channel] for channel in range(self.channels)})
+
+    def cut(self, start: int, stop: int) -> torch.Tensor:
+        """x and y over a stretch, float64 (channels of x and y, samples), zero beyond the end."""
+        inside = max(start, min(stop, self.samples))
+        part = np.zeros((len(self.x) + len(self.y), stop - start))
+        for row, signal in enumerate((*self.x, *self.y)):
+            part[row, : inside - start] = signal[start:inside]
+        return torch.from_numpy(part).to(self.device)
+
+    def windows_at(self, first: int, windows: int) -> torch.Tensor:
+        """x and y over some windows, (channels, windows, samples)."""
+        part = self.cut(first * self.window, (first + windows) * self.window)
+        return part.unflatten(1, (windows, self.window))
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """(first window, number) of groups of windows; the part after the last window counts as one more."""
+        whole = -(-self.samples // self.window)
+        for first in range(0, whole, _WINDOWS_AT_A_TIME):
+            yield first, min(_WINDOWS_AT_A_TIME, whole - first)
+
+
+def _distinct(signals: np.ndarray) -> tuple[list[int], list[int]]:
+    """Rows that are no copies of earlier ones, and for every row its place among them."""
+    keep: list[int] = []
+    place: list[int] = []
+    for index, signal in enumerate(signals):
+        same = next((k for k, kept in enumerate(keep) if np.array_equal(signals[kept], signal)), None)
+        if same is None:
+            same = len(keep)
+            keep.append(index)
+        place.append(same)
+    return keep, place
+
+
+def _window_correlations(part: torch.Tensor, count: int) -> torch.Tensor:
+    """R[w, a, b, lag] = Σ_n x_a[n] · z_b[n + lag] inside each window, z being x and then y; lags 0…511.
+
+    part: (channels of z, windows, samples), of which the first `count` are x. Blocks of x against blocks of z
+    that reach 511 samples further, never out of the window: one FFT a block, one matrix product a frequency, one
+    inverse FFT a pair. Blocks of x are reversed in time, which conjugates their spectrum but for a delay.
+    """
+    channels, windows, samples = part.shape
+    lags = FILTER_LENGTH - 1
+    blocks = -(-samples // (_FFT_LENGTH - lags))
+    size = -(-samples // blocks)
+    room = (blocks - 1) * size + _FFT_LENGTH
+    found = part.new_empty(windows, count, channels, FILTER_LENGTH)
+    padded = part.new_zeros(channels, room)
+    reversed_ = part.new_zeros(count, blocks, _FFT_LENGTH)
+    for window in range(windows):
+        padded[:, :samples] = part[:, window]
+        # What a block sees beyond its 511 samples only reaches lags that nobody reads.
+        reaching = padded.unfold(1, _FFT_LENGTH, size)
+        reversed_[..., :size] = reaching[:count, :, :size].flip(-1)
+        x = torch.fft.rfft(reversed_).flatten(0, 1).T.contiguous().unflatten(1, (count, blocks))
+        z = torch.fft.rfft(reaching.transpose(0, 1)).flatten(0, 1).T.contiguous().unflatten(1, (blocks, channels))
+        products = torch.bmm(x, z).flatten(1).T.contiguous()
+        correlations = torch.fft.irfft(products, n=_FFT_LENGTH)[:, size - 1 : size + lags]
+        found[window] = correlations.unflatten(0, (count, channels))
+    return found
+
+
+def _border_correlations(song: _Song) -> torch.Tensor:
+    """Σ over borders of what `_window_correlations` leaves out: x before the border against z after it."""
+    lags, count = FILTER_LENGTH - 1, len(song.x)
+    total = torch.zeros(_BORDER_LENGTH // 2 + 1, count, count + len(song.y), dtype=torch.complex128, device=song.device)
+    borders = range(song.window, song.samples, song.window)
+    for first in range(0, len(borders), _BORDERS_AT_A_TIME):
+        around = torch.stack([song.cut(at - lags, at + lags) for at in borders[first : first + _BORDERS_AT_A_TIME]])
+        after = around.clone()
+        after[..., :lags] = 0
+        x = torch.fft.rfft(around[:, :count, :lags], n=_BORDER_LENGTH)
+        z = torch.fft.rfft(after, n=_BORDER_LENGTH)
+        total += torch.bmm(x.permute(2, 1, 0).conj(), z.permute(2, 0, 1))
+    return torch.fft.irfft(total.permute(1, 2, 0), n=_BORDER_LENGTH)[..., :FILTER_LENGTH]
+
+
+def _energies(song: _Song) -> dict[str, np.ndarray]:
+    """Energies of the parts of every estimate in every window, each (stems, windows)."""
+    count = len(song.x)
+    bytes_each = count * (count + len(song.y)) * FILTER_LENGTH * 8
+    keep = song.windows * bytes_each <= _KEEP_BYTES
+    kept: list[torch.Tensor] = []
+    energies = {name: np.zeros((song.stems, song.windows)) for name in _NAMES}
+    total = _border_correlations(song)
+    for first, windows in song.spans():
+        part = song.windows_at(first, windows)
+        found = _window_correlations(part, count)
+        total += found.sum(dim=0)
+        if keep:
+            kept.append(found)
+        _put(energies, first, _plain_energies(song, part))
+    forms = _Forms.of(song, total)
+    for index, (first, windows) in enumerate(song.spans()):
+        if first < song.windows:
+            found = kept[index] if keep else _window_correlations(song.windows_at(first, windows), count)
+            _put(energies, first, forms.energies(song, found))
+    energies["artifacts"] += energies["estimate"] + energies["all"]
+    for window in np.flatnonzero((energies["artifacts"] < _CANCELLED * energies["estimate"]).any(axis=0)):
+        energies["artifacts"][:, window] = _artifacts(song, forms.linear, int(window))
+    return energies
+
+
+def _artifacts(song: _Song, filters: torch.Tensor, window: int) -> np.ndarray:
+    """‖ŝ − q‖² of a window, (stems,), by one long transform: for windows where nearly nothing is left of ŝ,
+    so that the sum of large energies would be rounding and no more.
+    """
+    part = song.windows_at(window, 1)[:, 0]
+    size = song.window + FILTER_LENGTH
+    x, y = torch.fft.rfft(part[: len(song.x)], n=size), torch.fft.rfft(part[len(song.x) :], n=size)
+    projected = torch.einsum("af,sacf->scf", x, torch.fft.rfft(filters, n=size))
+    left = torch.fft.irfft(y.unflatten(0, (song.stems, song.channels)) - projected, n=size)
+    return left.square().sum(dim=(1, 2)).cpu().numpy()
+
+
+def _put(energies: dict[str, np.ndarray], first: int, values: dict[str, torch.Tensor]) -> None:
+    """Write values (stems, windows) where they belong; those of the part after the last window fall away."""
+    for name, value in values.items():
+        room = energies[name][:, first : first + value.shape[1]]
+        room += value[:, : room.shape[1]].cpu().numpy()
+
+
+def _plain_energies(song: _Song, part: torch.Tensor) -> dict[str, torch.Tensor]:
+    """What needs no filters: ‖s‖², ‖ŝ − s‖², ‖ŝ‖², each (stems, windows)."""
+    count = len(song.x)
+    estimates = part[count:].unflatten(0, (song.stems, song.channels))
+    references = part[torch.tensor(song.column, device=part.device)].unflatten(0, (song.stems, song.channels))
+    return {
+        "true": references.square().sum(dim=(1, 3)),
+        "error": (estimates - references).square().sum(dim=(1, 3)),
+        "estimate": estimates.square().sum(dim=(1, 3)),
+    }
+
+
+_NAMES = ("true", "error", "estimate", "own", "spatial", "all", "interference", "artifacts")
+
+
+@dataclass(frozen=True)
+class _Forms:
+    """What makes energies of a window's correlations: a matrix for those of x with x, one for x with y.
+
+    quadratic: (x · x · lags, 4 · stems), for ‖p‖², ‖p − s‖², ‖q‖², ‖q − p‖² of each stem.
+    linear: (stems, x, channels, lags), the filters of q, for ⟨ŝ, q⟩.
+    """
+
+    quadratic: torch.Tensor
+    linear: torch.Tensor
+
+    @classmethod
+    def of(cls, song: _Song, total: torch.Tensor) -> "_Forms":
+        """From the correlations of the whole song."""
+        count = len(song.x)
+        columns, linear = [], []
+        everyone = list(range(count))
+        every_estimate = _projection(total, everyone, [count + i for i in range(len(song.y))])
+        for stem in range(song.stems):
+            mine = slice(stem * song.channels, (stem + 1) * song.channels)
+            everything = every_estimate[:, mine]
+            own = torch.zeros_like(everything)
+            own[song.own(stem)] = _projection(total, song.own(stem), [count + i for i in range(mine.start, mine.stop)])
+            truth = torch.zeros_like(everything)
+            for channel in range(song.channels):
+                truth[song.column[mine.start + channel], channel, 0] = 1
+            columns += [_form(own), _form(own - truth), _form(everything), _form(everything - own)]
+            linear.append(everything)
+        return cls(torch.stack(columns, dim=1), torch.stack(linear))
+
+    def energies(self, song: _Song, correlations: torch.Tensor) -> dict[str, torch.Tensor]:
+        """From correlations (windows, x, z, lags), each (stems, windows); "artifacts" lacks ‖ŝ‖² + ‖q‖²."""
+        count = len(song.x)
+        among = correlations[:, :, :count].flatten(1) @ self.quadratic
+        own, spatial, everything, interference = among.unflatten(1, (song.stems, 4)).permute(2, 1, 0)
+        with_estimates = correlations[:, :, count:].unflatten(2, (song.stems, song.channels))
+        overlap = [with_estimates[:, :, stem].flatten(1) @ self.linear[stem].flatten() for stem in range(song.stems)]
+        return {
+            "own": own,
+            "spatial": spatial,
+            "all": everything,
+            "interference": interference,
+            "artifacts": -2 * torch.stack(overlap),
+        }
+
+
+def _form(filters: torch.Tensor) -> torch.Tensor:
+    """V with ‖Σ_a h_a * x_a‖² = Σ V[a, b, lag] · R[a, b, lag] over lags 0…511, flattened.
+
+    filters: (x, channels out, 512). V is the filters' own correlation, Σ_i h_a[i] · h_b[i − lag] summed over the
+    channels out; lags above 0 count twice, for themselves and for −lag with a and b exchanged.
+    """
+    spectra = torch.fft.rfft(filters, n=2 * FILTER_LENGTH)
+    products = torch.einsum("acf,bcf->abf", spectra, spectra.conj())
+    form = torch.fft.irfft(products, n=2 * FILTER_LENGTH)[..., :FILTER_LENGTH].clone()
+    form[..., 1:] *= 2
+    return form.flatten()
+
+
+def _projection(total: torch.Tensor, onto: list[int], estimates: list[int]) -> torch.Tensor:
+    """Filters (onto, estimate channels, 512) that bring the references `onto` nearest to the estimates.
+
+    The normal equations: Σ_b,k R_ab[i − k] · h_b[k] = R_ay[i].
+    """
+    length = FILTER_LENGTH
+    among = total[onto][:, onto]
+    both = torch.cat([among.transpose(0, 1).flip(-1)[..., :-1], among], dim=-1)  # lags −511…511
+    lag = torch.arange(length)[:, None] - torch.arange(length)[None, :] + length - 1
+    matrix = both[:, :, lag.to(total.device)].permute(0, 2, 1, 3).reshape(len(onto) * length, -1)
+    right = total[onto][:, estimates].permute(0, 2, 1).reshape(len(onto) * length, -1)
+    return _solve(matrix, right).reshape(len(onto), length, -1).permute(0, 2, 1)
+
+
+def _solve(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Solve the normal equations.
+
+    Cholesky where the matrix is positive definite to the last bit; lossy, band-limited stems' is not, and LU
+    with museval's ε on the diagonal solves it all the same; where the references depend on each
+    other, so that LU finds no solution either, a ridge picks one of the many that project alike.
+    """
+    epsilon = torch.finfo(matrix.dtype).eps
+    shifted = matrix + epsilon * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    factor, failed = torch.linalg.cholesky_ex(shifted)
+    if not int(failed):
+        return torch.cholesky_solve(right, factor)
+    found, failed = torch.linalg.solve_ex(shifted, right)
+    if not int(failed) and _residual(matrix, found, right) < _RESIDUAL:
+        return found
+    for ridge in _RIDGES:
+        diagonal = ridge * torch.diagonal(matrix).mean()
+        factor, failed = torch.linalg.cholesky_ex(matrix + diagonal * torch.eye(len(matrix), dtype=matrix.dtype))
+        if not int(failed):
+            found = torch.cholesky_solve(right, factor)
+            break
+    return found
+
+
+def _residual(matrix: torch.Tensor, found: torch.Tensor, right: torch.Tensor) -> float:
+    """The share of the right side that a solution does not explain; infinite where it is not finite."""
+    share = float(torch.linalg.norm(matrix @ found - right) / torch.linalg.norm(right).clamp(min=1e-300))
+    return share if np.isfinite(share) else float("inf")

@@ -296,35 +296,39 @@ def _projection(total: torch.Tensor, onto: list[int], estimates: list[int]) -> t
     The normal equations: Σ_b,k R_ab[i − k] · h_b[k] = R_ay[i].
     """
     length = FILTER_LENGTH
-    among = total[onto][:, onto]
-    both = torch.cat([among.transpose(0, 1).flip(-1)[..., :-1], among], dim=-1)  # lags −511…511
-    lag = torch.arange(length)[:, None] - torch.arange(length)[None, :] + length - 1
-    matrix = both[:, :, lag.to(total.device)].permute(0, 2, 1, 3).reshape(len(onto) * length, -1)
+    matrix = total.new_empty(len(onto) * length, len(onto) * length)
+    for row, a in enumerate(onto):
+        for column, b in enumerate(onto):
+            # Entry (i, k) is R_ab[i − k]: windows of the lags from 511 down to −511, from the last one up.
+            lags = torch.cat([total[a, b].flip(0), total[b, a, 1:]])
+            block = matrix[row * length : (row + 1) * length, column * length : (column + 1) * length]
+            block.copy_(lags.unfold(0, length, 1).flip(0))
     right = total[onto][:, estimates].permute(0, 2, 1).reshape(len(onto) * length, -1)
     return _solve(matrix, right).reshape(len(onto), length, -1).permute(0, 2, 1)
 
 
 def _solve(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Solve the normal equations.
+    """Solve the normal equations; `matrix` is changed.
 
     Cholesky where the matrix is positive definite to the last bit; lossy, band-limited stems' is not, and LU
     with museval's ε on the diagonal solves it all the same; where the references depend on each
     other, so that LU finds no solution either, a ridge picks one of the many that project alike.
     """
-    epsilon = torch.finfo(matrix.dtype).eps
-    shifted = matrix + epsilon * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
-    factor, failed = torch.linalg.cholesky_ex(shifted)
+    diagonal = torch.diagonal(matrix)
+    diagonal += torch.finfo(matrix.dtype).eps
+    factor, failed = torch.linalg.cholesky_ex(matrix)
     if not int(failed):
         return torch.cholesky_solve(right, factor)
-    found, failed = torch.linalg.solve_ex(shifted, right)
+    del factor
+    found, failed = torch.linalg.solve_ex(matrix, right)
     if not int(failed) and _residual(matrix, found, right) < _RESIDUAL:
         return found
+    level = float(diagonal.mean())
     for ridge in _RIDGES:
-        diagonal = ridge * torch.diagonal(matrix).mean()
-        factor, failed = torch.linalg.cholesky_ex(matrix + diagonal * torch.eye(len(matrix), dtype=matrix.dtype))
+        diagonal += ridge * level
+        factor, failed = torch.linalg.cholesky_ex(matrix)
         if not int(failed):
-            found = torch.cholesky_solve(right, factor)
-            break
+            return torch.cholesky_solve(right, factor)
     return found
 
 

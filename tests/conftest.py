@@ -1,6 +1,7 @@
 """What tests share: signals, a small dataset of made songs, and Prefect kept to a folder of its own."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -49,6 +50,10 @@ def separator(untrained):
     from tasks.models import load_separator
 
     return load_separator(str(untrained), device="cpu")
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(_HOME, ignore_errors=True)
 
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"

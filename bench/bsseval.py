@@ -1,0 +1,132 @@
+"""Our BSSEval beside museval's, on one song, in processes of their own.
+
+    python bench/bsseval.py [--seconds 240] [--stems 4] [--repeat 3] [--museval-seconds 240]
+
+Prints seconds, peak memory and the ratio for all four scores, for SDR alone, and for long songs; then the floor:
+what any exact method must at least read and transform, and how far we are above it. Whole process, medians of
+the repeats (museval once: it takes minutes).
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+RATE = 44100
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+
+def song(stems: int, seconds: float) -> tuple[np.ndarray, np.ndarray]:
+    """Pink-ish stems of two channels, and estimates with leaks and noise; float32 (stems, channels, samples)."""
+    random = np.random.default_rng(0)
+    samples = int(seconds * RATE)
+    references = np.empty((stems, 2, samples), np.float32)
+    for row in references.reshape(-1, samples):
+        row[:] = random.standard_normal(samples, np.float32)
+        row[1:] += 0.9 * row[:-1]
+    references *= 0.05
+    estimates = references + 0.2 * np.roll(references, 1, axis=0)
+    for row in estimates.reshape(-1, samples):
+        row += 0.01 * random.standard_normal(samples, np.float32)
+    return references, estimates
+
+
+def measure(engine: str, stems: int, seconds: float) -> dict:
+    """One scoring, in this process: seconds of it, and the process's peak memory above that of its input."""
+    from model.bsseval import bss_eval
+    from model.reference import museval, museval_bss_eval
+    from model.scores import window_sdr
+
+    references, estimates = song(stems, seconds)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if engine == "museval":
+        museval()
+    began = time.perf_counter()
+    if engine == "bsseval":
+        bss_eval(references, estimates, RATE)
+    elif engine == "sdr":
+        window_sdr(*({str(i): stem for i, stem in enumerate(x)} for x in (references, estimates)), RATE)
+    else:
+        museval_bss_eval(references, estimates, RATE)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"seconds": time.perf_counter() - began, "peak_mb": peak / 1024, "above_input_mb": (peak - before) / 1024}
+
+
+def run(engine: str, stems: int, seconds: float, repeat: int) -> dict:
+    """Medians over processes."""
+    found = []
+    for _ in range(repeat):
+        command = [sys.executable, __file__, "--measure", engine, "--stems", str(stems), "--seconds", str(seconds)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found.append(json.loads(done.stdout))
+    return {name: statistics.median(one[name] for one in found) for name in found[0]}
+
+
+def floor(stems: int, seconds: float) -> tuple[float, float]:
+    """(gigabytes read once, gigaflops of the block transforms and of the factorisation) of any exact method.
+
+    Every channel of references and estimates is read once; every reference channel is transformed in two roles
+    and every estimate channel in one (2.5 · n · log2 n flops for a real transform of n); the normal equations of
+    all references are factorised once (n³ / 3).
+    """
+    channels, points, blocks = 2 * stems, 5000, 10
+    transforms = seconds * blocks * 3 * channels * 2.5 * points * np.log2(points)
+    factor = (channels * 512) ** 3 / 3
+    return 2 * channels * seconds * RATE * 4 / 1e9, (transforms + factor) / 1e9
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=240)
+    parser.add_argument("--stems", type=int, default=4)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--museval-seconds", type=float, help="a shorter song for museval, its time scaled up")
+    parser.add_argument("--long", type=float, nargs="*", default=[600, 3600], help="lengths to show memory at")
+    parser.add_argument("--measure", choices=["bsseval", "sdr", "museval"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(options.measure, options.stems, options.seconds)))
+        return
+    for stems in sorted({2, options.stems}):
+        theirs_seconds = options.museval_seconds or options.seconds
+        theirs = run("museval", stems, theirs_seconds, 1)
+        scale = options.seconds / theirs_seconds
+        print(f"{stems} stereo stems, {options.seconds:.0f} s")
+        note = f" (measured on {theirs_seconds:.0f} s)" if scale != 1 else ""
+        print(f"  museval  {theirs['seconds'] * scale:8.2f} s   peak {theirs['peak_mb']:6.0f} MB{note}")
+        for engine in ("bsseval", "sdr"):
+            ours = run(engine, stems, options.seconds, options.repeat)
+            ratio = theirs["seconds"] * scale / ours["seconds"]
+            print(
+                f"  {engine:8} {ours['seconds']:8.2f} s   peak {ours['peak_mb']:6.0f} MB, "
+                f"{ours['above_input_mb']:.0f} MB above its input   {ratio:.0f} × museval",
+                flush=True,
+            )
+            if engine == "bsseval":
+                gigabytes, gigaflops = floor(stems, options.seconds)
+                side = 3000
+                matrix = np.random.default_rng(0).standard_normal((side, side))
+                matrix @ matrix
+                began = time.perf_counter()
+                matrix @ matrix
+                speed = 2 * side**3 / (time.perf_counter() - began) / 1e9
+                print(
+                    f"  floor    {gigaflops / speed:8.2f} s   {gigabytes:.2f} GB read, {gigaflops:.1f} Gflop at the "
+                    f"{speed:.0f} Gflop/s of a matrix product here; we take {ours['seconds'] * speed / gigaflops:.1f} ×"
+                )
+    for seconds in options.long:
+        ours = run("bsseval", 2, seconds, 1)
+        print(
+            f"2 stems, {seconds / 60:.0f} min: {ours['seconds']:.1f} s, {ours['above_input_mb']:.0f} MB above its input"
+        )
+
+
+if __name__ == "__main__":
+    main()

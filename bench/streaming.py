@@ -1,0 +1,62 @@
+"""Peak memory and speed of separating one file, by its length.
+
+    python bench/streaming.py [--minutes 2 10 60] [--model stereo]
+
+Each length is a process of its own that writes a FLAC of stereo noise, separates it as a catalog's track
+would be, and reports its peak memory.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+RATE = 44100
+
+
+def measure(minutes: float, model: str) -> dict:
+    from storage.catalog import CatalogTrack
+    from storage.encode import AudioWriter, StemFormat
+    from tasks.separate import SeparateSettings, separate_batch
+    from tasks.worker import ModelRequest
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "long.flac"
+        random = np.random.default_rng(0)
+        with AudioWriter(path, StemFormat("flac", "int16"), RATE, 2, None) as writer:
+            for _ in range(round(minutes * 6)):
+                writer.write((0.1 * random.standard_normal((2, 10 * RATE))).astype(np.float32))
+        settings = SeparateSettings(folder, ModelRequest(model, "cpu"), "bench", ("vocals", "accompaniment"))
+        began = time.perf_counter()
+        rows = separate_batch(settings, [CatalogTrack("long", "long.flac", str(path))])
+        seconds = time.perf_counter() - began
+    if rows[0].status != "ok":
+        raise SystemExit(rows[0].error)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {"peak_mb": peak, "realtime": minutes * 60 / seconds}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, nargs="*", default=[2, 10, 60])
+    parser.add_argument("--model", default="stereo")
+    parser.add_argument("--measure", type=float, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.measure:
+        print(json.dumps(measure(options.measure, options.model)))
+        return
+    for minutes in options.minutes:
+        command = [sys.executable, __file__, "--measure", str(minutes), "--model", options.model]
+        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        print(f"{minutes:6.0f} min: peak {found['peak_mb']:.0f} MB, {found['realtime']:.0f} × real time", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -62,15 +62,8 @@ def balance(
 
     Levels are the RMS over the louder half of each stem, so that pauses do not count as quiet singing.
     """
-    chance = random.random()
-    sounding = _level(vocals, rate), _level(accompaniment, rate)
-    ratio = augment.decibels(float(random.uniform(*settings.vocal_db)))
-    if chance < settings.without_vocals or not sounding[0]:
-        vocals = np.zeros_like(vocals)
-    elif chance < settings.without_vocals + settings.without_backing or not sounding[1]:
-        accompaniment = np.zeros_like(accompaniment)
-    else:
-        vocals = vocals * np.float32(ratio * sounding[1] / sounding[0])
+    levels = _level(vocals, rate), _level(accompaniment, rate)
+    vocals, accompaniment = _against_each_other(vocals, accompaniment, levels, settings, random)
     if random.random() < settings.maximise:
         gain = augment.maximising_gain(vocals + accompaniment, rate, random)
         vocals, accompaniment = vocals * gain, accompaniment * gain
@@ -83,8 +76,19 @@ def balance_spectra(
     vocals: np.ndarray, accompaniment: np.ndarray, settings: MixingSettings, random: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """`balance` for spectra (channels, frames, bins), where only gains can be set; the level is the RMS."""
+    levels = tuple(float(np.sqrt(np.square(np.abs(x)).mean())) for x in (vocals, accompaniment))
+    return _against_each_other(vocals, accompaniment, levels, settings, random)
+
+
+def _against_each_other(
+    vocals: np.ndarray,
+    accompaniment: np.ndarray,
+    levels: tuple[float, float],
+    settings: MixingSettings,
+    random: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scale the vocals to a random ratio of the levels, or leave one of the two out."""
     chance = random.random()
-    levels = [float(np.sqrt(np.square(np.abs(x)).mean())) for x in (vocals, accompaniment)]
     ratio = augment.decibels(float(random.uniform(*settings.vocal_db)))
     if chance < settings.without_vocals or not levels[0]:
         vocals = np.zeros_like(vocals)

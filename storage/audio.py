@@ -7,6 +7,7 @@ delivers the whole file or raises: never a part of it as if it were all.
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -320,9 +321,10 @@ def with_decoders(path: str | os.PathLike, work: Callable[[AudioReader], Result]
     ) from failures[-1]
 
 
-def _clause(failure: AudioError | None) -> str:
-    text = str(failure)
-    return text[text.rfind("(") + 1 : -1] if text.endswith(")") else text
+def _clause(failure: AudioError) -> str:
+    """A decoder's own reason, which our sentences carry in parentheses."""
+    found = re.findall(r"\(([^()]+)\)", str(failure))
+    return found[-1] if found else str(failure)
 
 
 def probe(path: str | os.PathLike, *, stream: int = 0) -> AudioInfo:

@@ -22,9 +22,12 @@ def write_museval(folder: Path, scores: Iterable[WindowScores], *, split: str = 
     tracks: dict[str, list[WindowScores]] = {}
     for stem in scores:
         tracks.setdefault(stem.track_id, []).append(stem)
+    # SiSEC's tools know tracks by their bare names; the folders above are named only where those collide.
+    bare = {track_id: safe_parts(track_id)[-1] for track_id in tracks}
+    collide = len(set(bare.values())) < len(bare)
     written = []
     for track_id, stems in tracks.items():
-        name = "_".join(safe_parts(track_id))
+        name = "_".join(safe_parts(track_id)) if collide else bare[track_id]
         content = {"targets": [_target(stem) for stem in stems], "museval_version": _MUSEVAL_VERSION}
         written.append(folder / split / f"{name}.json")
         write_bytes(written[-1], json.dumps(content, indent=2).encode(), durable=False)

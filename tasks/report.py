@@ -16,7 +16,8 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem
 h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% } td, th { padding: .3rem .7rem; border-bottom: 1px solid #dde3ea;
 text-align: left; vertical-align: top } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
-td { overflow-wrap: anywhere } .failed { color: #a31d1d } .quiet { color: #66707c }
+td, th { white-space: nowrap }
+td.w { white-space: normal; overflow-wrap: anywhere; min-width: 10rem } .failed { color: #a31d1d } .quiet { color: #66707c }
 """
 
 
@@ -82,13 +83,19 @@ def _tracks(rows: list[dict]) -> str:
 
 
 def _table(names: list[str], rows: list[list]) -> str:
-    numeric = [any(isinstance(row[i], (int, float)) for row in rows) for i in range(len(names))]
-    kind = [" class=n" if is_number else "" for is_number in numeric]
-    head = "".join(f"<th{kind[i]}>{html.escape(name)}" for i, name in enumerate(names))
-    body = "".join(
-        "<tr>" + "".join(f"<td{kind[i]}>{html.escape(_cell(value))}" for i, value in enumerate(row)) for row in rows
-    )
+    """An HTML table; columns in which no row has anything are left out."""
+    shown = [i for i in range(len(names)) if not rows or any(row[i] is not None for row in rows)]
+    kinds = {i: _kind(names[i], [row[i] for row in rows]) for i in shown}
+    head = "".join(f"<th{kinds[i]}>{html.escape(names[i])}" for i in shown)
+    body = "".join("<tr>" + "".join(f"<td{kinds[i]}>{html.escape(_cell(row[i]))}" for i in shown) for row in rows)
     return f"<table><tr>{head}{body}</table>"
+
+
+def _kind(name: str, values: list) -> str:
+    """The class of a column: numbers to the right, names and sentences wrapped."""
+    if any(isinstance(value, (int, float)) for value in values):
+        return " class=n"
+    return " class=w" if name in ("track", "why", "note") else ""
 
 
 def _cell(value: object) -> str:

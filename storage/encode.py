@@ -122,7 +122,8 @@ class AudioWriter(contextlib.AbstractContextManager):
         try:
             for start in range(0, len(frames), _SLICE):
                 self._file.write(frames[start : start + _SLICE])
-        except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        except (soundfile.SoundFileError, RuntimeError, OSError, AssertionError) as error:
+            # soundfile asserts that all frames were taken: on a full disk they are not.
             raise AudioError(
                 f"{self._target} could not be written ({error}); is the disk full or read-only?"
             ) from error

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+import psutil
+
 from storage.atomic import write_json
 from storage.errors import MetricsError
 from storage.layout import OutputLayout
@@ -34,7 +36,7 @@ def begin(out: OutputLayout, run_id: str, parameters: dict) -> None:
             "state": RUNNING,
             "started_at": _now(),
             "host": platform.node(),
-            "pid": os.getpid(),
+            "process": _process(os.getpid()),
             "parameters": parameters,
             "versions": {name: _version(name) for name in _PACKAGES},
             "git_revision": _revision(),
@@ -75,25 +77,30 @@ def close_abandoned(out: OutputLayout) -> list[str]:
         record = read(out, path.stem)
         if record.get("state") != RUNNING:
             continue
-        if record.get("host") == platform.node() and _alive(record.get("pid")):
+        writer = record.get("process") or {}
+        if record.get("host") == platform.node() and _alive(writer):
             raise MetricsError(
-                f"{out.root} is being written by {path.stem} (process {record['pid']}); wait for it, or stop it"
+                f"{out.root} is being written by {path.stem} (process {writer['pid']}); wait for it, or stop it"
             )
         end(out, path.stem, KILLED, {})
         closed.append(path.stem)
     return closed
 
 
-def _alive(pid: int | None) -> bool:
+def _process(pid: int) -> dict:
+    """A process by number and start: after a reboot another one may have the number."""
+    return {"pid": pid, "started": psutil.Process(pid).create_time()}
+
+
+def _alive(process: dict) -> bool:
+    """Is it still there, and another than this one?"""
+    pid = process.get("pid")
     if not pid or pid == os.getpid():
         return False
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return abs(psutil.Process(pid).create_time() - process["started"]) < 1.0
+    except psutil.Error:
         return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _now() -> str:

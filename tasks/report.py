@@ -17,7 +17,8 @@ h1 { font-size: 1.4rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% } td, th { padding: .3rem .7rem; border-bottom: 1px solid #dde3ea;
 text-align: left; vertical-align: top } td.n, th.n { text-align: right; font-variant-numeric: tabular-nums }
 td, th { white-space: nowrap }
-td.w { white-space: normal; overflow-wrap: anywhere; min-width: 10rem } .failed { color: #a31d1d } .quiet { color: #66707c }
+td.w { white-space: normal; overflow-wrap: anywhere; min-width: 10rem }
+.failed { color: #a31d1d } .quiet { color: #66707c }
 """
 
 

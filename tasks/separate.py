@@ -82,6 +82,9 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
     except MemoryError:
         sentence = f"{track.source} needs more memory than there is; give workers more, or fewer of them"
         return [failed_row(settings, track, sentence, "MemoryError", time.perf_counter() - began)]
+    except OSError as error:
+        sentence = f"{track.source}: {error.strerror or error} ({error.filename}); check the disk and the permissions"
+        return [failed_row(settings, track, sentence, type(error).__name__, time.perf_counter() - began)]
     except Exception as error:  # one track's surprise must not cost the others
         log.debug("unexpected failure of %s", track.path, exc_info=True)
         sentence = f"{track.source} met an error of unbraid's own ({type(error).__name__}: {error}); please report it"

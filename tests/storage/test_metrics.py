@@ -149,6 +149,17 @@ def test_a_killed_runs_record_is_closed_and_a_living_one_refuses_company(out, mo
     assert runs.close_abandoned(out) == ["separate-2"]
 
 
+def test_a_process_that_only_has_the_number_of_a_killed_run_does_not_block(out, monkeypatch):
+    import subprocess
+
+    with subprocess.Popen(["sleep", "30"]) as other:
+        with monkeypatch.context() as patch:
+            patch.setattr("storage.runs._process", lambda pid: {"pid": other.pid, "started": 1.0})
+            runs.begin(out, "separate-1", {})
+        assert runs.close_abandoned(out) == ["separate-1"]
+        other.kill()
+
+
 def test_a_run_that_breaks_says_so_in_its_record(out):
     runs.begin(out, "r", {"a": 1})
     with pytest.raises(ValueError, match="broke"), runs.recorded(out, "r"):

@@ -144,3 +144,30 @@ def test_measurements_are_those_of_the_stem(settings, tmp_path):
         assert row.loudness_lufs == pytest.approx(pyloudnorm.Meter(44100).integrated_loudness(signal.T), abs=0.02)
         assert row.true_peak_db >= 20 * np.log10(np.abs(signal).max()) - 1e-6
         assert row.duration_s == 4.0
+
+
+def test_an_output_that_cannot_be_written_is_a_row_that_says_so(settings, tmp_path):
+    from dataclasses import replace
+
+    sf.write(tmp_path / "x.wav", noise(2, 5000).T, 44100)
+    (tmp_path / "file").touch()
+    (row,) = separate_batch(replace(settings, out=str(tmp_path / "file")), [track(tmp_path / "x.wav")])
+    assert row.status == "failed"
+    assert "check the disk and the permissions" in row.error
+
+
+@pytest.mark.skipif(not __import__("os").path.exists("/dev/full"), reason="needs Linux's /dev/full")
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    """Writing through a link to /dev/full, which takes nothing."""
+    from contextlib import contextmanager
+
+    import storage.encode as module
+    from storage.errors import AudioError
+
+    @contextmanager
+    def full(target):
+        yield "/dev/full"
+
+    monkeypatch.setattr(module, "replacing", full)
+    with pytest.raises(AudioError, match="disk full"):
+        write(tmp_path / "x.flac", noise(2, 400_000), 44100, name="flac")

@@ -4,12 +4,15 @@ Heavy imports (prefect, torch) happen inside the verbs, so that `unbraid --help`
 """
 
 import os
+import signal
 import sys
+import threading
 
 import click
 
 EXIT_ERROR = 1  # the run did not start or did not finish
 EXIT_INTERRUPTED = 130
+_SECONDS_TO_STOP = 6.0
 
 _device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 _dask = click.option("--dask", metavar="ADDRESS", help="A Dask scheduler, e.g. tcp://host:8786. Default: this machine.")
@@ -33,16 +36,35 @@ class _Sentences(click.Group):
     """Every error of ours as one sentence and an exit code; no traceback unless UNBRAID_DEBUG is set."""
 
     def main(self, *args, **kwargs):
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, _interrupted)
         try:
             return super().main(*args, **kwargs)
-        except KeyboardInterrupt:
-            _say("stopped; what is finished is kept, and the same command goes on from there")
-            sys.exit(EXIT_INTERRUPTED)
+        except (KeyboardInterrupt, click.Abort):
+            _leave()
         except Exception as error:
             if os.environ.get("UNBRAID_DEBUG"):
                 raise
             _say(_sentence(error))
             sys.exit(EXIT_ERROR)
+
+
+def _interrupted(*_: object) -> None:
+    """Ctrl-C: stop, tidy up, leave within seconds whatever else goes on; the second time leave at once.
+
+    The embedded server gets the same signal from the terminal and is gone, and Prefect would tell it of the
+    stop again and again for a minute.
+    """
+    signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
+    watchdog = threading.Timer(_SECONDS_TO_STOP, _leave)
+    watchdog.daemon = True
+    watchdog.start()
+    raise KeyboardInterrupt
+
+
+def _leave() -> None:
+    _say("stopped; what is finished is kept, and the same command goes on from there")
+    os._exit(EXIT_INTERRUPTED)  # not sys.exit: libraries would wait for servers and workers that are gone
 
 
 def _sentence(error: Exception) -> str:

@@ -1,6 +1,8 @@
 """A catalog comes apart: plan what is left, separate it in a bounded window, compact, report."""
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,7 +82,10 @@ def separate(
     audio_seconds = 0.0
     with runs.recorded(layout, run_id):
         if todo.todo:
-            with cluster(dask, model=settings.model, workers=workers, tracks=len(todo.todo)) as where:
+            with (
+                _tidied(layout, run_id),
+                cluster(dask, model=settings.model, workers=workers, tracks=len(todo.todo)) as where,
+            ):
                 done, failed, audio_seconds = separate_phase(todo, layout, settings, run_id, where)
         summary = RunSummary(run_id, out, done, failed, todo.done, todo.failed, round(audio_seconds, 3), None)
         return close_phase(layout, summary)
@@ -140,6 +145,19 @@ def close_phase(out: OutputLayout, summary: RunSummary) -> RunSummary:
         summary = dataclasses.replace(summary, report=str(write_report(out, summary.run_id)))
     runs.end(out, summary.run_id, runs.COMPLETED, dataclasses.asdict(summary))
     return summary
+
+
+@contextlib.contextmanager
+def _tidied(out: OutputLayout, run_id: str) -> Iterator[None]:
+    """A run that is stopped keeps its rows and leaves nothing half-written. Around the cluster, whose workers
+    are gone when this goes on.
+    """
+    try:
+        yield
+    except BaseException:
+        metrics.compact(out, run_id)
+        remove_leftovers(out.root)
+        raise
 
 
 def _settings(out, model, stems, format, device, precision) -> SeparateSettings:

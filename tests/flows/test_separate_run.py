@@ -178,3 +178,26 @@ def test_a_report_and_a_record_say_what_the_run_was(bad_run):
     assert record["state"] == "completed"
     assert record["parameters"]["model_id"].startswith("stereo-")
     assert record["summary"]["failed"] >= 8
+
+
+def test_ctrl_c_stops_in_seconds_keeps_what_is_done_and_leaves_nothing_half_written(tmp_path, untrained):
+    """The terminal sends the signal to the whole process group: workers and embedded server too."""
+    for number in range(40):
+        put(tmp_path / "songs" / f"{number:02}.wav", noise(2, 44100 * 20, number), 44100)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "flows.cli", "separate", str(tmp_path / "songs"), "--out", str(out)]
+    process = subprocess.Popen(
+        [*command, "--model", str(untrained)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    limit = time.monotonic() + 120
+    while not list(out.glob("metrics/*/part-*.parquet")) and time.monotonic() < limit and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "what is finished is kept, and the same command goes on from there" in errors
+    assert "Traceback" not in errors
+    assert 0 < len({row["path"] for row in rows(out)}) < 40
+    assert not list(out.rglob(".unbraid-*"))

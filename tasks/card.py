@@ -23,7 +23,7 @@ def model_card(data: bytes) -> str:
     lines += [f"| {n} | {e['tracks']} | {e['hours']:.2f} |" for n, e in sorted(record.get("datasets", {}).items())]
     lines += [
         "",
-        f"Validation, vocals, mean over {len(record.get('validation_tracks', []))} tracks or fewer kept out of "
+        f"Validation, vocals, mean over tracks kept out of "
         f"training: cSDR {record.get('validation_csdr', float('nan')):.2f} dB (vocals scored alone).",
         "",
     ]

@@ -9,14 +9,15 @@ the repeats (museval once: it takes minutes).
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 RATE = 44100
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,9 +46,9 @@ def measure(engine: str, stems: int, seconds: float) -> dict:
     from model.scores import window_sdr
 
     references, estimates = song(stems, seconds)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if engine == "museval":
         museval()
+    watched = Watched()
     began = time.perf_counter()
     if engine == "bsseval":
         bss_eval(references, estimates, RATE)
@@ -55,8 +56,28 @@ def measure(engine: str, stems: int, seconds: float) -> dict:
         window_sdr(*({str(i): stem for i, stem in enumerate(x)} for x in (references, estimates)), RATE)
     else:
         museval_bss_eval(references, estimates, RATE)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": time.perf_counter() - began, "peak_mb": peak / 1024, "above_input_mb": (peak - before) / 1024}
+    spent = time.perf_counter() - began
+    return {"seconds": spent, **watched.stop()}
+
+
+class Watched:
+    """The process's memory from now on, looked at every 10 ms."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._before = self._peak = self._process.memory_info().rss
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.01):
+            self._peak = max(self._peak, self._process.memory_info().rss)
+
+    def stop(self) -> dict:
+        self._ended.set()
+        self._thread.join()
+        return {"peak_mb": self._peak / 2**20, "above_input_mb": (self._peak - self._before) / 2**20}
 
 
 def run(engine: str, stems: int, seconds: float, repeat: int) -> dict:

@@ -4,6 +4,7 @@ SDR, ISR, SIR and SAR are BSSEval v4's (museval) over windows of one second; a t
 median over its windows. SDR needs no filters, which cancel out of it; `engine="sdr"` computes it alone.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,14 +73,20 @@ def window_sdr(references: dict[str, np.ndarray], estimates: dict[str, np.ndarra
         raise ValueError(f"references and estimates differ in shape: {sorted(shapes)}")
     windows = shapes.pop()[1] // rate
     found = {stem: np.full(windows, np.nan) for stem in references}
-    for index in range(windows):
+
+    def fill(index: int) -> None:
         span = slice(index * rate, (index + 1) * rate)
         cut = [(stem, references[stem][:, span], estimates[stem][:, span]) for stem in references]
         if any(silent(reference) or silent(estimate) for _, reference, estimate in cut):
-            continue
+            return
         for stem, reference, estimate in cut:
-            value = ratio_db(_energy(reference), _energy(reference.astype(np.float64) - estimate))
+            wide = reference.astype(np.float64)
+            value = ratio_db(_energy(wide), _energy(wide - estimate))
             found[stem][index] = value if np.isfinite(value) else np.nan
+
+    # numpy lets go of the interpreter in each of these operations, so threads share the windows.
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        list(pool.map(fill, range(windows)))
     return found
 
 

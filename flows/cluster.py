@@ -68,7 +68,7 @@ def cluster(
                     n_workers=count,
                     threads_per_worker=1,  # a deadline ends the process: it must hold one track only
                     processes=True,
-                    dashboard_address=None,
+                    dashboard_address=":0",  # any free port: two runs must not quarrel over one
                     resources=resources,
                     silence_logs=50,
                 )

@@ -13,7 +13,7 @@ log = logging.getLogger("unbraid.fanout")
 
 Item = TypeVar("Item")
 WINDOW_PER_SLOT = 2
-_CHANCES = 3
+_CHANCES = 2  # alone; who dies there was not beside another, but someone may have killed the worker
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,29 @@ def fan_out(
     results that are yielded. `resources` are those that `function` alone needs.
 
     A batch that is lost (its worker died, or `function` raised) is run again item by item. Who dies with
-    a worker may be a bystander, so an item gets `_CHANCES` of its own before it is yielded as lost.
+    a worker may be a bystander, so an item that is lost again waits for the end and runs with nothing
+    beside it; lost there `_CHANCES` times, it is yielded as lost.
     """
     from distributed import as_completed
 
-    waiting = ((batch, _CHANCES) for batch in batches)
-    again: list[tuple[list[Item], int]] = []
+    waiting = iter(batches)
+    again: list[list[Item]] = []
+    alone: list[tuple[Item, int]] = []
     running = as_completed(loop=client.loop, with_results=False)
-    flying: dict[str, tuple[list[Item], int]] = {}
+    flying: dict[str, tuple[list[Item], int]] = {}  # batch, and its chances left where it runs alone
 
     def launch() -> bool:
-        attempt = again.pop() if again else next(waiting, None)
-        if attempt is None:
-            return False
+        batch, chances = again.pop() if again else next(waiting, None), 0
+        if batch is None:
+            if flying or not alone:
+                return False
+            item, chances = alone.pop()
+            batch = [item]
         # Dask would answer a pure call it has seen from memory; every batch here must really run.
-        future = client.submit(function, attempt[0], pure=False, resources=resources, retries=0)
+        future = client.submit(function, batch, pure=False, resources=resources, retries=0)
         if then is not None:
-            future = client.submit(then, attempt[0], future, pure=False, retries=0)
-        flying[future.key] = attempt
+            future = client.submit(then, batch, future, pure=False, retries=0)
+        flying[future.key] = batch, chances
         running.add(future)
         return True
 
@@ -66,18 +71,18 @@ def fan_out(
     while flying:
         future = next(running)
         batch, chances = flying.pop(future.key)
+        outcome = None
         try:
             # A finished future can still raise: the worker that held its result may have died since.
             outcome = Outcome(batch, results=future.result())
         except Exception as error:
             log.debug("batch of %d lost: %s", len(batch), error)
-            outcome = None
             if len(batch) > 1:
-                again += [([item], chances) for item in reversed(batch)]
-            elif chances > 1 and _worker_died(error):
-                again.append((batch, chances - 1))
-            else:
+                again += [[item] for item in reversed(batch)]
+            elif not _worker_died(error) or chances == 1:
                 outcome = Outcome(batch, lost=_sentence(error))
+            else:
+                alone.append((batch[0], chances - 1 if chances else _CHANCES))
         future.release()
         if outcome is not None:
             yield outcome
@@ -94,5 +99,5 @@ def _worker_died(error: Exception) -> bool:
 
 def _sentence(error: Exception) -> str:
     if _worker_died(error):
-        return f"the worker process died over it {_CHANCES} times (crash, out of memory, or past its deadline)"
+        return "the worker process died over it each time (crash, out of memory, or past its deadline)"
     return f"{type(error).__name__}: {error}"

@@ -66,6 +66,13 @@ def test_one_that_kills_its_worker_is_named_and_the_rest_is_done(where):
     assert "worker process died over it" in lost["die"]
 
 
+def test_killers_among_many_take_nobody_with_them(where):
+    results, lost = run(where, [[n, "die" if n % 10 == 0 else n + 100] for n in range(1, 31)], window=6)
+    expected = [2 * n for n in range(1, 31)] + [2 * (n + 100) for n in range(1, 31) if n % 10]
+    assert sorted(results) == sorted(expected)
+    assert set(lost) == {"die"}
+
+
 def test_one_that_hangs_in_a_call_is_ended_by_its_deadline(where):
     results, lost = run(where, [[1, "hang"], [2]])
     assert sorted(results) == [2, 4]

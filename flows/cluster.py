@@ -2,12 +2,16 @@
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from storage.errors import StorageError
 from tasks.fanout import WINDOW_PER_SLOT
 from tasks.worker import ModelRequest, ResidentModel
+
+_LOOK_SECONDS = 2.0
+_LOST_AFTER = "5s"  # a worker that is gone so long is given up, and another one started
 
 
 class ClusterError(StorageError):
@@ -52,7 +56,8 @@ def cluster(
     from distributed import Client, LocalCluster
 
     # One loss is a verdict on the batch; the fan-out decides what is tried again, track by track.
-    with dask.config.set({"distributed.scheduler.allowed-failures": 0}), contextlib.ExitStack() as stack:
+    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": _LOST_AFTER}
+    with dask.config.set(settings), contextlib.ExitStack() as stack:
         if address:
             try:
                 client = stack.enter_context(Client(address, timeout="15s", set_as_default=False))
@@ -74,7 +79,26 @@ def cluster(
                 )
             )
             client = stack.enter_context(Client(local, set_as_default=False))
+            stack.enter_context(_replenished(local, count))
         if not client.scheduler_info(n_workers=-1)["workers"]:
             raise ClusterError(f"the scheduler at {address} has no workers; start some with `dask worker {address}`")
         client.register_plugin(ResidentModel(model, threads, quiet=not address))
         yield Cluster(client, sum(client.nthreads().values()), local=not address)
+
+
+@contextlib.contextmanager
+def _replenished(local, count: int) -> Iterator[None]:
+    """Bring back workers whose nanny gave up on them: one that is killed while it starts is not restarted."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_LOOK_SECONDS):
+            local.scale(count)  # nothing is done where all are there
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -24,7 +24,6 @@ class Cluster:
 
     client: object
     slots: int
-    local: bool
 
     @property
     def window(self) -> int:
@@ -83,7 +82,7 @@ def cluster(
         if not client.scheduler_info(n_workers=-1)["workers"]:
             raise ClusterError(f"the scheduler at {address} has no workers; start some with `dask worker {address}`")
         client.register_plugin(ResidentModel(model, threads, quiet=not address))
-        yield Cluster(client, sum(client.nthreads().values()), local=not address)
+        yield Cluster(client, sum(client.nthreads().values()))
 
 
 @contextlib.contextmanager

@@ -13,12 +13,12 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.cluster import Cluster, cluster  # noqa: E402
+from flows.commit import clear_abandoned, commit  # noqa: E402
 from flows.progress import progress  # noqa: E402
 from storage import metrics, runs  # noqa: E402
 from storage.datasets import DatasetTrack, discover  # noqa: E402
 from storage.errors import DatasetError  # noqa: E402
 from storage.layout import OutputLayout  # noqa: E402
-from storage.windows import WindowScores, write_windows  # noqa: E402
 from tasks.evaluate import EvaluateSettings, evaluate_batch, failed_row  # noqa: E402
 from tasks.fanout import fan_out  # noqa: E402
 from tasks.models import model_stems  # noqa: E402
@@ -69,8 +69,7 @@ def evaluate(
     model_id, stems = model_stems(model)
     settings = EvaluateSettings(ModelRequest(model, device, precision), model_id, stems, engine=engine, windows=windows)
     layout = OutputLayout(Path(out))
-    for abandoned in runs.close_abandoned(layout):
-        metrics.compact(layout, abandoned)
+    clear_abandoned(layout)
     run_id = runs.new_run_id("evaluate")
     runs.begin(layout, run_id, {"dataset": dataset, "split": split, **dataclasses.asdict(settings)})
     with runs.recorded(layout, run_id):
@@ -87,13 +86,10 @@ def evaluate_phase(
     with progress("evaluate", len(tracks)) as line:
         cut = batches(tracks, where.slots, lambda track: 0)
         for outcome in fan_out(where.client, partial(evaluate_batch, settings), cut, window=where.window):
-            rows = [row for row in outcome.results if isinstance(row, metrics.StemRow)]
-            write_windows(out, run_id, [row for row in outcome.results if isinstance(row, WindowScores)])
+            results = outcome.results
             if outcome.lost:
-                rows = [failed_row(settings, outcome.items[0], outcome.lost, "LostTrack")]
-            metrics.write_part(out, run_id, rows)
-            for row in {row.track_id: row for row in rows}.values():
-                line.advance(failed=row.status == metrics.FAILED, audio_seconds=row.duration_s or 0.0)
+                results = [failed_row(settings, outcome.items[0], outcome.lost, "LostTrack")]
+            commit(out, run_id, results, line)
         return line.done, line.failed
 
 

@@ -15,6 +15,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.cluster import cluster  # noqa: E402
+from flows.commit import clear_abandoned, commit  # noqa: E402
 from flows.progress import progress  # noqa: E402
 from model.errors import ModelError  # noqa: E402
 from storage import metrics, runs  # noqa: E402
@@ -23,7 +24,6 @@ from storage.catalog import list_catalog  # noqa: E402
 from storage.encode import FORMATS  # noqa: E402
 from storage.errors import CatalogError  # noqa: E402
 from storage.layout import OutputLayout  # noqa: E402
-from storage.windows import WindowScores, write_windows  # noqa: E402
 from tasks.fanout import fan_out  # noqa: E402
 from tasks.models import model_stems  # noqa: E402
 from tasks.plan import Plan, batches, plan, source_bytes  # noqa: E402
@@ -95,9 +95,7 @@ def separate(
 def plan_phase(source: str, out: OutputLayout, settings: SeparateSettings, retry_failed: bool) -> tuple[Plan, str]:
     """The catalog minus what is done, and the id of the run that starts."""
     tracks = list_catalog(source)
-    for abandoned in runs.close_abandoned(out):
-        metrics.compact(out, abandoned)
-        remove_leftovers(out.root)
+    clear_abandoned(out)
     found = plan(
         tracks,
         metrics.done_tracks(out),
@@ -126,15 +124,11 @@ def separate_phase(
             then=partial(score_batch, settings) if referenced else None,
         )
         for outcome in outcomes:
-            rows = [row for row in outcome.results if isinstance(row, metrics.StemRow)]
-            write_windows(out, run_id, [row for row in outcome.results if isinstance(row, WindowScores)])
+            results = outcome.results
             if outcome.lost:
-                rows = [
-                    failed_row(settings, outcome.items[0], f"{outcome.items[0].source}: {outcome.lost}", "LostTrack")
-                ]
-            metrics.write_part(out, run_id, rows)
-            for row in {row.track_id: row for row in rows}.values():
-                line.advance(failed=row.status == metrics.FAILED, audio_seconds=row.duration_s or 0.0)
+                track = outcome.items[0]
+                results = [failed_row(settings, track, f"{track.source}: {outcome.lost}", "LostTrack")]
+            commit(out, run_id, results, line)
         return line.done, line.failed, line.audio_seconds
 
 

@@ -66,12 +66,7 @@ def window_sdr(references: dict[str, np.ndarray], estimates: dict[str, np.ndarra
     any reference or estimate is silent over it, and NaN where the estimate is exact. Raises
     ValueError when stems or lengths differ.
     """
-    if references.keys() != estimates.keys():
-        raise ValueError(f"stems differ: {sorted(references)} and {sorted(estimates)}")
-    shapes = {np.shape(x) for x in (*references.values(), *estimates.values())}
-    if len(shapes) != 1:
-        raise ValueError(f"references and estimates differ in shape: {sorted(shapes)}")
-    windows = shapes.pop()[1] // rate
+    windows = _common_shape(references, estimates)[1] // rate
     found = {stem: np.full(windows, np.nan) for stem in references}
 
     def fill(index: int) -> None:
@@ -120,8 +115,11 @@ def window_scores(
     references: dict[str, np.ndarray], estimates: dict[str, np.ndarray], rate: int, engine: str
 ) -> dict[str, np.ndarray]:
     """SDR, ISR, SIR, SAR of every stem and window, float64 (4, windows); NaN for silence and for infinity."""
-    plain = window_sdr(references, estimates, rate)
+    if engine not in ENGINES:
+        raise ValueError(f"{engine} is not an engine; choose one of {', '.join(ENGINES)}")
+    _common_shape(references, estimates)
     if engine == "sdr":
+        plain = window_sdr(references, estimates, rate)
         return {stem: np.stack([sdr, *np.full((3, len(sdr)), np.nan)]) for stem, sdr in plain.items()}
     both = (np.stack([signals[stem] for stem in references]) for signals in (references, estimates))
     if engine == "museval":
@@ -131,6 +129,16 @@ def window_scores(
         values = np.stack([result.sdr, result.isr, result.sir, result.sar])
     values = np.where(np.isfinite(values), values, np.nan)
     return {stem: values[:, index] for index, stem in enumerate(references)}
+
+
+def _common_shape(references: dict[str, np.ndarray], estimates: dict[str, np.ndarray]) -> tuple[int, int]:
+    """(channels, samples) of all signals. Raises ValueError when stems or shapes differ."""
+    if references.keys() != estimates.keys():
+        raise ValueError(f"stems differ: {sorted(references)} and {sorted(estimates)}")
+    shapes = {np.shape(x) for x in (*references.values(), *estimates.values())}
+    if len(shapes) != 1:
+        raise ValueError(f"references and estimates differ in shape: {sorted(shapes)}")
+    return shapes.pop()
 
 
 def magnitude_errors(reference: np.ndarray, estimate: np.ndarray, rate: int) -> tuple[float, float]:

@@ -163,14 +163,14 @@ class _SoundfileReader(AudioReader):
             raise AudioError(f"{shown(path)} is not audio that libsndfile reads ({error})") from error
         # libsndfile says 2^63-1 where a stream does not tell its length.
         known = self._file.frames < 1 << 62
-        self._lossy = self._file.subtype not in _DEPTHS and self._file.subtype not in ("ALAC_16", "ALAC_20")
+        lossy = self._file.subtype not in _DEPTHS and self._file.subtype not in ("ALAC_16", "ALAC_20")
         self.info = AudioInfo(
             path=shown(path),
             sample_rate=self._file.samplerate,
             channels=self._file.channels,
             samples=self._file.frames if known else None,
             depth=_DEPTHS.get(self._file.subtype, "int16"),
-            lossy=self._lossy,
+            lossy=lossy,
         )
 
     def _decoded(self, size: int) -> Iterator[np.ndarray]:

@@ -1,0 +1,29 @@
+"""Results of a batch become rows on disk: the commit mark of its tracks."""
+
+from flows.progress import Progress
+from storage import metrics, runs
+from storage.atomic import remove_leftovers
+from storage.layout import OutputLayout
+from storage.metrics import StemRow
+from storage.windows import WindowScores, write_windows
+
+
+def commit(out: OutputLayout, run_id: str, results: list[StemRow | WindowScores], line: Progress) -> None:
+    """Write a batch's windows, then its rows, and move the progress line by its tracks."""
+    write_windows(out, run_id, [row for row in results if isinstance(row, WindowScores)])
+    rows = [row for row in results if isinstance(row, StemRow)]
+    metrics.write_part(out, run_id, rows)
+    for row in {row.track_id: row for row in rows}.values():
+        line.advance(failed=row.status == metrics.FAILED, audio_seconds=row.duration_s or 0.0)
+
+
+def clear_abandoned(out: OutputLayout) -> None:
+    """Close runs that were killed over this output and sweep up after them.
+
+    Raises MetricsError when a run is still writing to it.
+    """
+    abandoned = runs.close_abandoned(out)
+    for run_id in abandoned:
+        metrics.compact(out, run_id)
+    if abandoned:
+        remove_leftovers(out.root)

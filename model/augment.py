@@ -85,6 +85,17 @@ def compress(audio: np.ndarray, rate: int, random: np.random.Generator) -> np.nd
     return (audio * gain).astype(np.float32)
 
 
+def distort(audio: np.ndarray, random: np.random.Generator, *, most_db: float) -> np.ndarray:
+    """Soft clipping (tanh) driven by up to `most_db`, blended with the clean signal at the same level."""
+    level = float(np.sqrt(np.square(audio).mean())) * 3
+    if level < 1e-5:
+        return audio
+    driven = np.tanh(audio * (decibels(float(random.uniform(0.0, most_db))) / level))
+    driven *= level / 3 / max(1e-9, float(np.sqrt(np.square(driven).mean())))
+    share = np.float32(random.uniform(0.2, 1.0))
+    return (audio * (1 - share) + driven * share).astype(np.float32)
+
+
 def maximising_gain(mixture: np.ndarray, rate: int, random: np.random.Generator) -> np.ndarray:
     """The gain over time (samples,) by which a loudness maximiser would hold this mixture down.
 

@@ -64,6 +64,21 @@ def analysis(signal: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:
     return torch.fft.rfft(framed * torch.hann_window(n_fft, device=signal.device, dtype=signal.dtype))
 
 
+def magnitudes(spectrum: torch.Tensor, *, mid_side: bool = False) -> torch.Tensor:
+    """What a network sees of a spectrum (…, channels, frames, bins): |X| and, with `mid_side`, two channels more.
+
+    Of two channels these are |L + R| / 2 and |L − R| / 2. Of any other number they are not defined, and one
+    channel of zeros follows: the side signal of a channel by itself, whose mid is the channel.
+    """
+    size = spectrum.abs()
+    if not mid_side:
+        return size
+    if spectrum.shape[-3] != 2:
+        return torch.cat([size, torch.zeros_like(size[..., :1, :, :])], dim=-3)
+    left, right = spectrum.unbind(-3)
+    return torch.cat([size, torch.stack([(left + right).abs() / 2, (left - right).abs() / 2], dim=-3)], dim=-3)
+
+
 def synthesis(spectrum: torch.Tensor, n_fft: int) -> torch.Tensor:
     """Overlap-add of frames at hop n_fft/4: (channels, (frames + 3) · hop).
 

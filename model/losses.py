@@ -1,68 +1,96 @@
 """What training minimises.
 
 Spectra enter as magnitudes and one angle, computed once without gradients, so that only real
-arithmetic on the mask is differentiated: half of a training step's time otherwise.
+arithmetic on the masks is differentiated: half of a training step's time otherwise.
 """
 
 from dataclasses import dataclass
 
 import torch
 
+from model.frontend import magnitudes
+
 EPSILON = 1e-8
 
 
 @dataclass(frozen=True)
 class Spectra:
-    """A batch of mixtures and their vocals, each tensor (batch, channels, bins, frames).
+    """A batch of mixtures X and their stems S, as real tensors.
 
-    mixture, vocals, accompaniment: magnitudes |X|, |V|, |X − V|. along: the part of V in phase with X,
-    Re(X* · V) / |X|; across: the part at right angles to it. So |m·X − V|² = (m·|X| − along)² + across².
+    seen: what the network sees, (batch, seen channels, bins, frames). mixture: |X| (batch, channels, bins,
+    frames). stems: |S| (batch, stems, channels, bins, frames). along: the part of S in phase with X,
+    Re(X* · S) / |X|; across: the part at right angles to it; both for the first `masks` stems. So
+    |m·X − S|² = (m·|X| − along)² + across².
     """
 
+    seen: torch.Tensor
     mixture: torch.Tensor
-    vocals: torch.Tensor
-    accompaniment: torch.Tensor
+    stems: torch.Tensor
     along: torch.Tensor
     across: torch.Tensor
 
     @classmethod
     @torch.no_grad()
-    def of(cls, vocals: torch.Tensor, accompaniment: torch.Tensor) -> "Spectra":
-        """From complex spectra of the two stems, (batch, channels, frames, bins), time-major as the store has them."""
-        mixture = vocals + accompaniment
+    def of(cls, stems: torch.Tensor, *, masks: int, mid_side: bool = False) -> "Spectra":
+        """From complex spectra (batch, stems, channels, frames, bins), time-major as the store has them."""
+        mixture = stems.sum(1)
         size = mixture.abs()
-        turned = vocals * (mixture.conj() / torch.clamp(size, min=EPSILON))
-        parts = (size, vocals.abs(), accompaniment.abs(), turned.real, turned.imag)
+        turned = stems[:, :masks] * (mixture.conj() / torch.clamp(size, min=EPSILON))[:, None]
+        parts = (magnitudes(mixture, mid_side=mid_side), size, stems.abs(), turned.real, turned.imag)
         return cls(*(part.transpose(-1, -2).contiguous() for part in parts))
 
 
-def mask_loss(mask: torch.Tensor, spectra: Spectra, band: torch.Tensor, *, compressed: float = 0.5) -> torch.Tensor:
-    """Distance between masked mixture and vocals, scalar.
+def mask_loss(masks: torch.Tensor, spectra: Spectra, band: torch.Tensor, *, compressed: float = 0.5) -> torch.Tensor:
+    """Distance between the masked mixture and the stems, scalar.
 
-    mask: (batch, channels, bins, frames) in 0…1. band: (batch, 1, bins, 1), 1 where the example has
-    content at all and 0 above.
+    masks: (batch, masks, channels, bins, frames) in 0…1, of all stems or of all but the last, whose mask is
+    then what the others leave. band: (batch, 1, bins, 1), 1 where the example has content and 0 above.
 
-    Two parts. The complex part, |m·X − V| over the mixture's mean magnitude, is what SDR sees (by
-    Parseval the error of the waveform) and, because X − m·X is the accompaniment, serves both stems.
-    The compressed part, on square roots of magnitudes of both stems, weighs quiet partials as an ear
-    does and keeps the mask from closing where phases disagree. `compressed` is its weight.
+    Two parts. The complex part, the mean over masks of |m·X − S| over the mixture's mean magnitude, is what
+    SDR sees (by Parseval the error of the waveform); of two stems one stands for both, since X − m·X is the
+    other. The compressed part, on square roots of magnitudes of all stems, weighs quiet partials as an ear
+    does and keeps a mask from closing where phases disagree. `compressed` is its weight.
     """
-    total = mask.new_zeros(())
-    share = band.mean().clamp(min=EPSILON) * mask.numel()
-    for item in range(len(mask)):  # one example's planes stay in the processor's cache
-        m, b = mask[item], band[item]
-        x, v, a = spectra.mixture[item], spectra.vocals[item], spectra.accompaniment[item]
+    total = masks.new_zeros(())
+    share = band.mean().clamp(min=EPSILON) * spectra.mixture.numel()
+    for item in range(len(masks)):  # one example's planes stay in the processor's cache
+        b, x = band[item], spectra.mixture[item]
         scale = 1 / torch.clamp(x.mean(), min=EPSILON)
-        miss = (m * x - spectra.along[item]) * scale
-        error = torch.sqrt(miss.square() + ((spectra.across[item] * scale).square() + EPSILON))
         root = torch.sqrt(x * scale)
-        vocals = torch.sqrt(m + EPSILON) * root - torch.sqrt(v * scale)
-        accompaniment = torch.sqrt(1 - m + EPSILON) * root - torch.sqrt(a * scale)
-        total = total + ((error + compressed * 0.5 * (vocals.abs() + accompaniment.abs())) * b).sum()
+        error = roots = 0
+        for m, along, across in zip(masks[item], spectra.along[item], spectra.across[item], strict=True):
+            miss = (m * x - along) * scale
+            error = error + torch.sqrt(miss.square() + ((across * scale).square() + EPSILON))
+        for m, stem in zip(_complete(masks[item], len(spectra.stems[item])), spectra.stems[item], strict=True):
+            roots = roots + (torch.sqrt(m + EPSILON) * root - torch.sqrt(stem * scale)).abs()
+        weighted = error / len(masks[item]) + roots * (compressed / len(spectra.stems[item]))
+        total = total + (weighted * b).sum()
     return total / share
 
 
-def magnitude_l1(mask: torch.Tensor, spectra: Spectra) -> torch.Tensor:
+def _complete(masks: torch.Tensor, stems: int) -> list[torch.Tensor]:
+    """The masks of all stems: the last one's is what the others leave where the network gives none."""
+    if len(masks) == stems:
+        return list(masks)
+    return [*masks, torch.clamp(1 - masks.sum(0), min=0)]
+
+
+def magnitude_l1(masks: torch.Tensor, spectra: Spectra) -> torch.Tensor:
     """‖ |V| − m·|X| ‖₁, the loss of Jansson et al. 2017, on magnitudes scaled by the patch's maximum."""
     scale = 1 / torch.clamp(spectra.mixture.amax(dim=(1, 2, 3), keepdim=True), min=EPSILON)
-    return ((mask * spectra.mixture - spectra.vocals) * scale).abs().mean()
+    return ((masks[:, 0] * spectra.mixture - spectra.stems[:, 0]) * scale).abs().mean()
+
+
+def cross_entropy(masks: torch.Tensor, spectra: Spectra, band: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy between P(vocal) and the ideal binary mask, scalar; masks (batch, 1, channels, bins, frames).
+
+    A bin is vocal where the vocals are louder than the rest (Wang, "On ideal binary mask as the
+    computational goal of auditory scene analysis", 2005). Bins weigh by the root of their magnitude: silent
+    ones, most of all there are, have no class worth learning.
+    """
+    vocal = (spectra.stems[:, 0] > spectra.stems[:, 1:].sum(1)).float()
+    scale = 1 / torch.clamp(spectra.mixture.mean(dim=(1, 2, 3), keepdim=True), min=EPSILON)
+    weight = torch.sqrt(spectra.mixture * scale) * band
+    probability = masks[:, 0].clamp(1e-6, 1 - 1e-6)
+    entropy = torch.nn.functional.binary_cross_entropy(probability, vocal, reduction="none")
+    return (entropy * weight).sum() / torch.clamp(weight.sum(), min=EPSILON)

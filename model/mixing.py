@@ -12,7 +12,9 @@ class MixingSettings:
     """How examples are drawn. Probabilities are per example; levels are in dB.
 
     `speed` is the largest change of speed (and with it pitch and formants) either way, as a factor
-    minus one. `vocal_db` is the range of the vocals' level against the backing, in RMS where both sound.
+    minus one. `vocal_db` is the range of the vocals' level against the backing, in RMS where both sound;
+    `part_db` that of the parts of a backing of several, from one common level. `mono` is the share
+    of examples whose mixture is the same on both sides.
     """
 
     speed: float = 0.0
@@ -28,6 +30,9 @@ class MixingSettings:
     without_vocals: float = 0.05
     without_backing: float = 0.02
     same_track: float = 0.0
+    distort: float = 0.0
+    mono: float = 0.0
+    part_db: tuple[float, float] = (0.0, 0.0)
 
 
 def voice(audio: np.ndarray, rate: int, settings: MixingSettings, random: np.random.Generator) -> np.ndarray:
@@ -36,6 +41,8 @@ def voice(audio: np.ndarray, rate: int, settings: MixingSettings, random: np.ran
         audio = augment.compress(audio, rate, random)
     if random.random() < settings.equalise:
         audio = augment.equalise(audio, rate, random)
+    if random.random() < settings.distort / 2:
+        audio = augment.distort(audio, random, most_db=12.0)
     if random.random() < settings.double:
         audio = augment.double(audio, rate, random)
     if random.random() < settings.reverberate:
@@ -49,6 +56,8 @@ def backing(audio: np.ndarray, rate: int, settings: MixingSettings, random: np.r
     """A backing as (2, samples): equalised, widened where it is mono, its channels swapped half the time."""
     if random.random() < settings.equalise:
         audio = augment.equalise(audio, rate, random, most_db=4.0)
+    if random.random() < settings.distort:
+        audio = augment.distort(audio, random, most_db=24.0)
     if audio.shape[0] == 1 and random.random() < settings.widen:
         audio = augment.widen(audio, rate, random)
     audio = augment.as_stereo(audio)
@@ -56,47 +65,66 @@ def backing(audio: np.ndarray, rate: int, settings: MixingSettings, random: np.r
 
 
 def balance(
-    vocals: np.ndarray, accompaniment: np.ndarray, rate: int, settings: MixingSettings, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Set the vocals' level against the backing's, then the whole to a random loudness.
+    stems: list[np.ndarray], rate: int, settings: MixingSettings, random: np.random.Generator
+) -> list[np.ndarray]:
+    """Set the vocals, the first stem, against the sum of the others, then the whole to a random loudness.
 
-    Levels are the RMS over the louder half of each stem, so that pauses do not count as quiet singing.
+    Levels are the RMS over the louder half of each, so that pauses do not count as quiet singing.
     """
-    levels = _level(vocals, rate), _level(accompaniment, rate)
-    vocals, accompaniment = _against_each_other(vocals, accompaniment, levels, settings, random)
+    if random.random() < settings.mono:
+        stems = [np.repeat(stem.mean(axis=0, keepdims=True), 2, axis=0) for stem in stems]
+    stems = _parts(stems, [_level(stem, rate) for stem in stems], settings, random)
+    levels = _level(stems[0], rate), _level(_sum(stems[1:]), rate)
+    stems = _against_each_other(stems, levels, settings, random)
     if random.random() < settings.maximise:
-        gain = augment.maximising_gain(vocals + accompaniment, rate, random)
-        vocals, accompaniment = vocals * gain, accompaniment * gain
-    peak = float(np.abs(vocals + accompaniment).max(initial=0))
+        gain = augment.maximising_gain(_sum(stems), rate, random)
+        stems = [stem * gain for stem in stems]
+    peak = float(np.abs(_sum(stems)).max(initial=0))
     gain = np.float32(augment.decibels(float(random.uniform(-12.0, 0.0))) / max(peak, 1e-6))
-    return vocals * gain, accompaniment * gain
+    return [stem * gain for stem in stems]
 
 
-def balance_spectra(
-    vocals: np.ndarray, accompaniment: np.ndarray, settings: MixingSettings, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def balance_spectra(stems: list[np.ndarray], settings: MixingSettings, random: np.random.Generator) -> list[np.ndarray]:
     """`balance` for spectra (channels, frames, bins), where only gains can be set; the level is the RMS."""
-    levels = tuple(float(np.sqrt(np.square(np.abs(x)).mean())) for x in (vocals, accompaniment))
-    return _against_each_other(vocals, accompaniment, levels, settings, random)
+
+    def level(spectra: np.ndarray) -> float:
+        return float(np.sqrt(np.square(np.abs(spectra)).mean()))
+
+    stems = _parts(stems, [level(stem) for stem in stems], settings, random)
+    return _against_each_other(stems, (level(stems[0]), level(_sum(stems[1:]))), settings, random)
+
+
+def _parts(
+    stems: list[np.ndarray], levels: list[float], settings: MixingSettings, random: np.random.Generator
+) -> list[np.ndarray]:
+    """The parts of a backing at one level, each then turned down by chance; a backing of one part as it is."""
+    if len(stems) == 2:
+        return stems
+    gains = [augment.decibels(float(random.uniform(*settings.part_db))) for _ in stems[1:]]
+    return [stems[0]] + [
+        stem * np.float32(gain / level) if level else stem
+        for stem, gain, level in zip(stems[1:], gains, levels[1:], strict=True)
+    ]
 
 
 def _against_each_other(
-    vocals: np.ndarray,
-    accompaniment: np.ndarray,
-    levels: tuple[float, float],
-    settings: MixingSettings,
-    random: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scale the vocals to a random ratio of the levels, or leave one of the two out."""
+    stems: list[np.ndarray], levels: tuple[float, float], settings: MixingSettings, random: np.random.Generator
+) -> list[np.ndarray]:
+    """Scale the vocals to a random ratio of the levels, or leave them or all the others out."""
     chance = random.random()
     ratio = augment.decibels(float(random.uniform(*settings.vocal_db)))
+    vocals, others = stems[0], stems[1:]
     if chance < settings.without_vocals or not levels[0]:
         vocals = np.zeros_like(vocals)
     elif chance < settings.without_vocals + settings.without_backing or not levels[1]:
-        accompaniment = np.zeros_like(accompaniment)
+        others = [np.zeros_like(other) for other in others]
     else:
         vocals = vocals * np.float32(ratio * levels[1] / levels[0])
-    return vocals, accompaniment
+    return [vocals, *others]
+
+
+def _sum(stems: list[np.ndarray]) -> np.ndarray:
+    return stems[0] if len(stems) == 1 else np.sum(stems, axis=0, dtype=stems[0].dtype)
 
 
 def _level(audio: np.ndarray, rate: int) -> float:

@@ -12,11 +12,16 @@ from model.mixing import MixingSettings
 
 @dataclass(frozen=True)
 class Inference:
-    """Frames of the network's own hop. A segment is context + core + context; `batch` of them go at once."""
+    """Frames of the network's own hop. A segment is context + core + context; `batch` of them go at once.
+
+    `views` are factors on the file's sample rate under which the network looks at it, each with windows that
+    much longer; the estimates' mean is what comes out.
+    """
 
     core_frames: int
     context_frames: int
     batch: int
+    views: tuple[float, ...] = (1.0,)
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,16 @@ class Preset:
         return self.stems[:-1]
 
     @property
+    def mid_side(self) -> bool:
+        """Whether the network sees mid and side beside left and right."""
+        return bool(self.network_options.get("mid_side", False))
+
+    @property
+    def masks(self) -> int:
+        """How many masks the network gives: of all stems, or of those it estimates."""
+        return self.network_options.get("stems", self.network_options.get("estimated", len(self.estimated)))
+
+    @property
     def interleave(self) -> int:
         """How many sequences at the network's hop the frames at hop n_fft / 4 fall into."""
         return round(self.hop * OVERLAP / self.n_fft)
@@ -78,14 +93,15 @@ class Preset:
     def from_dict(cls, fields: dict) -> "Preset":
         """Raises PresetError when fields are missing, unknown, or do not fit together."""
         try:
-            mixing = dict(fields["mixing"])
-            if "vocal_db" in mixing:
-                mixing["vocal_db"] = tuple(mixing["vocal_db"])
+            mixing, inference = (
+                {name: tuple(value) if isinstance(value, list) else value for name, value in fields[part].items()}
+                for part in ("mixing", "inference")
+            )
             preset = cls(
                 **{
                     **fields,
                     "stems": tuple(fields["stems"]),
-                    "inference": Inference(**fields["inference"]),
+                    "inference": Inference(**inference),
                     "training": Training(**fields["training"]),
                     "mixing": MixingSettings(**mixing),
                 }

@@ -13,7 +13,7 @@ import torch
 
 from model.checkpoint import Weights
 from model.errors import ModelError
-from model.frontend import OVERLAP, analysis, synthesis
+from model.frontend import OVERLAP, analysis, magnitudes, synthesis
 from model.preset import Preset
 
 # Estimates are rounded to 24-bit steps. A mixture decoded from integers then has its accompaniment
@@ -65,36 +65,36 @@ class Separator:
         return {stem: part.reshape(np.shape(audio)) for stem, part in whole.items()}
 
     @torch.inference_mode()
-    def masks(self, magnitude: torch.Tensor, core: int, context: int) -> torch.Tensor:
-        """Masks for frames of a group.
+    def masks(self, magnitude: torch.Tensor, channels: int, core: int, context: int) -> torch.Tensor:
+        """Masks for frames of a group, of a file with so many `channels`.
 
-        magnitude: (channels, context + frames + context, bins), zero outside the file.
-        Returns (estimated stems, channels, frames, bins); `core` and `context` count these frames.
+        magnitude: what `model.frontend.magnitudes` makes of the file's spectrum, (seen, context + frames +
+        context, bins), zero outside the file. Returns (estimated stems, channels, frames, bins); `core` and
+        `context` count these frames.
         """
-        channels, padded, bins = magnitude.shape
-        frames = padded - 2 * context
-        inputs = _fit(magnitude, self.preset.bins)
-        groups = _channel_groups(channels, self.preset.channels)
+        frames, bins = magnitude.shape[1] - 2 * context, magnitude.shape[2]
+        looks = _looks(channels, self.preset)
         segments = -(-frames // core)
+        inputs = _fit(magnitude, self.preset.bins)
         inputs = torch.nn.functional.pad(inputs, (0, 0, 0, segments * core - frames))
-        # (channels, segments, network bins, core + 2·context) → items of the network's own channels
+        # (seen, segments, network bins, core + 2·context) → items of the channels the network sees
         cut = inputs.unfold(1, core + 2 * context, core)
         step = self.preset.interleave
         items = [
-            cut[list(group), segment, :, phase::step]
-            for group in groups
+            cut[list(look.seen), segment, :, phase::step]
+            for look in looks
             for segment in range(segments)
             for phase in range(step)
         ]
         masks = self._forward(items)[..., context // step : (context + core) // step]
-        masks = masks.unflatten(0, (len(groups), segments, step))
-        # (groups, segments, phases, stems, group channels, bins, frames of a phase) → frames in order
+        masks = masks.unflatten(0, (len(looks), segments, step))
+        # (looks, segments, phases, stems, look channels, bins, frames of a phase) → frames in order
         masks = masks.permute(3, 0, 4, 1, 6, 2, 5).flatten(3, 5)[:, :, :, :frames]
-        joined = torch.stack([
-            torch.stack([masks[:, g, i] for g, group in enumerate(groups) for i, c in enumerate(group) if c == channel])
-            .mean(0)
+        givers = [
+            [(look, row) for look, given in enumerate(looks) for row, own in enumerate(given.file) if own == channel]
             for channel in range(channels)
-        ], dim=1)  # fmt: skip
+        ]
+        joined = torch.stack([torch.stack([masks[:, look, row] for look, row in own]).mean(0) for own in givers], dim=1)
         return _extend(joined, bins)
 
     def _forward(self, items: list[torch.Tensor]) -> torch.Tensor:
@@ -103,12 +103,72 @@ class Separator:
         for start in range(0, len(items), size):
             batch = torch.stack(items[start : start + size]).to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                out.append(self._network(batch).float().cpu())
+                out.append(self._network(batch)[:, : len(self.preset.estimated)].float().cpu())
         return torch.cat(out)
 
 
 class SeparationStream:
     """One file on its way: `push` blocks, take pieces; `finish` gives the rest."""
+
+    def __init__(self, separator: Separator, rate: int, channels: int) -> None:
+        self._preset = separator.preset
+        views = separator.preset.inference.views
+        self._views = [_View(separator, round(rate * factor), channels) for factor in views]
+        self._waiting: list[list[_Estimate]] = [[] for _ in views]
+
+    def push(self, block: np.ndarray) -> Iterator[Piece]:
+        """Add samples (channels, samples); yield what they complete."""
+        for view, waiting in zip(self._views, self._waiting, strict=True):
+            waiting += view.push(block)
+        yield from self._pieces()
+
+    def finish(self) -> Iterator[Piece]:
+        """Yield the rest of the file; in all as many samples as were pushed."""
+        for view, waiting in zip(self._views, self._waiting, strict=True):
+            waiting += view.finish()
+        yield from self._pieces()
+
+    def _pieces(self) -> Iterator[Piece]:
+        """What all views have estimated, as long as the view that is least far with its oldest estimate."""
+        while all(self._waiting):
+            ready = min(waiting[0].mixture.shape[1] for waiting in self._waiting)
+            taken = []
+            for waiting in self._waiting:
+                first = waiting.pop(0)
+                taken.append(first.until(ready))
+                if first.mixture.shape[1] > ready:
+                    waiting.insert(0, first.since(ready))
+            stems = taken[0].stems if len(taken) == 1 else torch.stack([estimate.stems for estimate in taken]).mean(0)
+            yield self._piece(taken[0].mixture, stems)
+
+    def _piece(self, mixture: torch.Tensor, estimates: torch.Tensor) -> Piece:
+        """The last stem is the rest."""
+        stems = {}
+        rest = mixture
+        for name, estimate in zip(self._preset.estimated, estimates, strict=True):
+            rounded = torch.round(estimate / _STEP) * _STEP
+            stems[name] = rounded.numpy()
+            rest = rest - rounded
+        stems[self._preset.stems[-1]] = rest.numpy()
+        return Piece(mixture.numpy(), stems)
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """A stretch of the mixture (channels, samples) and a view's estimates of it (stems, channels, samples)."""
+
+    mixture: torch.Tensor
+    stems: torch.Tensor
+
+    def until(self, samples: int) -> "_Estimate":
+        return _Estimate(self.mixture[:, :samples], self.stems[..., :samples])
+
+    def since(self, samples: int) -> "_Estimate":
+        return _Estimate(self.mixture[:, samples:], self.stems[..., samples:])
+
+
+class _View:
+    """One way of looking at the file: the front end of a rate, and the network on its frames."""
 
     def __init__(self, separator: Separator, rate: int, channels: int) -> None:
         preset = separator.preset
@@ -126,14 +186,14 @@ class SeparationStream:
         self._emitted = 0
         self._tails = torch.zeros(len(preset.estimated), channels, (OVERLAP - 1) * self._front_end.hop)
 
-    def push(self, block: np.ndarray) -> Iterator[Piece]:
+    def push(self, block: np.ndarray) -> Iterator[_Estimate]:
         """Add samples (channels, samples); yield what they complete."""
         self._buffer = torch.cat([self._buffer, torch.from_numpy(np.ascontiguousarray(block))], dim=1)
         self._samples += block.shape[1]
         while self._complete_frames() >= self._next + self._group + self._context:
             yield self._separate(self._next + self._group, self._next + self._group + self._context)
 
-    def finish(self) -> Iterator[Piece]:
+    def finish(self) -> Iterator[_Estimate]:
         """Yield the rest of the file; in all as many samples as were pushed."""
         total = self._front_end.frames(self._samples)
         needed = (total - 1 - self._first) * self._front_end.hop + self._front_end.n_fft
@@ -147,14 +207,15 @@ class SeparationStream:
         return self._first + inside // self._front_end.hop + 1 if inside >= 0 else self._first
 
     @torch.inference_mode()
-    def _separate(self, stop: int, seen: int) -> Piece:
+    def _separate(self, stop: int, seen: int) -> _Estimate:
         """Separate frames next…stop, having looked at frames up to `seen`."""
         n_fft, hop = self._front_end.n_fft, self._front_end.hop
         spectrum = analysis(self._buffer[:, : (seen - self._first - 1) * hop + n_fft], n_fft, hop)
         before = self._context - (self._next - self._first)
         after = self._context - (seen - stop)
-        magnitude = torch.nn.functional.pad(spectrum.abs(), (0, 0, before, after))
-        masks = self._separator.masks(magnitude, self._core, self._context)
+        seen_by_network = magnitudes(spectrum, mid_side=self._separator.preset.mid_side)
+        padded = torch.nn.functional.pad(seen_by_network, (0, 0, before, after))
+        masks = self._separator.masks(padded, len(spectrum), self._core, self._context)
         frames = spectrum[:, self._next - self._first : stop - self._first]
         ready = (stop - self._next) * hop
         estimates = []
@@ -164,27 +225,19 @@ class SeparationStream:
             self._tails[index] = signal[:, ready:]
             estimates.append(signal[:, :ready])
         begin = (self._next - self._first) * hop
-        piece = self._piece(self._buffer[:, begin : begin + ready], estimates)
+        estimate = self._within_file(self._buffer[:, begin : begin + ready], torch.stack(estimates))
         self._next = stop
         first = max(0, self._next - self._context)
         self._buffer = self._buffer[:, (first - self._first) * hop :].clone()
         self._first = first
-        return piece
+        return estimate
 
-    def _piece(self, mixture: torch.Tensor, estimates: list[torch.Tensor]) -> Piece:
-        """Cut off what lies before the first and after the last sample; the last stem is the rest."""
+    def _within_file(self, mixture: torch.Tensor, stems: torch.Tensor) -> _Estimate:
+        """Cut off what lies before the first and after the last sample."""
         start = max(0, self._lead - self._emitted)
         stop = max(start, min(mixture.shape[1], self._lead + self._samples - self._emitted))
         self._emitted += mixture.shape[1]
-        mixture = mixture[:, start:stop].clone()
-        stems = {}
-        rest = mixture
-        for name, estimate in zip(self._separator.preset.estimated, estimates, strict=True):
-            rounded = torch.round(estimate[:, start:stop] / _STEP) * _STEP
-            stems[name] = rounded.numpy()
-            rest = rest - rounded
-        stems[self._separator.preset.stems[-1]] = rest.numpy()
-        return Piece(mixture.numpy(), stems)
+        return _Estimate(mixture[:, start:stop].clone(), stems[..., start:stop])
 
 
 def resolved_device(device: str) -> str:
@@ -207,11 +260,23 @@ def resolved_precision(precision: str, device: torch.device) -> str:
     return "bfloat16" if native else "float32"
 
 
-def _channel_groups(channels: int, wanted: int) -> list[tuple[int, ...]]:
-    """Which of a file's channels the network sees together: pairs where there are two, else each by itself."""
+@dataclass(frozen=True)
+class _Look:
+    """Which rows of the seen magnitudes enter the network together, and for which channels of the file."""
+
+    seen: tuple[int, ...]
+    file: tuple[int, ...]
+
+
+def _looks(channels: int, preset: Preset) -> list[_Look]:
+    """Pairs of channels where there are two, else each by itself, in the middle of a pair."""
+    wanted, sides = preset.channels, (2, 3) if preset.mid_side else ()
     if channels == wanted:
-        return [tuple(range(channels))]
-    return [(channel,) * wanted for channel in range(channels)]
+        own = tuple(range(channels))
+        return [_Look(own + sides, own)]
+    # Its mid is the channel itself; its side is the row of zeros that follows the channels.
+    own_sides = [(channel, channels) if preset.mid_side else () for channel in range(channels)]
+    return [_Look((channel,) * wanted + own_sides[channel], (channel,) * wanted) for channel in range(channels)]
 
 
 def _fit(magnitude: torch.Tensor, bins: int) -> torch.Tensor:

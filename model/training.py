@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from model.checkpoint import build
+from model.checkpoint import Weights, build
+from model.errors import CheckpointError
 from model.frontend import analysis
-from model.losses import Spectra, magnitude_l1, mask_loss
+from model.losses import Spectra, cross_entropy, magnitude_l1, mask_loss
 from model.preset import Preset
 from model.separator import Separator, resolved_precision
 
@@ -16,12 +17,11 @@ from model.separator import Separator, resolved_precision
 class Batch:
     """Examples of a preset's length.
 
-    vocals, accompaniment: waveforms float32 (batch, channels, samples), or their spectra complex64
-    (batch, channels, frames, bins). bandwidth: (batch,) in Hz, where the examples' content ends.
+    stems: waveforms float32 (batch, stems, channels, samples) in the preset's order, or their spectra
+    complex64 (batch, stems, channels, frames, bins). bandwidth: (batch,) in Hz, where content ends.
     """
 
-    vocals: torch.Tensor
-    accompaniment: torch.Tensor
+    stems: torch.Tensor
     bandwidth: torch.Tensor
 
 
@@ -54,11 +54,13 @@ class Trainer:
             group["lr"] = self.learning_rate(self.step)
         spectra, band = self._spectra(batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            mask = self.network(spectra.mixture)[:, 0]
+            masks = self.network(spectra.seen)
         if self.settings.loss == "magnitude_l1":
-            loss = magnitude_l1(mask, spectra)
+            loss = magnitude_l1(masks, spectra)
+        elif self.settings.loss == "cross_entropy":
+            loss = cross_entropy(masks, spectra, band)
         else:
-            loss = mask_loss(mask, spectra, band)
+            loss = mask_loss(masks, spectra, band)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -66,6 +68,24 @@ class Trainer:
         self.step += 1
         self._follow()
         return float(loss.detach())
+
+    def start_from(self, weights: Weights) -> int:
+        """Take over the tensors of another model that this network has too; returns how many.
+
+        What has another shape or name stays as it was drawn. Raises CheckpointError when nothing fits.
+        """
+        own = self.network.state_dict()
+        fitting = {
+            name: tensor for name, tensor in weights.tensors.items() if name in own and own[name].shape == tensor.shape
+        }
+        if not fitting:
+            raise CheckpointError(
+                f"a model of preset {weights.preset.name} has nothing that {self.preset.name} can use"
+            )
+        for name, tensor in fitting.items():
+            own[name].copy_(tensor)
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        return len(fitting)
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then constant or a cosine to a hundredth."""
@@ -129,9 +149,9 @@ class Trainer:
     def _spectra(self, batch: Batch) -> tuple[Spectra, torch.Tensor]:
         """The batch's magnitudes, and its band (batch, 1, bins, 1)."""
         preset = self.preset
-        vocals, rest = batch.vocals.to(self.device), batch.accompaniment.to(self.device)
-        if not vocals.is_complex():
-            vocals, rest = (analysis(x, preset.n_fft, preset.hop) for x in (vocals, rest))
+        stems = batch.stems.to(self.device)
+        if not stems.is_complex():
+            stems = analysis(stems, preset.n_fft, preset.hop)
         hertz = torch.arange(preset.bins, device=self.device) * preset.sample_rate / preset.n_fft
         band = (hertz <= batch.bandwidth.to(self.device)[:, None]).float()[:, None, :, None]
-        return Spectra.of(vocals[..., : preset.bins], rest[..., : preset.bins]), band
+        return Spectra.of(stems[..., : preset.bins], masks=preset.masks, mid_side=preset.mid_side), band

@@ -44,45 +44,47 @@ class WaveformExamples:
         self._preset, self._seed = preset, seed
         rate = Store.open(store_path).format.sample_rate
         self._rate = rate
-        self._pool = SpanPool(store_path, tracks, seed, size=_SPANS, length=int(_SPAN_SECONDS * rate))
+        length = int(_SPAN_SECONDS * rate)
+        self._pool = SpanPool(store_path, tracks, seed, stems=preset.stems, size=_SPANS, length=length)
 
     def batch(self, step: int) -> Batch:
         """The batch of a training step: waveforms."""
         size = self._preset.training.batch_size
         return _batch([self._example(step * size + i) for i in range(size)])
 
-    def _example(self, number: int) -> tuple[np.ndarray, np.ndarray, float]:
-        voices, backings = self._pool.block(number // (_SPANS * _EXAMPLES_PER_SPAN))
+    def _example(self, number: int) -> tuple[np.ndarray, float]:
+        spans = self._pool.block(number // (_SPANS * _EXAMPLES_PER_SPAN))
         random = np.random.default_rng([self._seed, 1, number])
         settings, rate = self._preset.mixing, self._rate
-        samples = self._samples(rate)
-        first = voices[random.integers(len(voices))]
-        if first.partner is not None and random.random() < settings.same_track:
-            pair, factor = Span(_stacked(first), first.bandwidth), _speed(settings, random)
-            both = self._cut(pair, samples, factor, random)
-            vocals, accompaniment = both[: len(first.signal)], both[len(first.signal) :]
-            bandwidth = first.bandwidth * factor
-        else:
-            second = backings[random.integers(len(backings))]
-            factors = _speed(settings, random), _speed(settings, random)
-            vocals = self._cut(first, samples, factors[0], random)
-            accompaniment = self._cut(second, samples, factors[1], random)
-            bandwidth = min(first.bandwidth * factors[0], second.bandwidth * factors[1])
-        vocals = mixing.voice(vocals, rate, settings, random)
-        accompaniment = mixing.backing(accompaniment, rate, settings, random)
+        stems, bandwidth = self._drawn(spans, random)
+        stems = [mixing.voice(stems[0], rate, settings, random)] + [
+            mixing.backing(stem, rate, settings, random) for stem in stems[1:]
+        ]
         if random.random() < settings.second_voice:
-            other = voices[random.integers(len(voices))]
-            sung = mixing.voice(self._cut(other, samples, _speed(settings, random), random), rate, settings, random)
-            vocals = vocals + _matched(sung, vocals) * np.float32(augment.decibels(float(random.uniform(-12, 0))))
+            sung = mixing.voice(self._another(spans[0], random), rate, settings, random)
+            stems[0] = stems[0] + _matched(sung, stems[0]) * _gain(random, -12, 0)
         if random.random() < settings.second_backing:
-            other = backings[random.integers(len(backings))]
-            played = self._cut(other, samples, _speed(settings, random), random)
-            played = mixing.backing(played, rate, settings, random)
-            accompaniment = accompaniment + _matched(played, accompaniment) * np.float32(
-                augment.decibels(float(random.uniform(-9, 3)))
-            )
-        vocals, accompaniment = mixing.balance(vocals, accompaniment, rate, settings, random)
-        return self._fitted(vocals), self._fitted(accompaniment), float(bandwidth)
+            played = mixing.backing(self._another(spans[-1], random), rate, settings, random)
+            stems[-1] = stems[-1] + _matched(played, stems[-1]) * _gain(random, -9, 3)
+        stems = mixing.balance(stems, rate, settings, random)
+        return np.stack([self._fitted(stem) for stem in stems]), bandwidth
+
+    def _drawn(self, spans: list[list[Span]], random: np.random.Generator) -> tuple[list[np.ndarray], float]:
+        """A patch of every stem and where their content ends: all of one song, or each of its own."""
+        settings, samples = self._preset.mixing, self._samples(self._rate)
+        first = spans[0][random.integers(len(spans[0]))]
+        if first.partners and random.random() < settings.same_track:
+            whole, factor = Span(_stacked(first), first.bandwidth), _speed(settings, random)
+            return _unstacked(self._cut(whole, samples, factor, random), first), first.bandwidth * factor
+        chosen = [first] + [others[random.integers(len(others))] for others in spans[1:]]
+        factors = [_speed(settings, random) for _ in chosen]
+        stems = [self._cut(span, samples, factor, random) for span, factor in zip(chosen, factors, strict=True)]
+        return stems, min(span.bandwidth * factor for span, factor in zip(chosen, factors, strict=True))
+
+    def _another(self, spans: list[Span], random: np.random.Generator) -> np.ndarray:
+        """A patch of any span of a stem."""
+        span = spans[random.integers(len(spans))]
+        return self._cut(span, self._samples(self._rate), _speed(self._preset.mixing, random), random)
 
     def _samples(self, rate: int) -> int:
         """Samples at `rate` that give the preset's frames."""
@@ -127,29 +129,27 @@ class SpectrogramExamples:
                 f"{store_path} keeps spectra of {form}, preset {preset.name} wants {own}; train from waveforms"
             )
         self._preset, self._seed = preset, seed
-        self._pool = SpanPool(store_path, tracks, seed, size=_SPECTRAL_SPANS, length=_SPECTRAL_FRAMES, spectra=True)
+        self._pool = SpanPool(
+            store_path, tracks, seed, stems=preset.stems, size=_SPECTRAL_SPANS, length=_SPECTRAL_FRAMES, spectra=True
+        )
 
     def batch(self, step: int) -> Batch:
         """The batch of a training step: spectra (batch, channels, frames, bins)."""
         size = self._preset.training.batch_size
         return _batch([self._example(step * size + i) for i in range(size)])
 
-    def _example(self, number: int) -> tuple[np.ndarray, np.ndarray, float]:
-        voices, backings = self._pool.block(number // (_SPECTRAL_SPANS * _EXAMPLES_PER_SPAN))
+    def _example(self, number: int) -> tuple[np.ndarray, float]:
+        spans = self._pool.block(number // (_SPECTRAL_SPANS * _EXAMPLES_PER_SPAN))
         random = np.random.default_rng([self._seed, 1, number])
-        first, second = voices[random.integers(len(voices))], backings[random.integers(len(backings))]
-        bandwidth = min(first.bandwidth, second.bandwidth)
-        if first.partner is not None and random.random() < self._preset.mixing.same_track:
-            both = self._cut(_stacked(first), random)
-            vocals, accompaniment, bandwidth = both[: len(first.signal)], both[len(first.signal) :], first.bandwidth
+        first = spans[0][random.integers(len(spans[0]))]
+        if first.partners and random.random() < self._preset.mixing.same_track:
+            stems, bandwidth = _unstacked(self._cut(_stacked(first), random), first), first.bandwidth
         else:
-            vocals, accompaniment = self._cut(first.signal, random), self._cut(second.signal, random)
-        channels = self._preset.channels
-        vocals, accompaniment = (
-            _with_channels(x, channels)[:: random.choice([-1, 1])] for x in (vocals, accompaniment)
-        )
-        vocals, accompaniment = mixing.balance_spectra(vocals, accompaniment, self._preset.mixing, random)
-        return vocals, accompaniment, float(bandwidth)
+            chosen = [first] + [others[random.integers(len(others))] for others in spans[1:]]
+            stems = [self._cut(span.signal, random) for span in chosen]
+            bandwidth = min(span.bandwidth for span in chosen)
+        stems = [_with_channels(stem, self._preset.channels)[:: random.choice([-1, 1])] for stem in stems]
+        return np.stack(mixing.balance_spectra(stems, self._preset.mixing, random)), bandwidth
 
     def _cut(self, spectra: np.ndarray, random: np.random.Generator) -> np.ndarray:
         wanted = self._preset.training.frames
@@ -158,18 +158,24 @@ class SpectrogramExamples:
         return np.pad(cut, ((0, 0), (0, wanted - cut.shape[1]), (0, 0)))
 
 
-def _batch(examples: list[tuple[np.ndarray, np.ndarray, float]]) -> Batch:
-    vocals, accompaniment, bandwidths = zip(*examples, strict=True)
-    return Batch(
-        vocals=torch.from_numpy(np.stack(vocals)),
-        accompaniment=torch.from_numpy(np.stack(accompaniment)),
-        bandwidth=torch.tensor(bandwidths, dtype=torch.float32),
-    )
+def _batch(examples: list[tuple[np.ndarray, float]]) -> Batch:
+    stems, bandwidths = zip(*examples, strict=True)
+    return Batch(stems=torch.from_numpy(np.stack(stems)), bandwidth=torch.tensor(bandwidths, dtype=torch.float32))
 
 
 def _stacked(span: Span) -> np.ndarray:
-    """Vocals and their own backing as one array, so that they are cut alike."""
-    return np.concatenate([span.signal, span.partner])
+    """All stems of a song as one array, so that they are cut alike."""
+    return np.concatenate([span.signal, *span.partners])
+
+
+def _unstacked(stacked: np.ndarray, span: Span) -> list[np.ndarray]:
+    ends = np.cumsum([len(span.signal), *(len(partner) for partner in span.partners)])
+    return np.split(stacked, ends[:-1])
+
+
+def _gain(random: np.random.Generator, low: float, high: float) -> np.float32:
+    """An amplitude factor between two levels in dB."""
+    return np.float32(augment.decibels(float(random.uniform(low, high))))
 
 
 def _with_channels(spectra: np.ndarray, channels: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from storage.errors import StoreError
 from storage.store import Store, StoredTrack
 
-_ATTEMPTS_AT_A_VOICE = 4
+_ATTEMPTS_AT_SOUND = 4
 _AUDIBLE = 1e-3
 
 
@@ -20,56 +20,58 @@ _AUDIBLE = 1e-3
 class Span:
     """A stretch of a stem as waveform (channels, samples) or spectra (channels, frames, bins).
 
-    `partner` is the other half of the same track over the same stretch, where it has one.
+    `partners` are the other stems of the same track over the same stretch, in order, where it has them all.
     """
 
     signal: np.ndarray
     bandwidth: float
-    partner: np.ndarray | None = None
+    partners: tuple[np.ndarray, ...] = ()
 
 
 class SpanPool:
-    """`size` vocal and `size` backing spans for every block of examples, a function of (seed, block).
+    """`size` spans of every stem for each block of examples, a function of (seed, block).
 
-    `spectra` reads the store's spectrograms instead of its waveforms; `length` counts frames then.
-    Raises StoreError when the tracks have no vocals or no backing.
+    `stems` names what is drawn, the vocals first. `spectra` reads the store's spectrograms instead of its
+    waveforms; `length` counts frames then. Raises StoreError when the tracks lack one of the stems.
     """
 
     def __init__(
-        self, store_path: str, tracks: list[StoredTrack], seed: int, *, size: int, length: int, spectra: bool = False
-    ) -> None:
+        self, store_path: str, tracks: list[StoredTrack], seed: int, *, stems: tuple[str, ...], size: int, length: int,
+        spectra: bool = False,
+    ) -> None:  # fmt: skip
         self.store = Store.open(Path(store_path))
         self._rate = self.store.format.sample_rate
+        self._stems = stems
         self._seed, self._size, self._length, self._spectra = seed, size, length, spectra
-        self._voices = _Weighted([t for t in tracks if "vocals" in t.stems], self._rate)
-        self._backings = _Weighted([t for t in tracks if backing_stems(t)], self._rate)
-        if not self._voices.tracks or not self._backings.tracks:
-            raise StoreError(f"{store_path} needs vocals and backings to train on; ingest both")
+        self._tracks = [_Weighted([t for t in tracks if has_stem(t, stem)], self._rate) for stem in stems]
+        missing = [stem for stem, having in zip(stems, self._tracks, strict=True) if not having.tracks]
+        if missing:
+            raise StoreError(f"{store_path} has no {' and no '.join(missing)} to train on; ingest some")
         self._block = -1
-        self._spans: tuple[list[Span], list[Span]] = ([], [])
+        self._spans: list[list[Span]] = []
 
-    def block(self, number: int) -> tuple[list[Span], list[Span]]:
-        """The voices and backings of a block."""
+    def block(self, number: int) -> list[list[Span]]:
+        """The spans of a block, a list a stem."""
         if number != self._block:
             random = np.random.default_rng([self._seed, 0, number])
-            voices = [self._voice(self._voices.draw(random), random) for _ in range(self._size)]
-            backings = [self._backing(self._backings.draw(random), random) for _ in range(self._size)]
-            self._block, self._spans = number, (voices, backings)
+            self._spans = [
+                [self._span(stem, tracks.draw(random), random) for _ in range(self._size)]
+                for stem, tracks in zip(self._stems, self._tracks, strict=True)
+            ]
+            self._block = number
         return self._spans
 
-    def _voice(self, track: StoredTrack, random: np.random.Generator) -> Span:
-        """A stretch in which the voice sings; a song's vocal stem is silent for much of its time."""
-        for _ in range(_ATTEMPTS_AT_A_VOICE):
+    def _span(self, stem: str, track: StoredTrack, random: np.random.Generator) -> Span:
+        """A stretch in which the stem sounds; a song's vocals are silent for much of its time."""
+        for _ in range(_ATTEMPTS_AT_SOUND):
             start, stop = self._stretch(track, random)
-            signal = self._read(track, "vocals", start, stop)
+            signal = self._read(track, stem, start, stop)
             if np.abs(signal).mean() > _AUDIBLE:
                 break
-        partner = self._read_backing(track, start, stop) if backing_stems(track) else None
-        return Span(signal, track.bandwidth_hz["vocals"], partner)
-
-    def _backing(self, track: StoredTrack, random: np.random.Generator) -> Span:
-        bandwidth = max(track.bandwidth_hz[stem] for stem in backing_stems(track))
-        return Span(self._read_backing(track, *self._stretch(track, random)), bandwidth)
+        others = self._stems[1:] if stem == self._stems[0] else ()
+        whole = all(has_stem(track, other) for other in others)
+        partners = tuple(self._read(track, other, start, stop) for other in others if whole)
+        return Span(signal, max(track.bandwidth_hz[part] for part in stem_parts(track, stem)), partners)
 
     def _stretch(self, track: StoredTrack, random: np.random.Generator) -> tuple[int, int]:
         whole = self.store.frames(track) if self._spectra else track.samples
@@ -79,10 +81,7 @@ class SpanPool:
 
     def _read(self, track: StoredTrack, stem: str, start: int, stop: int) -> np.ndarray:
         read = self.store.spectrogram if self._spectra else self.store.waveform
-        return read(track, stem, start, stop)
-
-    def _read_backing(self, track: StoredTrack, start: int, stop: int) -> np.ndarray:
-        return _sum([self._read(track, stem, start, stop) for stem in backing_stems(track)])
+        return _sum([read(track, part, start, stop) for part in stem_parts(track, stem)])
 
 
 class _Weighted:
@@ -100,16 +99,20 @@ class _Weighted:
         return self.tracks[min(int(np.searchsorted(self._cumulative, random.random())), len(self.tracks) - 1)]
 
 
-def backing_stems(track: StoredTrack) -> list[str]:
-    """The stems whose sum is the accompaniment: that stem itself, or all that are not vocals."""
-    if "accompaniment" in track.stems:
-        return ["accompaniment"]
-    return [stem for stem in track.stems if stem not in ("vocals", "mixture")]
+def stem_parts(track: StoredTrack, stem: str) -> list[str]:
+    """The track's stems whose sum is `stem`: itself, or for the accompaniment all that are not vocals."""
+    if stem in track.stems:
+        return [stem]
+    return [part for part in track.stems if part not in ("vocals", "mixture")] if stem == "accompaniment" else []
 
 
-def read_backing(store: Store, track: StoredTrack, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """The accompaniment over a stretch, float32 (channels, samples)."""
-    return _sum([store.waveform(track, stem, start, stop) for stem in backing_stems(track)])
+def has_stem(track: StoredTrack, stem: str) -> bool:
+    return bool(stem_parts(track, stem))
+
+
+def read_stem(store: Store, track: StoredTrack, stem: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """A stem over a stretch, float32 (channels, samples)."""
+    return _sum([store.waveform(track, part, start, stop) for part in stem_parts(track, stem)])
 
 
 def _sum(stems: list[np.ndarray]) -> np.ndarray:

@@ -30,7 +30,8 @@ from storage.errors import StoreError
 from storage.layout import TrainingLayout
 from storage.store import Store, StoredTrack
 from tasks.examples import ExampleSource, example_source
-from tasks.spans import backing_stems, read_backing
+from tasks.models import registry
+from tasks.spans import has_stem, read_stem
 
 log = logging.getLogger("unbraid.train")
 
@@ -43,7 +44,10 @@ _CHECKPOINT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What to train: a store, a preset (training fields replaced by `overrides`), a folder for the run."""
+    """What to train: a store, a preset (training fields replaced by `overrides`), a folder for the run.
+
+    `start` names a model whose weights the network begins with where they fit, instead of at random.
+    """
 
     store: str
     folder: str
@@ -53,12 +57,13 @@ class TrainRequest:
     device: str = "auto"
     precision: str = "auto"
     resume: bool = False
+    start: str | None = None
     threads: int | None = None
 
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What came of it. `best_db` is the mean cSDR of vocals over the validation tracks."""
+    """What came of it. `best_db` is the mean cSDR of what the network estimates over the validation tracks."""
 
     model_id: str
     weights: str
@@ -80,7 +85,7 @@ def train(request: TrainRequest) -> TrainReport:
     preset = load_preset(request.preset, **dict(request.overrides))
     device = resolved_device(request.device)
     tracks = Store.open(Path(request.store)).tracks("train")
-    training, validation = split_for_validation(tracks)
+    training, validation = split_for_validation(tracks, preset.stems)
     trainer = Trainer(preset, seed=request.seed, device=device, precision=request.precision)
     state = _RunState()
     if folder.checkpoint.exists():
@@ -92,7 +97,11 @@ def train(request: TrainRequest) -> TrainReport:
         trainer.restore(tensors, values["trainer"])
         state = _RunState(**values["run"])
         log.info("resumed at step %d", trainer.step)
-    references = _validation_mixtures(request.store, validation)
+    elif request.start:
+        started_from, data = registry().read(request.start)
+        fitting = trainer.start_from(Weights.from_bytes(data, started_from))
+        log.info("%d tensors start as in %s", fitting, started_from)
+    references = _validation_mixtures(request.store, validation, preset.stems)
     log.info(
         "training %s on %d tracks, validating on %d, %s in %s, from step %d to %d",
         preset.name, len(training), len(references), device, trainer.precision, trainer.step, preset.training.steps,
@@ -178,10 +187,10 @@ def _ahead(source: ExampleSource, start: int, stop: int) -> Iterator:
 
 def _validate(trainer: Trainer, references, folder: TrainingLayout, state: _RunState, record: dict) -> None:
     separator = trainer.separator()
-    found = [validation_score(separator, vocals, rest, rate) for vocals, rest, rate in references]
+    found = [pair for stems, rate in references for pair in validation_scores(separator, stems, rate)]
     csdr, usdr = (float(np.mean([f[i] for f in found if f[i] is not None] or [-1e9])) for i in (0, 1))
     _append(folder.log, {"step": trainer.step, "csdr": csdr, "usdr": usdr})
-    log.info("step %d: vocals cSDR %.2f dB, uSDR %.2f dB over %d tracks", trainer.step, csdr, usdr, len(found))
+    log.info("step %d: cSDR %.2f dB, uSDR %.2f dB over %d tracks", trainer.step, csdr, usdr, len(references))
     if csdr > state.best_db:
         state.best_db, state.best_step = csdr, trainer.step
         history = {"best_step": trainer.step, "validation_csdr": csdr, "seconds": state.seconds}
@@ -190,13 +199,17 @@ def _validate(trainer: Trainer, references, folder: TrainingLayout, state: _RunS
         )
 
 
-def validation_score(
-    separator: Separator, vocals: np.ndarray, rest: np.ndarray, rate: int
-) -> tuple[float | None, float | None]:
-    """cSDR and uSDR of the vocals of one whole track, separated as a catalog's would be."""
-    estimate = separator.separate(vocals + rest, rate)["vocals"]
-    result = score({"vocals": vocals}, {"vocals": estimate}, rate, engine="sdr").stems["vocals"]
-    return result.sdr, result.usdr
+def validation_scores(
+    separator: Separator, stems: dict[str, np.ndarray], rate: int
+) -> list[tuple[float | None, float | None]]:
+    """(cSDR, uSDR) of every estimated stem of one whole track, separated as a catalog's would be."""
+    estimates = separator.separate(np.sum(list(stems.values()), axis=0, dtype=np.float32), rate)
+    found = []
+    for stem in separator.preset.estimated:
+        # Each by itself: without its fellows as references BSSEval's SDR is that of the waveforms.
+        result = score({stem: stems[stem]}, {stem: estimates[stem]}, rate, engine="sdr").stems[stem]
+        found.append((result.sdr, result.usdr))
+    return found
 
 
 def _save(trainer: Trainer, folder: TrainingLayout, state: _RunState) -> None:
@@ -211,7 +224,9 @@ def _append(path: Path, line: dict) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def split_for_validation(tracks: list[StoredTrack]) -> tuple[list[StoredTrack], list[StoredTrack]]:
+def split_for_validation(
+    tracks: list[StoredTrack], stems: tuple[str, ...] = ("vocals", "accompaniment")
+) -> tuple[list[StoredTrack], list[StoredTrack]]:
     """Training and validation tracks. An artist goes one way whole where a dataset has several artists."""
     artists: dict[str, set[str]] = {}
     for track in tracks:
@@ -223,39 +238,47 @@ def split_for_validation(tracks: list[StoredTrack]) -> tuple[list[StoredTrack], 
         return int.from_bytes(digest[:4], "big") % _VALIDATION_SHARE == 0
 
     validation = [track for track in tracks if held_out(track)]
-    training = [track for track in tracks if not held_out(track)]
-    if not any("vocals" in t.stems for t in validation) or not any(backing_stems(t) for t in validation):
-        # A small store: keep the last voice and the last backing rather than train without a look.
-        whole = [t for t in tracks if "vocals" in t.stems and backing_stems(t)]
-        validation = whole[-max(1, len(whole) // 5) :]
-        training = [t for t in tracks if t not in validation]
-    return training, validation
+    if not all(any(has_stem(track, stem) for track in validation) for stem in stems):
+        # A small store: keep the last song, or the last of each stem, rather than train without a look.
+        whole = [track for track in tracks if all(has_stem(track, stem) for stem in stems)]
+        validation += whole[-max(1, len(whole) // 5) :]
+        for stem in stems:
+            having = [track for track in tracks if has_stem(track, stem)]
+            if having and not any(has_stem(track, stem) for track in validation):
+                validation.append(having[-1])
+    kept = {track.track_id for track in validation}
+    return [track for track in tracks if track.track_id not in kept], validation
 
 
-def _validation_mixtures(store_path: str, tracks: list[StoredTrack]) -> list[tuple[np.ndarray, np.ndarray, int]]:
-    """(vocals, backing, rate) of whole tracks, evenly from all datasets; loose stems are paired at equal energy."""
+def _validation_mixtures(
+    store_path: str, tracks: list[StoredTrack], stems: tuple[str, ...]
+) -> list[tuple[dict[str, np.ndarray], int]]:
+    """(stems, rate) of whole tracks, evenly from all datasets; loose stems are paired at equal energy."""
     store = Store.open(Path(store_path))
     rate = store.format.sample_rate
-    voices = _alternating([t for t in tracks if "vocals" in t.stems])[:_VALIDATION_TRACKS]
-    loose = _alternating([t for t in tracks if backing_stems(t) and "vocals" not in t.stems])
+    lead, *others = stems
+    having = {stem: _alternating([t for t in tracks if has_stem(t, stem)]) for stem in stems}
+    loose = {stem: [t for t in having[stem] if not has_stem(t, lead)] or having[stem] for stem in others}
     found = []
-    for index, track in enumerate(voices):
+    for index, track in enumerate(having[lead][:_VALIDATION_TRACKS]):
         stop = min(track.samples, _VALIDATION_SECONDS * rate)
-        vocals = store.waveform(track, "vocals", 0, stop)
-        if backing_stems(track):
-            rest = read_backing(store, track, 0, stop)
-        elif loose:
-            rest = read_backing(store, loose[index % len(loose)], 0, stop)
-        else:
+        parts = {lead: read_stem(store, track, lead, 0, stop)}
+        whole = all(has_stem(track, stem) for stem in others)
+        for stem in others:
+            source = track if whole else (loose[stem] or [None])[index % max(1, len(loose[stem]))]
+            if source is not None:
+                parts[stem] = read_stem(store, source, stem, 0, min(source.samples, stop))
+        if len(parts) < len(stems) or not parts[lead].any():
             continue
-        channels, samples = max(vocals.shape[0], rest.shape[0]), min(vocals.shape[1], rest.shape[1])
-        vocals, rest = (np.broadcast_to(x[:, :samples], (channels, samples)).copy() for x in (vocals, rest))
-        if not backing_stems(track) and rest.any():
-            rest *= np.sqrt(np.square(vocals).mean() / np.square(rest).mean())
-        if vocals.any():
-            found.append((vocals, rest, rate))
+        samples = min(part.shape[1] for part in parts.values())
+        channels = max(part.shape[0] for part in parts.values())
+        parts = {s: np.broadcast_to(part[:, :samples], (channels, samples)).copy() for s, part in parts.items()}
+        if not whole:
+            level = np.square(parts[lead]).mean()
+            parts |= {s: parts[s] * np.sqrt(level / (np.square(parts[s]).mean() + 1e-12)) for s in others}
+        found.append((parts, rate))
     if not found:
-        raise StoreError(f"{store_path} leaves nothing to validate on; ingest more tracks with vocals")
+        raise StoreError(f"{store_path} leaves nothing to validate on; ingest more tracks with {' and '.join(stems)}")
     return found
 
 
@@ -282,6 +305,7 @@ def _record(request: TrainRequest, preset: Preset, trainer: Trainer, training, v
         "preset": preset.name,
         "settings": preset.to_dict(),
         "seed": request.seed,
+        "started_from": request.start,
         "device": str(trainer.device),
         "precision": trainer.precision,
         "threads": torch.get_num_threads(),

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from model.checkpoint import build
-from model.networks import JanssonUNet, StereoUNet
+from model.networks import BinClassifier, JanssonUNet, RecurrentRefiner, StereoUNet
 from model.preset import load_preset, preset_names
 
 
@@ -23,11 +23,52 @@ def test_jansson_is_the_published_stack():
 @pytest.mark.parametrize("name", preset_names())
 def test_masks_have_the_input_shape_and_stay_between_nothing_and_all(name):
     preset = load_preset(name)
-    magnitude = torch.rand(2, preset.channels, preset.bins, 64) * 30
+    magnitude = torch.rand(2, preset.channels + 2 * preset.mid_side, preset.bins, 64) * 30
     mask = build(preset).eval()(magnitude)
-    assert mask.shape == (2, len(preset.estimated), preset.channels, preset.bins, 64)
+    assert mask.shape == (2, preset.masks, preset.channels, preset.bins, 64)
     assert mask.min() >= 0
-    assert mask.max() <= 1
+    assert mask.max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("name", ["four-stem", "crnn"])
+def test_masks_of_all_stems_sum_to_one(name):
+    preset = load_preset(name)
+    masks = build(preset).eval()(torch.rand(1, preset.channels + 2 * preset.mid_side, preset.bins, 64))
+    torch.testing.assert_close(masks.sum(1), torch.ones_like(masks[:, 0]), atol=1e-5, rtol=0)
+
+
+def test_the_classifiers_mask_is_its_probability_or_the_decision_on_it():
+    torch.manual_seed(0)
+    soft = BinClassifier(bins=65, dense=16).eval()
+    magnitude = torch.rand(1, 1, 65, 32)
+    threshold = float(soft(magnitude).detach().median())
+    binary = BinClassifier(bins=65, dense=16, mask="binary", threshold=threshold).eval()
+    binary.load_state_dict(soft.state_dict())
+    assert torch.equal(binary(magnitude), (soft(magnitude) > threshold).float())
+    assert 0 < float(binary(magnitude).mean()) < 1
+
+
+def test_the_classifier_sees_frames_of_zero_mean_and_unit_variance():
+    network = BinClassifier(bins=65, dense=16)
+    for seed in range(160):
+        torch.manual_seed(seed)
+        network(torch.rand(8, 1, 65, 64) * torch.linspace(0.1, 3, 65)[:, None])
+    level = torch.rand(8, 1, 65, 64) * torch.linspace(0.1, 3, 65)[:, None]
+    x = torch.log1p(level / level.mean(dim=(1, 2, 3), keepdim=True))[:, 0]
+    standard = network.eval().standardise(x)
+    assert float(standard.mean((0, 2)).abs().max()) < 0.2
+    assert float((standard.std((0, 2)) - 1).abs().max()) < 0.2
+
+
+def test_the_recurrence_sees_the_whole_segment_both_ways():
+    torch.manual_seed(0)
+    network = RecurrentRefiner(bins=65, rows=32, hidden=16, width=4).eval()
+    magnitude = torch.rand(1, 2, 65, 64)
+    changed = magnitude.clone()
+    changed[..., 60:] *= 3
+    before, after = network(magnitude)[..., :20], network(changed)[..., :20]
+    louder = (changed.mean() / magnitude.mean()).item()
+    assert not torch.allclose(before, after, atol=1e-4 * louder)
 
 
 @pytest.mark.parametrize("network", [JanssonUNet(), StereoUNet()])

@@ -86,7 +86,7 @@ def test_memory_of_a_stream_does_not_grow_with_the_file(separator):
     held = []
     for index in range(40):
         list(stream.push(noise(2, push, seed=index)))
-        held.append(stream._buffer.shape[1])
+        held.append(stream._views[0]._buffer.shape[1])
     group = (inference.core_frames * inference.batch + 2 * inference.context_frames) * 1024 + 4096
     assert max(held) <= group + push
 

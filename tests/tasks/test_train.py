@@ -98,26 +98,32 @@ def test_examples_depend_on_seed_and_number_alone(store, source):
     straight = example_source(store, tracks, preset, 7)
     batches = [straight.batch(step) for step in range(4)]
     again = example_source(store, tracks, preset, 7).batch(3)
-    assert torch.equal(batches[3].vocals, again.vocals)
-    assert torch.equal(batches[3].accompaniment, again.accompaniment)
-    assert not torch.equal(batches[2].vocals, again.vocals)
-    assert not torch.equal(example_source(store, tracks, preset, 8).batch(3).vocals, again.vocals)
+    assert torch.equal(batches[3].stems, again.stems)
+    assert not torch.equal(batches[2].stems, again.stems)
+    assert not torch.equal(example_source(store, tracks, preset, 8).batch(3).stems, again.stems)
 
 
 def test_spectra_from_the_store_are_examples_of_the_right_shape_and_level(store):
     tracks = Store.open(Path(store)).tracks("train")
     preset = load_preset("stereo", batch_size=4, frames=64, source="spectrogram")
     batch = example_source(store, tracks, preset, 1).batch(0)
-    assert batch.vocals.shape == batch.accompaniment.shape == (4, 2, 64, 2049)
-    assert batch.vocals.is_complex()
-    assert (batch.accompaniment.abs().amax((1, 2, 3)) > 0).any()
+    assert batch.stems.shape == (4, 2, 2, 64, 2049)
+    assert batch.stems.is_complex()
+    assert (batch.stems[:, 1].abs().amax((1, 2, 3)) > 0).any()
 
 
 def test_vocals_and_backing_of_an_example_come_from_different_songs_mostly(store):
     tracks = Store.open(Path(store)).tracks("train")
     batch = example_source(store, tracks, load_preset("stereo", batch_size=4, frames=64), 1).batch(0)
-    assert batch.vocals.shape == (4, 2, 63 * 1024 + 4096)
-    assert np.isfinite(batch.vocals.numpy()).all()
+    assert batch.stems.shape == (4, 2, 2, 63 * 1024 + 4096)
+    assert np.isfinite(batch.stems.numpy()).all()
+
+
+def test_examples_of_four_stems_are_four_parts_at_levels_of_their_own(store):
+    tracks = Store.open(Path(store)).tracks("train")
+    batch = example_source(store, tracks, load_preset("four-stem", batch_size=4, frames=64), 1).batch(0)
+    assert batch.stems.shape == (4, 4, 2, 63 * 1024 + 4096)
+    assert (batch.stems.abs().amax((2, 3)) > 0).any(0).all()
 
 
 def test_an_artist_is_wholly_in_training_or_in_validation(store):

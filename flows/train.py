@@ -33,6 +33,7 @@ def train(
     preset: str = "stereo",
     device: str = "auto",
     resume: bool = False,
+    start: str | None = None,
     seed: int = 0,
     steps: int | None = None,
     settings: dict | None = None,
@@ -42,9 +43,9 @@ def train(
 ) -> TrainReport:
     """Train a preset on a store and register the weights; see `unbraid train --help`.
 
-    `run` is the folder of the run, beside the store by default. `settings` replaces training fields of
-    the preset. `publish` puts the weights into the user's registry. Raises PresetError or StoreError
-    when it cannot start.
+    `run` is the folder of the run, beside the store by default. `settings` replaces settings of the preset.
+    `start` is a model whose weights the network begins with. `publish` puts the weights into the user's
+    registry. Raises PresetError or StoreError when it cannot start.
     """
     overrides = {**(settings or {}), **({"steps": steps} if steps else {})}
     total = load_preset(preset, **overrides).training.steps
@@ -57,6 +58,7 @@ def train(
         seed=seed,
         device=device,
         resume=resume,
+        start=start,
     )
     here_cuda = not dask and device != "cpu" and resolved_device("auto") == "cuda"
     with cluster(dask, tracks=1, resources={"GPU": 1} if here_cuda else None) as where:

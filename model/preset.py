@@ -120,13 +120,19 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def load_preset(name: str, **training: object) -> Preset:
-    """A shipped preset, its training fields replaced by those given. Raises PresetError."""
+def load_preset(name: str, **settings: object) -> Preset:
+    """A shipped preset with some settings replaced: training fields by name, others as `mixing.speed`,
+    `inference.batch` or `network_options.rows`. Raises PresetError.
+    """
     if name not in preset_names():
         raise PresetError(f"{name} is not a preset; choose one of {', '.join(preset_names())}")
-    text = (resources.files("model") / "presets" / f"{name}.toml").read_text()
-    preset = Preset.from_dict(tomllib.loads(text))
-    try:
-        return dataclasses.replace(preset, training=dataclasses.replace(preset.training, **training))
-    except TypeError as error:
-        raise PresetError(f"preset {name} has no such training setting: {error}") from error
+    fields = tomllib.loads((resources.files("model") / "presets" / f"{name}.toml").read_text())
+    for key, value in settings.items():
+        part, dot, setting = key.rpartition(".")
+        part = part if dot else "training"
+        if part not in ("training", "mixing", "inference", "network_options"):
+            raise PresetError(f"{key}: settings are of training, mixing, inference or network_options, not {part}")
+        if part == "training" and setting not in fields["training"] and setting != "source":
+            raise PresetError(f"preset {name} has no such training setting: {setting}")
+        fields[part][setting] = value
+    return Preset.from_dict(fields)

@@ -111,7 +111,7 @@ class SeparationStream:
     """One file on its way: `push` blocks, take pieces; `finish` gives the rest."""
 
     def __init__(self, separator: Separator, rate: int, channels: int) -> None:
-        self._preset = separator.preset
+        self._stems = separator.stems
         views = separator.preset.inference.views
         self._views = [_View(separator, round(rate * factor), channels) for factor in views]
         self._waiting: list[list[_Estimate]] = [[] for _ in views]
@@ -139,18 +139,7 @@ class SeparationStream:
                 if first.mixture.shape[1] > ready:
                     waiting.insert(0, first.since(ready))
             stems = taken[0].stems if len(taken) == 1 else torch.stack([estimate.stems for estimate in taken]).mean(0)
-            yield self._piece(taken[0].mixture, stems)
-
-    def _piece(self, mixture: torch.Tensor, estimates: torch.Tensor) -> Piece:
-        """The last stem is the rest."""
-        stems = {}
-        rest = mixture
-        for name, estimate in zip(self._preset.estimated, estimates, strict=True):
-            rounded = torch.round(estimate / _STEP) * _STEP
-            stems[name] = rounded.numpy()
-            rest = rest - rounded
-        stems[self._preset.stems[-1]] = rest.numpy()
-        return Piece(mixture.numpy(), stems)
+            yield adding_up(taken[0].mixture, stems, self._stems)
 
 
 @dataclass(frozen=True)
@@ -238,6 +227,18 @@ class _View:
         stop = max(start, min(mixture.shape[1], self._lead + self._samples - self._emitted))
         self._emitted += mixture.shape[1]
         return _Estimate(mixture[:, start:stop].clone(), stems[..., start:stop])
+
+
+def adding_up(mixture: torch.Tensor, estimates: torch.Tensor, stems: tuple[str, ...]) -> Piece:
+    """Estimates (all stems but the last, channels, samples) rounded, and the last stem as what they leave."""
+    found = {}
+    rest = mixture
+    for name, estimate in zip(stems[:-1], estimates, strict=True):
+        rounded = torch.round(estimate / _STEP) * _STEP
+        found[name] = rounded.numpy()
+        rest = rest - rounded
+    found[stems[-1]] = rest.numpy()
+    return Piece(mixture.numpy(), found)
 
 
 def resolved_device(device: str) -> str:

@@ -1,4 +1,4 @@
-"""SQL over a run folder's metrics, read-only: the query sees the tables it is given and nothing else."""
+"""SQL over a run folder's tables, read-only: the query sees those it is given and nothing else."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pyarrow as pa
 from storage.errors import MetricsError
 from storage.layout import OutputLayout
 from storage.metrics import read_all, standing_files
+from storage.tables import present_tables, read_rows
 
 # `metrics` holds what stands now: of several runs over one track with one model, the latest.
 _CURRENT = """
@@ -18,14 +19,16 @@ select history.* from history join (
 
 
 def query(out: Path, sql: str) -> pa.Table:
-    """Run one SELECT in DuckDB over `metrics` (the rows that stand) and `history` (all rows of all runs).
+    """Run one SELECT in DuckDB over `metrics` (the rows that stand), `history` (all rows of all runs) and those of
+    `storage.tables` that are there.
 
     Raises MetricsError with DuckDB's sentence when the SQL is wrong, writes, or reaches for files.
     """
     import duckdb
 
     layout = OutputLayout(Path(out))
-    if not layout.metrics.is_dir() or not standing_files(layout):
+    extra = present_tables(layout)
+    if not extra and (not layout.metrics.is_dir() or not standing_files(layout)):
         raise MetricsError(f"{out} has no metrics; separate or evaluate into it first")
     connection = duckdb.connect(config={"python_enable_replacements": "false"})
     try:
@@ -33,6 +36,10 @@ def query(out: Path, sql: str) -> pa.Table:
         connection.execute("create table history as select * from all_rows")
         connection.unregister("all_rows")
         connection.execute(_CURRENT)
+        for name in extra:
+            connection.register("all_rows", read_rows(layout, name))
+            connection.execute(f"create table {name} as select * from all_rows")
+            connection.unregister("all_rows")
         # From here on no file, no network and no setting is within the query's reach.
         connection.execute("set enable_external_access = false")
         connection.execute("set lock_configuration = true")
@@ -42,6 +49,8 @@ def query(out: Path, sql: str) -> pa.Table:
         return connection.sql(sql).to_arrow_table()
     except duckdb.Error as error:
         first = str(error).strip().splitlines()[0]
-        raise MetricsError(f"the query does not work: {first}; the tables are metrics and history") from error
+        raise MetricsError(
+            f"the query does not work: {first}; the tables are {', '.join(['metrics', 'history', *extra])}"
+        ) from error
     finally:
         connection.close()

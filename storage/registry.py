@@ -18,6 +18,7 @@ from storage.errors import RegistryError
 
 _ID = re.compile(r"^(?P<preset>[\w.-]+)-(?P<digest>[0-9a-f]{8})$")
 _SUFFIX = ".safetensors"
+_CHAMPIONS = "champions.json"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Registry:
 
     def champions(self) -> dict[str, str]:
         """Preset → model id; the user's choice over the shipped one."""
-        return {**_pointers(self._shipped), **_pointers(self.folder)}
+        pointers = {**_pointers(self._shipped), **_pointers(self.folder)}
+        return {preset: ids[0] for preset, ids in pointers.items() if ids}
 
     def find(self, name: str) -> RegisteredModel:
         """A model by id, or the champion of a preset by the preset's name. Raises RegistryError."""
@@ -101,9 +103,27 @@ class Registry:
         return model_id
 
     def promote(self, model_id: str) -> None:
-        """Make a model the champion of its preset, atomically. Raises RegistryError."""
+        """Make a model the champion of its preset, atomically; the one before is kept. Raises RegistryError."""
         model = self.find(model_id)
-        write_json(self.folder / "champions.json", {**_pointers(self.folder), model.preset: model.model_id})
+        own = _pointers(self.folder)
+        before = [earlier for earlier in own.get(model.preset, []) if earlier != model.model_id]
+        self._point({**own, model.preset: [model.model_id, *before]})
+
+    def rollback(self, preset: str) -> str:
+        """Make the champion before the present one champion again; returns its id.
+
+        Behind the user's own champions stands the shipped one. Raises RegistryError when there is none before.
+        """
+        own = _pointers(self.folder)
+        before = own.get(preset, [])[1:]
+        shipped = _pointers(self._shipped).get(preset, [])
+        if preset not in own or not (before or shipped):
+            raise RegistryError(f"preset {preset} has no champion before its present one; see `unbraid models`")
+        self._point({name: ids for name, ids in {**own, preset: before}.items() if ids})
+        return (before or shipped)[0]
+
+    def _point(self, pointers: dict[str, list[str]]) -> None:
+        write_json(self.folder / _CHAMPIONS, pointers)
 
 
 def default_folder() -> Path:
@@ -114,13 +134,15 @@ def default_folder() -> Path:
     return Path(data) / "unbraid" / "models"
 
 
-def _pointers(folder: Path) -> dict[str, str]:
+def _pointers(folder: Path) -> dict[str, list[str]]:
+    """Preset → its champions in this folder, the present one first."""
     try:
-        return json.loads((folder / "champions.json").read_text())
+        found = json.loads((folder / _CHAMPIONS).read_text())
+        return {preset: [ids] if isinstance(ids, str) else list(ids) for preset, ids in found.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise RegistryError(f"{folder / 'champions.json'} cannot be read ({error}); delete it or mend it") from error
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise RegistryError(f"{folder / _CHAMPIONS} cannot be read ({error}); delete it or mend it") from error
 
 
 def _digest(data: bytes) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from model.checkpoint import Weights
+from model.foreign import ForeignSeparator, is_foreign, load_foreign
 from model.separator import Separator, resolved_device
 from model.shipped import shipped_weights
 from storage.registry import Registry
@@ -13,17 +14,25 @@ def registry() -> Registry:
     return Registry(shipped_weights())
 
 
-def load_separator(name: str = "stereo", *, device: str = "auto", precision: str = "auto") -> Separator:
-    """The separator of a model id, a preset's champion, or a weights file; on "cpu", "cuda", or what there is.
+def load_separator(
+    name: str = "stereo", *, device: str = "auto", precision: str = "auto"
+) -> Separator | ForeignSeparator:
+    """The separator of a model id, a preset's champion, a weights file, or another's (demucs:htdemucs).
 
-    Raises RegistryError for an unknown or damaged model, CheckpointError for a file that is none.
+    It runs on "cpu", "cuda", or what there is. Raises RegistryError for an unknown or damaged model,
+    CheckpointError for a file that is none, ModelError for another's model that cannot be loaded.
     """
+    if is_foreign(name):
+        return load_foreign(name, resolved_device(device))
     model_id, data = registry().read(name)
     weights = Weights.from_bytes(data, name)
     return Separator.from_weights(weights, model_id=model_id, device=resolved_device(device), precision=precision)
 
 
 def model_stems(name: str) -> tuple[str, tuple[str, ...]]:
-    """(model id, its stems) without building the network. Raises RegistryError or CheckpointError."""
+    """(model id, its stems), without building a network of ours. Raises what `load_separator` does."""
+    if is_foreign(name):
+        separator = load_foreign(name, "cpu")
+        return separator.model_id, separator.stems
     model_id, data = registry().read(name)
     return model_id, Weights.from_bytes(data, str(Path(name).name)).preset.stems

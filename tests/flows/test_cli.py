@@ -40,9 +40,9 @@ def test_python_use_does_not_import_prefect():
         (["evaluate", "/nowhere", "--out", "out"], "/nowhere is not a folder"),
         (["ingest", "empty", "--store", "s.zarr"], "is no dataset"),
         (["ingest", "empty", "--store", "s.zarr", "--kind", "loose"], "--stem vocals"),
-        (["train", "/nowhere.zarr", "--preset", "stereoo"], "choose one of jansson, stereo"),
+        (["train", "/nowhere.zarr", "--preset", "stereoo"], "choose one of cnn"),
         (["query", "empty", "select 1"], "has no metrics"),
-        (["models", "nothing"], "nothing is not a registered model"),
+        (["models", "show", "nothing"], "nothing is not a registered model"),
     ],
 )
 def test_what_cannot_start_is_one_sentence_and_exit_1(tmp_path, monkeypatch, untrained, arguments, words):
@@ -68,4 +68,4 @@ def test_models_lists_what_is_registered_and_shows_a_card():
 
     model_id = registry().add("stereo", b"not really weights " + str(time.time()).encode(), "# the card")
     assert model_id in run("models").output
-    assert "# the card" in run("models", model_id).output
+    assert "# the card" in run("models", "show", model_id).output

@@ -27,6 +27,25 @@ def test_the_users_choice_stands_before_the_shipped_one(registry, tmp_path):
     assert {m.model_id: m.shipped for m in registry.models()} == {shipped: True, own: False}
 
 
+def test_rollback_goes_back_through_the_champions_to_the_shipped_one(registry, tmp_path):
+    shipped = Registry(tmp_path / "none", tmp_path / "shipped").add("stereo", b"shipped", "")
+    one, two = (registry.add("stereo", data, "", champion=True) for data in (b"one", b"two"))
+    assert registry.rollback("stereo") == one
+    assert registry.find("stereo").model_id == one
+    assert registry.rollback("stereo") == shipped
+    assert registry.find("stereo").model_id == shipped
+    with pytest.raises(RegistryError, match="no champion before"):
+        registry.rollback("stereo")
+    assert registry.find(two).model_id == two  # nothing is deleted
+
+
+def test_rollback_without_a_champion_before_changes_nothing(registry):
+    model_id = registry.add("stereo", b"one", "")
+    with pytest.raises(RegistryError, match="no champion before"):
+        registry.rollback("stereo")
+    assert registry.find("stereo").model_id == model_id
+
+
 def test_a_damaged_model_is_never_handed_out(registry):
     model_id = registry.add("stereo", b"weights", "")
     registry.find(model_id).path.write_bytes(b"weight")

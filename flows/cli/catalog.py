@@ -1,0 +1,155 @@
+"""Verbs on catalogs: separate, evaluate, query, export, import, demo."""
+
+import os
+import sys
+
+import click
+
+from flows.cli.options import dask, device, engine, kind, windows, workers
+from flows.cli.scores import show_failures, show_scores
+
+
+@click.command()
+@click.argument("source", type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="Folder for stems, metrics, reports and run records.")
+@click.option("--model", default="stereo", show_default=True, metavar="ID", help="Model id, preset, or weights file.")
+@click.option("--stems", help="Stems to write, separated by commas. Default: all the model has.")
+@click.option("--format", "format_", type=click.Choice(["flac", "wav", "ogg", "opus", "mp3"]), default="flac",
+              show_default=True, help="flac and wav keep rate, channels and bit depth.")  # fmt: skip
+@click.option("--tags/--no-tags", default=True, show_default=True, help="Carry the source's tags and cover over.")
+@click.option("--retry-failed", is_flag=True, help="Try tracks again that failed in an earlier run.")
+@click.option("--deadline", type=float, default=3600.0, show_default=True, metavar="SECONDS",
+              help="Give up a track after so long.")  # fmt: skip
+@engine
+@windows
+@device
+@dask
+@workers
+def separate(
+    source, out, model, stems, format_, tags, retry_failed, deadline, engine, windows, device, dask, workers
+) -> None:
+    """Separate SOURCE, an audio file, a folder, a dataset, or a manifest (.csv or .parquet with a column
+    `path`), into stems under OUT/stems, with a row a stem under OUT/metrics.
+
+    Run again, only what is new, changed or missing is done. One bad track is one failed row.
+    """
+    from flows.separate import separate as flow
+
+    summary = flow(
+        source, out, model=model, stems=stems.split(",") if stems else None, format=format_, tags=tags,
+        retry_failed=retry_failed, seconds_per_track=deadline, engine=engine, windows=windows, device=device,
+        dask=dask, workers=workers,
+    )  # fmt: skip
+    before = f", {summary.before} were done before" if summary.before else ""
+    standing = f", {summary.failed_before} failed before (--retry-failed)" if summary.failed_before else ""
+    click.echo(f"{summary.done} tracks separated{before}, {summary.failed} failed{standing}")
+    if summary.failed:
+        show_failures(out, summary.run_id)
+    click.echo(f"stems:   {os.path.join(out, 'stems')}\nmetrics: {os.path.join(out, 'metrics')}")
+    if summary.report:
+        click.echo(f"report:  {summary.report}")
+    sys.exit(summary.exit_code)
+
+
+@click.command()
+@click.argument("dataset", type=click.Path())
+@click.option("--out", required=True, type=click.Path(), help="Folder for metrics and reports.")
+@click.option("--model", default="stereo", show_default=True, metavar="ID", help="Model id, preset, or weights file.")
+@click.option("--split", type=click.Choice(["test", "train", "all"]), default="test", show_default=True)
+@kind
+@engine
+@windows
+@device
+@dask
+@workers
+def evaluate(dataset, out, model, split, kind, engine, windows, device, dask, workers) -> None:
+    """Score a model on DATASET, between its floor (the mixture as estimate) and its ceiling (the ideal ratio
+    mask), and beside other systems' results where a track has them in systems/.
+
+    cSDR is museval's: BSSEval v4, median over windows of 1 s, then over tracks.
+    """
+    from flows.evaluate import evaluate as flow
+
+    summary = flow(
+        dataset, out, model=model, split=split, kind=kind, engine=engine, windows=windows, device=device,
+        dask=dask, workers=workers,
+    )  # fmt: skip
+    show_scores(out, summary.run_id)
+    if summary.failed:
+        show_failures(out, summary.run_id)
+    click.echo(f"metrics: {os.path.join(out, 'metrics')}\nreport:  {summary.report}")
+    sys.exit(summary.exit_code)
+
+
+@click.command()
+@click.argument("out", type=click.Path())
+@click.argument("sql")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+def query(out, sql, as_csv) -> None:
+    """Run one SELECT over the metrics of the run folder OUT.
+
+    Tables: metrics (the rows that stand: the latest of each track and model) and history (all rows of
+    all runs). Example: unbraid query OUT "select stem, median(sdr) from metrics group by stem"
+    """
+    from pathlib import Path
+
+    from flows.tables import show
+    from storage.query import query as run
+
+    table = run(Path(out), sql)
+    if as_csv:
+        import pyarrow.csv
+
+        pyarrow.csv.write_csv(table, sys.stdout.buffer)
+        return
+    show(table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+@click.command(name="export")
+@click.argument("out", type=click.Path())
+@click.argument("folder", type=click.Path())
+@click.option("--model", required=True, metavar="ID", help="Whose scores: a model id, floor:mixture, ceiling:irm …")
+def export_museval(out, folder, model) -> None:
+    """Write the window scores of one model in the run folder OUT as museval's JSON into FOLDER/test, one
+    file a track. They are there when the run was made with --windows.
+    """
+    from pathlib import Path
+
+    from storage.errors import MetricsError
+    from storage.layout import OutputLayout
+    from storage.museval_json import write_museval
+    from storage.windows import stored_windows
+
+    scores = [stem for stem in stored_windows(OutputLayout(Path(out))) if stem.model_id == model]
+    if not scores:
+        raise MetricsError(f"{out} keeps no windows of {model}; evaluate with --windows first")
+    click.echo(f"{len(write_museval(Path(folder), scores))} tracks written to {os.path.join(folder, 'test')}")
+
+
+@click.command(name="import")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False))
+@click.option("--out", required=True, type=click.Path(), help="The run folder to add the scores to.")
+@click.option("--name", required=True, help="The method's name; its rows have the model id museval:NAME.")
+def import_museval(folder, out, name) -> None:
+    """Read museval's JSON below FOLDER, one file a track, into the metrics of OUT, to compare with."""
+    from pathlib import Path
+
+    from storage.layout import OutputLayout
+    from storage.museval_json import read_museval
+    from tasks.score import import_scores
+
+    run_id, tracks = import_scores(OutputLayout(Path(out)), read_museval(Path(folder), f"museval:{name}"))
+    click.echo(f"{tracks} tracks imported")
+    show_scores(out, run_id)
+
+
+@click.command()
+@click.option("--out", type=click.Path(), default="demo-out", show_default=True)
+@click.option("--songs", type=click.IntRange(3), default=4, show_default=True, help="How many songs to make.")
+@click.option("--seconds", type=click.FloatRange(6.0), default=20.0, show_default=True, help="How long each.")
+@click.option("--steps", type=click.IntRange(1), default=6, show_default=True, help="Training steps.")
+def demo(out, songs, seconds, steps) -> None:
+    """The whole way on songs it makes itself: ingest, train briefly, separate, score, report."""
+    from flows.demo import demo as run
+
+    sys.exit(run(out, songs=songs, seconds=seconds, steps=steps))

@@ -1,0 +1,103 @@
+"""A challenger is trained on what is new, and takes the champion's place if it is better on the test split."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from flows import environment
+
+environment.prepare()
+
+from prefect import flow, task  # noqa: E402
+from prefect.artifacts import create_markdown_artifact  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from flows.evaluate import evaluate  # noqa: E402
+from flows.ingest import ingest  # noqa: E402
+from flows.train import train  # noqa: E402
+from storage import runs  # noqa: E402
+from storage.layout import OutputLayout  # noqa: E402
+from storage.metrics import read_all  # noqa: E402
+from storage.store import Store  # noqa: E402
+from storage.tables import DecisionRow, write_rows  # noqa: E402
+from tasks.gate import contest, decide  # noqa: E402
+from tasks.models import registry  # noqa: E402
+
+
+@flow(name="retrain")
+def retrain(
+    store: str,
+    test: str,
+    out: str,
+    new: list[str] | None = None,
+    preset: str = "stereo",
+    scratch: bool = False,
+    steps: int | None = None,
+    settings: dict | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    spectrograms: bool = True,
+    split: str = "test",
+    engine: str = "sdr",
+    dask: str | None = None,
+    workers: int | None = None,
+) -> DecisionRow:
+    """Ingest `new` datasets, train from the champion (or from scratch), let the gate decide.
+
+    `test` is the dataset both are scored on; `out` gets their metrics and the decision. Killed and started
+    again with the same store and champion, the training goes on. Raises what its parts raise.
+    """
+    for dataset in new or []:
+        ingest(dataset, store, spectrograms=spectrograms, dask=dask, workers=workers)
+    champion = registry().champions().get(preset)
+    start = None if scratch else champion
+    report = train(
+        store, run=_folder(store, preset, start, seed, {**(settings or {}), "steps": steps}), preset=preset,
+        device=device, resume=True, seed=seed, steps=steps, settings=settings, start=start, dask=dask,
+    )  # fmt: skip
+    evaluated = []
+    if champion is not None and champion != report.model_id:
+        for model in (report.model_id, champion):
+            evaluated.append(
+                evaluate(test, out, model=model, split=split, device=device, engine=engine, dask=dask, workers=workers)
+            )
+    return decide_phase(preset, report.model_id, champion, test, out, [summary.run_id for summary in evaluated])
+
+
+@task(name="decide", cache_policy=NO_CACHE)
+def decide_phase(
+    preset: str, challenger: str, champion: str | None, test: str, out: str, evaluated: list[str]
+) -> DecisionRow:
+    """Weigh the two, move the champion's pointer or leave it, and write down why."""
+    layout = OutputLayout(Path(out))
+    rows = [row for run_id in evaluated for row in read_all(layout, run_id).to_pylist()]
+    found = contest(rows, challenger, champion) if champion is not None else None
+    decision = decide(preset, challenger, champion, test, found)
+    if decision.promoted:
+        registry().promote(challenger)
+    write_rows(layout, runs.new_run_id("retrain"), [decision])
+    create_markdown_artifact(_markdown(decision), key="retrain-decision", description=decision.reason)
+    return decision
+
+
+def _folder(store: str, preset: str, start: str | None, seed: int, settings: dict) -> str:
+    """The training's folder: another one when the store, the champion or a setting is another."""
+    tracks = [[track.track_id, track.checksums] for track in Store.open(Path(store)).tracks("train")]
+    deciding = json.dumps([sorted(tracks, key=str), preset, start, seed, settings], sort_keys=True, default=str)
+    digest = hashlib.sha256(deciding.encode()).hexdigest()[:10]
+    return f"{store.rstrip('/')}.runs/retrain-{preset}-{digest}"
+
+
+def _markdown(decision: DecisionRow) -> str:
+    ours, theirs = json.loads(decision.challenger_medians), json.loads(decision.champion_medians)
+    verdict = "promoted" if decision.promoted else "not promoted"
+    lines = [
+        f"**{decision.challenger}** is {verdict}: {decision.reason}.",
+        "",
+        f"{decision.tracks} tracks of {decision.dataset}, median cSDR in dB:",
+        "",
+        f"| stem | {decision.challenger} | {decision.champion or 'no champion'} |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {stem} | {own:.2f} | {theirs[stem]:.2f} |" for stem, own in ours.items()]
+    return "\n".join(lines)

@@ -1,0 +1,58 @@
+"""Retraining and searching as whole runs, on made songs."""
+
+import json
+
+import pytest
+
+from storage.layout import OutputLayout
+from storage.tables import read_rows
+
+pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("flows")]
+SMALL = {"batch_size": 2, "frames": 64, "warmup": 0, "validate_every": 4}
+
+
+@pytest.fixture
+def models(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNBRAID_MODELS", str(tmp_path / "models"))
+    from storage.registry import Registry
+
+    return Registry(tmp_path / "none")
+
+
+def test_a_retraining_ingests_trains_and_lets_the_gate_decide(dsd100, models, tmp_path):
+    from flows.retrain import retrain
+
+    def run(**changes):
+        return retrain(
+            str(tmp_path / "s.zarr"), str(dsd100), str(tmp_path / "out"), new=[str(dsd100)], preset="jansson", steps=4,
+            settings=SMALL, device="cpu", spectrograms=False, workers=1, **changes,
+        )  # fmt: skip
+
+    first = run()
+    assert first.promoted
+    assert first.champion is None
+    assert models.find("jansson").model_id == first.challenger
+    second = run(seed=1)
+    assert second.champion == first.challenger
+    assert second.challenger != first.challenger
+    assert second.tracks == 1
+    assert second.promoted == (second.challenger_vocals > second.champion_vocals and "rises" in second.reason)
+    assert models.find("jansson").model_id == (second.challenger if second.promoted else first.challenger)
+    assert models.find(first.challenger).model_id == first.challenger
+    found = read_rows(OutputLayout(tmp_path / "out"), "decisions").to_pylist()
+    assert {row["challenger"] for row in found} == {first.challenger, second.challenger}
+
+
+def test_a_search_writes_every_trial_the_best_first(dsd100, models, tmp_path):
+    from flows.ingest import ingest
+    from flows.tune import tune
+
+    ingest(str(dsd100), str(tmp_path / "s.zarr"), spectrograms=False, workers=1)
+    space = ["learning_rate=0.0001,0.001", "batch_size=2", "frames=64"]
+    rows = tune(
+        str(tmp_path / "s.zarr"), str(tmp_path / "out"), space, preset="jansson", search="grid", steps=2, device="cpu",
+        workers=1,
+    )  # fmt: skip
+    assert [row.csdr for row in rows] == sorted((row.csdr for row in rows), reverse=True)
+    assert {json.loads(row.settings)["learning_rate"] for row in rows} == {0.0001, 0.001}
+    assert len(read_rows(OutputLayout(tmp_path / "out"), "trials")) == 2

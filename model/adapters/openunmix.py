@@ -37,6 +37,11 @@ def load(name: str, device: str) -> ForeignModel:
         model_id=f"openunmix:{Path(name).name}-{weights_digest(separator)}",
         stems=targets,
         sample_rate=int(separator.sample_rate),
-        channels=next(iter(separator.target_models.values())).nb_channels,
+        channels=_channels(next(iter(separator.target_models.values()))),
         separate=separate,
     )
+
+
+def _channels(target: torch.nn.Module) -> int:
+    """Its own count is not kept; its last batch norm has it times the bins."""
+    return target.bn3.num_features // target.nb_output_bins

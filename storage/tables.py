@@ -102,22 +102,46 @@ class MashupRow:
 
 
 @dataclasses.dataclass(frozen=True)
+class AnalysisRow:
+    """What a mash-up must know of a separated track. `predicted_sdr` of the vocals in dB, from the stems alone."""
+
+    track_id: str
+    path: str
+    model_id: str
+    source_fingerprint: str | None
+    duration_s: float
+    tempo: float
+    clarity: float
+    tonic: int
+    minor: bool
+    key_confidence: float
+    vocal_activity: float
+    predicted_sdr: float | None
+    seconds: float
+    error: str | None = None
+    finished_at: datetime.datetime = dataclasses.field(default_factory=now)
+
+
+@dataclasses.dataclass(frozen=True)
 class PairRow:
     """A pair of a catalog as a mash-up: how well it would go, and why; `score` is between 0 and 1."""
 
     rank: int
     vocals_of: str
     accompaniment_of: str
+    vocals_id: str
+    accompaniment_id: str
     score: float
     reason: str
-    tempo_ratio: float
+    model_id: str
+    speed: float
     semitones: int
     key_distance: int
-    vocal_activity: float | None
+    vocal_activity: float
     predicted_sdr: float | None
 
 
-TABLES = {"decisions": DecisionRow, "trials": TrialRow, "mashups": MashupRow, "pairs": PairRow}
+TABLES = {"decisions": DecisionRow, "trials": TrialRow, "mashups": MashupRow, "analyses": AnalysisRow, "pairs": PairRow}
 
 
 def write_rows(out: OutputLayout, run_id: str, rows: list) -> Path:

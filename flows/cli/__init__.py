@@ -10,7 +10,7 @@ import threading
 
 import click
 
-from flows.cli import catalog, training
+from flows.cli import catalog, mashup, training
 
 EXIT_ERROR = 1  # the run did not start or did not finish
 EXIT_INTERRUPTED = 130
@@ -73,12 +73,12 @@ def main() -> None:
     """Take music catalogs apart: ingest datasets, train networks, separate tracks into stems, score them.
 
     Exit codes: 0 all fine, 3 finished with failed tracks (each is a row that says why), 1 did not
-    start or finish, 2 wrong usage.
+    start or finish, 2 wrong usage, 4 a mash-up's songs do not fit.
     """
 
 
 for verb in (
     training.ingest, training.train, catalog.separate, catalog.evaluate, catalog.query, catalog.export_museval,
-    catalog.import_museval, training.models, training.retrain, training.tune, catalog.demo,
+    catalog.import_museval, training.models, training.retrain, training.tune, mashup.mashup, catalog.demo,
 ):  # fmt: skip
     main.add_command(verb)

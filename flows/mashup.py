@@ -1,0 +1,175 @@
+"""Mash-ups: of two songs, or the best pairs of a separated catalog."""
+
+import csv
+import io
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from flows import environment
+
+environment.prepare()
+
+from prefect import flow, task  # noqa: E402
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+
+from flows.cluster import Cluster, cluster  # noqa: E402
+from flows.progress import progress  # noqa: E402
+from flows.separate import separate  # noqa: E402
+from storage import runs  # noqa: E402
+from storage.atomic import write_bytes  # noqa: E402
+from storage.catalog import list_catalog  # noqa: E402
+from storage.errors import CatalogError  # noqa: E402
+from storage.layout import OutputLayout  # noqa: E402
+from storage.metrics import FAILED, OK, read_all  # noqa: E402
+from storage.pairs import rank_pairs  # noqa: E402
+from storage.tables import MashupRow, PairRow, read_rows, write_rows  # noqa: E402
+from tasks.fanout import fan_out  # noqa: E402
+from tasks.mashup.analysis import analyse_songs, failed_analysis  # noqa: E402
+from tasks.mashup.keys import key_table  # noqa: E402
+from tasks.mashup.render import MISFIT, MashupSettings, lost_mashup, mash_pairs  # noqa: E402
+from tasks.mashup.songs import SeparatedSong, separated_songs  # noqa: E402
+
+
+@dataclass(frozen=True)
+class MashupSummary:
+    """What was made: the mash-ups' rows and, where a catalog was searched, the ranked pairs."""
+
+    run_id: str
+    out: str
+    rows: tuple[MashupRow, ...]
+    pairs: tuple[PairRow, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 all made; 3 some failed; 4 a pair did not fit (and none failed)."""
+        states = {row.status for row in self.rows}
+        return 3 if FAILED in states else 4 if MISFIT in states else 0
+
+
+@flow(name="mashup")
+def mashup(
+    vocals_of: str,
+    accompaniment_of: str,
+    out: str,
+    model: str = "stereo",
+    balance: float = -1.0,
+    loudness: str = "song",
+    key: bool = True,
+    denoise: str | None = None,
+    bars: int = 0,
+    device: str = "auto",
+    dask: str | None = None,
+    workers: int | None = None,
+) -> MashupSummary:
+    """The vocals of one song over the accompaniment of another; see `unbraid mashup --help`.
+
+    Raises CatalogError when one of them cannot be separated. A pair that does not fit is a row.
+    """
+    layout = OutputLayout(Path(out))
+    wanted = [str(Path(song).resolve()) for song in (vocals_of, accompaniment_of)]
+    manifest = write_manifest(layout, wanted)
+    summary = separate(manifest, out, model=model, device=device, dask=dask, workers=workers)
+    by_source = {track.source: track.track_id for track in list_catalog(manifest)}
+    songs = {song.track_id: song for song in separated_songs(layout)}
+    missing = [source for source in wanted if by_source[source] not in songs]
+    if missing:
+        raise CatalogError(_why_not(layout, summary.run_id, by_source[missing[0]], missing[0]))
+    pair = tuple(songs[by_source[source]] for source in wanted)
+    settings = MashupSettings(str(layout.root), balance, loudness, key, denoise, bars)
+    run_id = runs.new_run_id("mashup")
+    return MashupSummary(run_id, out, tuple(mash_phase(settings, [pair], layout, run_id, None)))
+
+
+@flow(name="find-mashups")
+def find_mashups(
+    out: str,
+    top: int = 20,
+    render: int = 0,
+    balance: float = -1.0,
+    loudness: str = "song",
+    key: bool = True,
+    denoise: str | None = None,
+    bars: int = 0,
+    dask: str | None = None,
+    workers: int | None = None,
+) -> MashupSummary:
+    """Rank all pairs of the separated catalog OUT and make the first `render` of them.
+
+    Raises CatalogError when nothing in OUT has vocals and accompaniment.
+    """
+    layout = OutputLayout(Path(out))
+    songs = {song.track_id: song for song in separated_songs(layout)}
+    if not songs:
+        raise CatalogError(f"{out} has no separated tracks with vocals; separate a catalog into it first")
+    run_id = runs.new_run_id("mashup")
+    settings = MashupSettings(str(layout.root), balance, loudness, key, denoise, bars)
+    looked_at = {
+        (row["track_id"], row["model_id"], row["source_fingerprint"])
+        for row in read_rows(layout, "analyses").to_pylist()
+    }
+    todo = [song for song in songs.values() if (song.track_id, song.model_id, song.source_fingerprint) not in looked_at]
+    with cluster(dask, workers=workers, tracks=max(1, len(todo), render)) as where:
+        if todo:
+            analyse_phase(todo, layout, run_id, where)
+        pairs = rank_pairs(layout, key_table(), max(top, render))
+        if pairs:
+            write_rows(layout, run_id, pairs)
+        chosen = [(songs[pair.vocals_id], songs[pair.accompaniment_id]) for pair in pairs[:render]]
+        rows = mash_phase(settings, chosen, layout, run_id, where) if chosen else []
+    return MashupSummary(run_id, out, tuple(rows), tuple(pairs[:top]))
+
+
+@task(name="analyse", cache_policy=NO_CACHE)
+def analyse_phase(songs: list[SeparatedSong], out: OutputLayout, run_id: str, where: Cluster) -> None:
+    """Tempo, key and singing of every song that has not been looked at; a row a song as it ends."""
+    with progress("analyse", len(songs)) as line:
+        for outcome in fan_out(where.client, analyse_songs, ([song] for song in songs), window=where.window):
+            rows = outcome.results or [failed_analysis(outcome.items[0], outcome.lost or "no result")]
+            write_rows(out, run_id, rows)
+            for row in rows:
+                line.advance(failed=row.error is not None, audio_seconds=row.duration_s)
+
+
+@task(name="mash", cache_policy=NO_CACHE)
+def mash_phase(
+    settings: MashupSettings,
+    pairs: list[tuple[SeparatedSong, SeparatedSong]],
+    out: OutputLayout,
+    run_id: str,
+    where: Cluster | None,
+) -> list[MashupRow]:
+    """Make every pair, on the workers or, a single one, here; a row each as it ends."""
+    if where is None:
+        rows = mash_pairs(settings, pairs)
+        write_rows(out, run_id, rows)
+        return rows
+    found: list[MashupRow] = []
+    with progress("mash", len(pairs)) as line:
+        batches = ([pair] for pair in pairs)
+        for outcome in fan_out(where.client, partial(mash_pairs, settings), batches, window=where.window):
+            rows = outcome.results or [lost_mashup(*outcome.items[0], outcome.lost or "no result")]
+            write_rows(out, run_id, rows)
+            found += rows
+            for row in rows:
+                line.advance(failed=row.status != OK, audio_seconds=row.duration_s or 0.0)
+    return found
+
+
+def write_manifest(out: OutputLayout, sources: list[str]) -> str:
+    """A manifest of these files, each once, under OUT; returns its path."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["path"])
+    writer.writerows([source] for source in dict.fromkeys(sources))
+    target = out.root / "mashups" / "songs.csv"
+    write_bytes(target, text.getvalue().encode(), durable=False)
+    return str(target)
+
+
+def _why_not(out: OutputLayout, run_id: str, track_id: str, source: str) -> str:
+    """The sentence of the row that says why a song could not be separated."""
+    for row in read_all(out, columns=["track_id", "status", "error", "finished_at"]).to_pylist()[::-1]:
+        if row["track_id"] == track_id and row["status"] == FAILED and row["error"]:
+            return row["error"]
+    return f"{source} could not be separated into vocals and accompaniment; see the metrics of {out.root}"

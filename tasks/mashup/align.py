@@ -1,0 +1,148 @@
+"""One song's time onto another's: which beat lies on which, and the map between."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tasks.mashup.beats import BEATS_PER_BAR, BeatGrid
+from tasks.mashup.errors import Misfit
+
+SLOWEST, FASTEST = 0.72, 1.4  # what a voice bears, as playing speed
+_LEAST_CLARITY = 0.25
+_LEAST_BEATS = 2 * BEATS_PER_BAR
+_KNOT_TOLERANCE = 0.008  # s a simplified map may differ from the beats'
+_CLOSE = 0.05  # s
+
+
+@dataclass(frozen=True)
+class TimeMap:
+    """A piecewise linear map of seconds: `source` → `target`, straight on beyond the ends."""
+
+    source: np.ndarray
+    target: np.ndarray
+
+    def __call__(self, seconds: np.ndarray | float) -> np.ndarray | float:
+        return _interpolate(seconds, self.source, self.target)
+
+    def back(self, seconds: np.ndarray | float) -> np.ndarray | float:
+        return _interpolate(seconds, self.target, self.source)
+
+    def speeds(self) -> np.ndarray:
+        """Seconds of the source played in a second of the target, between each two knots."""
+        return np.diff(self.source) / np.diff(self.target)
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How A lies on B. `offset`: A's beat i lies on B's beat i + offset, A counted `factor` times as fast.
+
+    `distances`, in seconds, are between beats as they were really played in either song, off the line or on it:
+    of every one of the sparser song, where both play, from the nearest of the other. `score`
+    between 0 and 1 is the share within 50 ms, a quarter of it taken away as the songs' accents disagree.
+    """
+
+    time: TimeMap
+    factor: float
+    offset: int
+    distances: np.ndarray
+    score: float
+
+
+def tempo_factor(a: float, b: float) -> float:
+    """1, 2 or ½: how A's beats must be counted for its tempo to be nearest to B's."""
+    return min((1.0, 2.0, 0.5), key=lambda factor: abs(np.log2(a * factor / b)))
+
+
+def align(a: BeatGrid, b: BeatGrid, active: np.ndarray) -> Alignment:
+    """Lay A's beats on B's; `active` says for each of A's beats whether its vocals sing there.
+
+    Raises Misfit when one of them has no beat or the tempi are too far apart.
+    """
+    for name, grid in (("vocals", a), ("accompaniment", b)):
+        if len(grid.beats) < _LEAST_BEATS or grid.clarity < _LEAST_CLARITY:
+            raise Misfit(f"the song of the {name} has no beat that could be followed")
+    factor = tempo_factor(a.tempo, b.tempo)
+    speed = b.tempo / (a.tempo * factor)
+    if not SLOWEST <= speed <= FASTEST:
+        raise Misfit(
+            f"the tempi are too far apart: {a.tempo:.0f} and {b.tempo:.0f} beats a minute; the vocals would have to "
+            f"play at {speed:.2f} times their speed ({SLOWEST} to {FASTEST} is bearable)"
+        )
+    counted = {1.0: lambda: a, 2.0: a.doubled, 0.5: a.halved}[factor]()
+    singing = np.interp(counted.beats, a.beats, active.astype(float)) > 0.5
+    offset = _best_offset(counted, b, singing)
+    pairs = [(i, i + offset) for i in range(len(counted.beats)) if 0 <= i + offset < len(b.beats)]
+    if len(pairs) < _LEAST_BEATS:
+        raise Misfit("the two songs have fewer than two bars in common; one of them is too short")
+    own, other = (np.array(side) for side in zip(*pairs, strict=True))
+    time = _simplified(TimeMap(counted.beats[own], b.beats[other]))
+    distances = _distances(time(a.heard), b.heard)
+    agreement = _agreement(counted.accents[own], b.accents[other])
+    return Alignment(time, factor, offset, distances, float(np.mean(distances < _CLOSE) * (0.875 + 0.125 * agreement)))
+
+
+def _best_offset(a: BeatGrid, b: BeatGrid, singing: np.ndarray) -> int:
+    """Every offset that keeps bars on bars is tried, and those that do not are at a loss.
+
+    What counts: that as much of the singing as possible has accompaniment below it, that the accents of both
+    songs agree, and that bars begin together. Among equals the smallest shift wins.
+    """
+    voices = max(1, int(singing.sum()))
+    place = (b.downbeat - a.downbeat) % BEATS_PER_BAR
+    found = []
+    for offset in range(-len(a.beats) + _LEAST_BEATS, len(b.beats) - _LEAST_BEATS + 1):
+        first, last = max(0, -offset), min(len(a.beats), len(b.beats) - offset)
+        if last - first < _LEAST_BEATS:
+            continue
+        kept = singing[first:last].sum() / voices
+        agreement = _agreement(a.accents[first:last], b.accents[first + offset : last + offset])
+        bars = 0.5 if offset % BEATS_PER_BAR == place else 0.0
+        found.append((2.0 * kept + 0.5 * agreement + bars - 0.0005 * abs(offset), offset))
+    if not found:
+        raise Misfit("the two songs have fewer than two bars in common; one of them is too short")
+    return max(found)[1]
+
+
+def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """From every beat of the sparser of two to the nearest of the other, where both have beats."""
+    first, last = max(a[0], b[0]), min(a[-1], b[-1])
+    a, b = (x[(x >= first - 1e-6) & (x <= last + 1e-6)] for x in (a, b))
+    sparse, dense = sorted((a, b), key=len)
+    if not len(sparse):
+        return np.array([np.inf])
+    return np.abs(sparse[:, None] - dense[None, :]).min(axis=1)
+
+
+def _agreement(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of two songs' accents, −1 … 1."""
+    power = np.sqrt(np.square(a).sum() * np.square(b).sum())
+    return float((a * b).sum() / power) if power else 0.0
+
+
+def _simplified(time: TimeMap) -> TimeMap:
+    """The same map with as few knots as keep it within 8 ms (Douglas & Peucker 1973): fewer seams in the voice."""
+    keep = {0, len(time.source) - 1}
+    waiting = [(0, len(time.source) - 1)]
+    while waiting:
+        first, last = waiting.pop()
+        if last - first < 2:
+            continue
+        inside = np.arange(first + 1, last)
+        line = np.interp(time.source[inside], time.source[[first, last]], time.target[[first, last]])
+        error = np.abs(line - time.target[inside])
+        worst = int(np.argmax(error))
+        if error[worst] > _KNOT_TOLERANCE:
+            middle = first + 1 + worst
+            keep.add(middle)
+            waiting += [(first, middle), (middle, last)]
+    chosen = sorted(keep)
+    return TimeMap(time.source[chosen], time.target[chosen])
+
+
+def _interpolate(x: np.ndarray | float, xs: np.ndarray, ys: np.ndarray) -> np.ndarray | float:
+    """np.interp, going straight on beyond the ends."""
+    inside = np.interp(x, xs, ys)
+    first = (ys[1] - ys[0]) / (xs[1] - xs[0])
+    last = (ys[-1] - ys[-2]) / (xs[-1] - xs[-2])
+    out = np.where(x < xs[0], ys[0] + (x - xs[0]) * first, np.where(x > xs[-1], ys[-1] + (x - xs[-1]) * last, inside))
+    return float(out) if np.ndim(x) == 0 else out

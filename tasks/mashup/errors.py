@@ -1,0 +1,7 @@
+"""What a pair of songs can fail at."""
+
+from storage.errors import StorageError
+
+
+class Misfit(StorageError):
+    """Two songs that do not go together: no beat, no vocals, or tempi too far apart."""

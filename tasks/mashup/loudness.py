@@ -1,0 +1,79 @@
+"""How loud the vocals stand over the accompaniment, and how loud the mix may get."""
+
+import numpy as np
+from scipy import ndimage
+from scipy import signal as dsp
+
+from model.meters import SILENCE_LUFS, LoudnessMeter, TruePeakMeter
+
+DEFAULT_BALANCE = -1.0  # LU of the vocals against the accompaniment
+CEILING_DB = -1.0  # dBTP, what streaming services ask for
+_MOST_GAIN_DB = 15.0
+_LOOKAHEAD = 0.005  # s
+
+
+def integrated(audio: np.ndarray, rate: int) -> float | None:
+    """LUFS of the whole (ITU-R BS.1770-4), None where it is silent."""
+    meter = LoudnessMeter(rate, audio.shape[0])
+    meter.push(audio)
+    return meter.integrated()
+
+
+def whole_song_gain(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balance: float) -> float:
+    """The gain in dB that puts the vocals `balance` LU from the accompaniment; both gated, so pauses do not count."""
+    own, other = integrated(vocals, rate), integrated(accompaniment, rate)
+    return 0.0 if own is None or other is None else other + balance - own
+
+
+def frame_gains(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balance: float) -> np.ndarray:
+    """A gain (samples,) that keeps the vocals `balance` LU from the accompaniment at every moment.
+
+    The level of each is K-weighted over 400 ms blocks, 100 ms apart. Where either is silent the gain holds what
+    it was; it moves within ±15 dB of the whole song's and over half a second.
+    """
+    levels = []
+    for audio in (vocals, accompaniment):
+        meter = LoudnessMeter(rate, audio.shape[0])
+        meter.push(audio)
+        levels.append(meter.blocks())
+    middle = whole_song_gain(vocals, accompaniment, rate, balance)
+    own, other = levels
+    if not len(own):
+        return np.full(vocals.shape[1], 10 ** (middle / 20), np.float32)
+    loudest = own.max(initial=SILENCE_LUFS)
+    sounding = (own > max(SILENCE_LUFS, loudest - 25)) & (other > SILENCE_LUFS)
+    wanted = np.full(len(own), middle)
+    wanted[sounding] = np.clip(
+        other[sounding] + balance - own[sounding], middle - _MOST_GAIN_DB, middle + _MOST_GAIN_DB
+    )
+    if sounding.any():
+        wanted = np.interp(np.arange(len(wanted)), np.flatnonzero(sounding), wanted[sounding])
+    smooth = ndimage.uniform_filter1d(wanted, 5, mode="nearest")
+    centres = (np.arange(len(smooth)) * 0.1 + 0.2) * rate
+    return (10 ** (np.interp(np.arange(vocals.shape[1]), centres, smooth) / 20)).astype(np.float32)
+
+
+def limiting_gain(mix: np.ndarray, rate: int, ceiling_db: float = CEILING_DB) -> np.ndarray:
+    """The gain (samples,) under which the mix's true peak stays at the ceiling; 1 where it does anyway.
+
+    Peaks are those of the signal oversampled four times. The gain falls before a peak and rises after it over
+    5 ms either way; multiplied onto every part of the mix it keeps their sum.
+    """
+    ceiling = 10 ** (ceiling_db / 20)
+    if np.abs(mix).max(initial=0) * 1.6 < ceiling:
+        return np.ones(mix.shape[1], np.float32)
+    peaks = np.abs(dsp.resample_poly(mix, 4, 1, axis=-1)).max(axis=0)
+    peaks = peaks[: mix.shape[1] * 4].reshape(-1, 4).max(axis=1)
+    needed = np.minimum(1.0, ceiling / np.maximum(peaks, 1e-9))
+    reach = max(1, round(_LOOKAHEAD * rate))
+    held = ndimage.minimum_filter1d(needed, 2 * reach + 1, mode="nearest")
+    window = np.hanning(2 * reach + 1)
+    gain = ndimage.convolve1d(held, window / window.sum(), mode="nearest")
+    return (gain * 0.995).astype(np.float32) if (needed < 1).any() else np.ones(mix.shape[1], np.float32)
+
+
+def true_peak(audio: np.ndarray) -> float | None:
+    """dBTP (BS.1770-4, annex 2), None for silence."""
+    meter = TruePeakMeter(audio.shape[0])
+    meter.push(audio)
+    return meter.decibels()

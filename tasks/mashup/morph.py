@@ -1,0 +1,92 @@
+"""From one song into the next over some bars, on the beat."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import signal as dsp
+
+from tasks.mashup.align import FASTEST, SLOWEST, TimeMap, tempo_factor
+from tasks.mashup.beats import BEATS_PER_BAR, BeatGrid
+from tasks.mashup.errors import Misfit
+from tasks.mashup.stretch import warp
+
+_WINDOW, _HOP = 4096, 1024
+KINDS = ("morph", "crossfade")
+
+
+@dataclass(frozen=True)
+class Transition:
+    """Where a transition lies in the result: seconds of its begin and end, and the beats between."""
+
+    audio: np.ndarray
+    begin: float
+    end: float
+    beats: np.ndarray
+
+
+def transition(
+    a: np.ndarray, a_grid: BeatGrid, b: np.ndarray, b_grid: BeatGrid, rate: int, bars: int, kind: str = "morph"
+) -> Transition:
+    """A until its last `bars` bars, a transition over those and B's first, then the rest of B.
+
+    Both (channels, samples) at one rate. The tempo glides from A's to B's, a beat at a time, and both songs
+    follow it. "crossfade" adds them at equal power; "morph" interpolates their magnitudes, bin by bin, at the
+    phase of the sum: no dip where they agree, no doubling, and no beating where they differ.
+    Raises Misfit when a song is too short for so many bars, or the tempi are too far apart.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"a transition is a {' or a '.join(KINDS)}, not {kind}")
+    beats = bars * BEATS_PER_BAR
+    for name, grid in (("first", a_grid), ("second", b_grid)):
+        if len(grid.beats) < beats + 2 * BEATS_PER_BAR:
+            raise Misfit(f"the {name} song has no {bars} bars of a beat to go over in; take fewer bars")
+    factor = tempo_factor(a_grid.tempo, b_grid.tempo)
+    if not SLOWEST <= b_grid.tempo / (a_grid.tempo * factor) <= FASTEST:
+        raise Misfit(f"the tempi are too far apart to glide: {a_grid.tempo:.0f} and {b_grid.tempo:.0f} beats a minute")
+    a_grid = {1.0: lambda: a_grid, 2.0: a_grid.doubled, 0.5: a_grid.halved}[factor]()
+    whole_bars = (len(a_grid.beats) - 1 - a_grid.downbeat - beats) // BEATS_PER_BAR
+    leaving = a_grid.downbeat + max(0, whole_bars) * BEATS_PER_BAR
+    entering = b_grid.downbeat
+    own = a_grid.beats[leaving : leaving + beats + 1]
+    other = b_grid.beats[entering : entering + beats + 1]
+    share = (np.arange(beats) + 0.5) / beats
+    periods = np.diff(own) * (1 - share) + np.diff(other) * share
+    begin = float(own[0])
+    times = begin + np.concatenate([[0], np.cumsum(periods)])
+    end = float(times[-1])
+    a_map = TimeMap(np.concatenate([[begin - 1], own]), np.concatenate([[begin - 1], times]))
+    b_map = TimeMap(np.concatenate([other, [other[-1] + 1]]), np.concatenate([times, [end + 1]]))
+    first, last = round(begin * rate), round(end * rate)
+    leaving_a = warp(a, rate, a_map, begin, end)
+    rest = end + b.shape[1] / rate - float(other[-1])
+    coming_b = warp(b, rate, b_map, begin, rest)
+    samples = min(leaving_a.shape[1], last - first, coming_b.shape[1])
+    middle = _blend(leaving_a[:, :samples], coming_b[:, :samples], kind)
+    audio = np.concatenate([a[:, :first], middle, coming_b[:, samples:]], axis=1)
+    return Transition(_without_steps(audio, (first, first + samples), rate), begin, end, times)
+
+
+def _blend(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
+    share = np.linspace(0, 1, a.shape[1])
+    if kind == "crossfade" or a.shape[1] < _WINDOW:
+        return (a * np.cos(share * np.pi / 2) + b * np.sin(share * np.pi / 2)).astype(np.float32)
+    transform = dsp.ShortTimeFFT(dsp.windows.hann(_WINDOW, sym=False), _HOP, 1.0)
+    own, other = transform.stft(a), transform.stft(b)
+    along = np.clip(transform.t(a.shape[1]) / a.shape[1], 0, 1)
+    summed = own * (1 - along) + other * along
+    size = np.abs(own) * (1 - along) + np.abs(other) * along
+    morphed = summed / np.maximum(np.abs(summed), 1e-9) * size
+    return transform.istft(morphed, k1=a.shape[1]).astype(np.float32)
+
+
+def _without_steps(audio: np.ndarray, seams: tuple[int, ...], rate: int) -> np.ndarray:
+    """A step at a seam is bent away over 5 ms either side: a click is heard, a bend of so little is not."""
+    out = audio.copy()
+    reach = round(0.005 * rate)
+    for seam in seams:
+        if reach < seam < out.shape[1] - reach:
+            step = out[:, seam] - 2 * out[:, seam - 1] + out[:, seam - 2]
+            ramp = np.linspace(0, 0.5, reach)
+            out[:, seam - reach : seam] += step[:, None] * ramp
+            out[:, seam : seam + reach] -= step[:, None] * ramp[::-1]
+    return out

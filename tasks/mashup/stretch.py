@@ -1,0 +1,93 @@
+"""Time-stretching along a map: each straight piece by Signalsmith Stretch, joined where the voice pauses."""
+
+import itertools
+
+import numpy as np
+import python_stretch
+
+from tasks.mashup.align import TimeMap
+
+_MARGIN = 0.25  # s of context either side of a piece
+_FADE = 0.03  # s
+_SEARCH = 0.006  # s a piece may be moved so that its wave meets the one before
+_PAUSE_WITHIN = 0.3  # s a knot may be moved to where it is quiet
+
+
+def warp(audio: np.ndarray, rate: int, time: TimeMap, start: float, stop: float) -> np.ndarray:
+    """The audio (channels, samples) as it sounds from `start` to `stop` seconds of the map's target time.
+
+    Pitch stays. Where the map has a knot the cut is moved to the quietest place near it.
+    """
+    knots = [start, *_cuts(audio, rate, time, start, stop), stop]
+    fade, search = round(_FADE * rate), round(_SEARCH * rate)
+    total = round((stop - start) * rate)
+    out = np.zeros((audio.shape[0], total), np.float32)
+    for first, last in itertools.pairwise(knots):
+        begin, end = round((first - start) * rate), round((last - start) * rate)
+        if end <= begin:
+            continue
+        room = search + fade
+        piece = _piece(audio, rate, time, start + (begin - room) / rate, end - begin + 2 * room, last - first)
+        shift = 0
+        if begin:
+            shift = _meeting(out[:, begin - fade : begin], piece, room - fade, search)
+        begin_fade = max(0, begin - fade)
+        taken = piece[:, room - (begin - begin_fade) + shift : room + shift + end - begin]
+        ramp = np.ones(taken.shape[1], np.float32)
+        ramp[: begin - begin_fade] = np.sin(np.linspace(0, np.pi / 2, begin - begin_fade)) ** 2
+        out[:, begin_fade:end] = out[:, begin_fade:end] * (1 - ramp) + taken * ramp
+    return out
+
+
+def _piece(audio: np.ndarray, rate: int, time: TimeMap, at: float, samples: int, length: float) -> np.ndarray:
+    """`samples` of stretched audio whose first lies at `at` seconds of target time, at one speed throughout."""
+    middle = at + samples / rate / 2
+    half = max(length / 2, 1e-3)
+    speed = float((time.back(middle + half) - time.back(middle - half)) / (2 * half))
+    source = float(time.back(middle)) - (middle - at) * speed
+    first = round((source - _MARGIN * speed) * rate)
+    last = round((source + (samples / rate + _MARGIN) * speed) * rate)
+    inside = audio[:, max(0, first) : max(0, last)]
+    given = np.pad(inside, ((0, 0), (max(0, -first), 0)))
+    given = np.pad(given, ((0, 0), (0, max(0, last - first - given.shape[1]))))
+    stretched = stretch(given, rate, speed)
+    begin = round((source * rate - first) / speed)
+    found = stretched[:, begin : begin + samples]
+    return np.pad(found, ((0, 0), (0, samples - found.shape[1])))
+
+
+def stretch(audio: np.ndarray, rate: int, speed: float) -> np.ndarray:
+    """The audio played `speed` times as fast at its own pitch."""
+    if abs(speed - 1) < 1e-4:
+        return np.ascontiguousarray(audio, np.float32)
+    processor = python_stretch.Signalsmith.Stretch()
+    processor.preset(audio.shape[0], rate)
+    processor.setTimeFactor(speed)
+    return processor.process(np.ascontiguousarray(audio, np.float32))
+
+
+def _cuts(audio: np.ndarray, rate: int, time: TimeMap, start: float, stop: float) -> list[float]:
+    """The map's inner knots in target seconds, each at the quietest 20 ms near it."""
+    size = max(1, round(0.02 * rate))
+    whole = audio.shape[1] // size
+    power = np.square(audio[:, : whole * size].reshape(audio.shape[0], whole, size)).mean(axis=(0, 2))
+    found: list[float] = []
+    for knot in time.source[1:-1]:
+        first, last = (int(np.clip((knot + side) * rate / size, 0, whole)) for side in (-_PAUSE_WITHIN, _PAUSE_WITHIN))
+        if last > first:
+            knot = (first + int(np.argmin(power[first:last])) + 0.5) * size / rate
+        target = float(time(knot))
+        if (found[-1] if found else start) + 0.2 < target < stop - 0.2:
+            found.append(target)
+    return found
+
+
+def _meeting(before: np.ndarray, piece: np.ndarray, at: int, search: int) -> int:
+    """By how many samples the piece must be moved for its wave to fit the end of what came before (WSOLA)."""
+    reference = before.mean(axis=0)
+    window = piece.mean(axis=0)[at - search : at + search + len(reference)]
+    if not reference.any() or len(window) < len(reference) + 1:
+        return 0
+    products = np.correlate(window, reference, mode="valid")
+    energies = np.convolve(np.square(window), np.ones(len(reference)), mode="valid")
+    return int(np.argmax(products / np.sqrt(energies + 1e-9))) - search

@@ -117,9 +117,6 @@ def _regular(found: np.ndarray, onsets: np.ndarray, seconds: float) -> tuple[np.
         first = int(np.ceil(-start / slope))
         last = int(np.floor((seconds - start) / slope))
         return start + slope * np.arange(first, last + 1), True
-    line = _line_in_spectrum(onsets, seconds)
-    if line is not None and _clarity(onsets, line) > 1.15 * _clarity(onsets, found):
-        return line, True
     # A missed beat is filled in, then each is moved to the line through its eight neighbours.
     counts = np.arange(int(index[-1]) + 1)
     beats = np.interp(counts, index, found)
@@ -128,6 +125,9 @@ def _regular(found: np.ndarray, onsets: np.ndarray, seconds: float) -> tuple[np.
         for k in counts
         for low, high in [(max(0, k - 4), min(len(counts), k + 5))]
     ]
+    line = _line_in_spectrum(onsets, seconds)
+    if line is not None and _clarity(onsets, line) > 0.9 * _clarity(onsets, np.array(smoothed)):
+        return line, True
     return np.array(smoothed), False
 
 

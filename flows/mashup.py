@@ -162,7 +162,7 @@ def write_manifest(out: OutputLayout, sources: list[str]) -> str:
     writer = csv.writer(text)
     writer.writerow(["path"])
     writer.writerows([source] for source in dict.fromkeys(sources))
-    target = out.root / "mashups" / "songs.csv"
+    target = out.root / "mixes" / "songs.csv"
     write_bytes(target, text.getvalue().encode(), durable=False)
     return str(target)
 

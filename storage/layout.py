@@ -5,7 +5,7 @@ OUT/metrics/run_id=<run>/<part>.parquet
 OUT/windows/run_id=<run>/<part>.parquet     scores of every window, where they are kept
 OUT/runs/<run>.json            what shaped a run
 OUT/reports/<run>.html         what came out of it
-OUT/mashups/<A over B>/mix.flac, vocals.flac, accompaniment.flac, beats.png
+OUT/mixes/<A over B>/mix.flac, vocals.flac, accompaniment.flac, beats.png
 OUT/<table>/run_id=<run>/<part>.parquet     decisions, trials, mash-ups and their kin (storage/tables.py)
 RUNS/<name>/checkpoint.safetensors, record.json, log.jsonl     a training run
 """
@@ -59,7 +59,7 @@ class OutputLayout:
         return self.runs / f"{run_id}.json"
 
     def mashup(self, name: str) -> Path:
-        return self.root.joinpath("mashups", *safe_parts(name))
+        return self.root.joinpath("mixes", *safe_parts(name))
 
     def report(self, run_id: str) -> Path:
         return self.reports / f"{run_id}.html"

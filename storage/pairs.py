@@ -26,7 +26,7 @@ with latest as (
     join keys k on k.tonic_a = a.tonic and k.minor_a = a.minor and k.tonic_b = b.tonic and k.minor_b = b.minor
     where a.track_id <> b.track_id and a.vocal_activity >= 0.05
 ), scored as (
-    select *, exp2(apart) as speed,
+    select *, pow(2, apart) as speed,
         exp(-pow(apart / 0.1, 2)) * (1 - abs(semitones) / 8.0 - distance / 24.0)
         * (0.4 + 0.6 * least(1.0, vocal_activity / 0.6))
         * (0.4 + 0.6 * least(1.0, greatest(0.0, coalesce(predicted_sdr, 5.0) / 12.0))) as score
@@ -50,7 +50,7 @@ def rank_pairs(out: OutputLayout, keys: list[dict], top: int) -> list[PairRow]:
     try:
         connection.register("analyses", read_rows(out, "analyses"))
         connection.register("keys", pa.Table.from_pylist(keys))
-        rows = connection.execute(_RANKED, {"top": top}).to_arrow_table().to_pylist()
+        rows = connection.sql(_RANKED, params={"top": top}).to_arrow_table().to_pylist()
     finally:
         connection.close()
     return [

@@ -8,7 +8,6 @@ from tasks.mashup.beats import BEATS_PER_BAR, BeatGrid
 from tasks.mashup.errors import Misfit
 
 SLOWEST, FASTEST = 0.72, 1.4  # what a voice bears, as playing speed
-_LEAST_CLARITY = 0.25
 _LEAST_BEATS = 2 * BEATS_PER_BAR
 _KNOT_TOLERANCE = 0.008  # s a simplified map may differ from the beats'
 _CLOSE = 0.05  # s
@@ -59,7 +58,7 @@ def align(a: BeatGrid, b: BeatGrid, active: np.ndarray) -> Alignment:
     Raises Misfit when one of them has no beat or the tempi are too far apart.
     """
     for name, grid in (("vocals", a), ("accompaniment", b)):
-        if len(grid.beats) < _LEAST_BEATS or grid.clarity < _LEAST_CLARITY:
+        if len(grid.beats) < _LEAST_BEATS or not grid.certain:
             raise Misfit(f"the song of the {name} has no beat that could be followed")
     factor = tempo_factor(a.tempo, b.tempo)
     speed = b.tempo / (a.tempo * factor)

@@ -9,6 +9,8 @@ _HOP = 256  # 11.6 ms
 BEATS_PER_BAR = 4
 _STEADY_WITHIN = 0.04  # s; beats this close to a straight line are a drum machine's, or a click track's
 _STEADY_SHARE = 0.85
+_LEAST_CLARITY = 0.25
+_LEAST_DEVIATIONS = 6.0  # white noise reaches 4
 _NEAR = 0.07  # s
 _PEAKS = 6
 _LEAST_ONSETS = 0.1  # dB; music varies by some decibels from frame to frame, a held tone by hundredths
@@ -31,6 +33,11 @@ class BeatGrid:
     accents: np.ndarray
     clarity: float
     steady: bool
+
+    @property
+    def certain(self) -> bool:
+        """Whether there is a beat: of noise too some line is the best, but not so much better than chance."""
+        return self.clarity > _LEAST_CLARITY and self.clarity * np.sqrt(len(self.beats)) > _LEAST_DEVIATIONS
 
     def doubled(self) -> "BeatGrid":
         """With a beat between each two: the same music counted twice as fast."""

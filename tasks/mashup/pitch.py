@@ -5,7 +5,10 @@ import python_stretch
 from scipy import signal as dsp
 
 _WINDOW, _HOP = 2048, 512  # at 44.1 kHz
-_QUEFRENCY = 0.0013  # s; slower structure of the log spectrum is the vocal tract's, faster the pitch's
+# In the cepstrum what lies below the pitch period is the vocal tract's, the period's peak and beyond the pitch's.
+_PERIODS = (0.00125, 0.0125)  # s: 800 to 80 Hz
+_SHARE_OF_PERIOD = 0.7
+_QUEFRENCIES = (0.001, 0.004)
 _MOST_DB = 20.0
 
 
@@ -47,11 +50,13 @@ def _with_formants_of(original: np.ndarray, moved: np.ndarray, rate: int, factor
 
 
 def _envelope(spectrum: np.ndarray, rate: int, window: int) -> np.ndarray:
+    """Log spectral envelope, (bins, frames), by cepstral smoothing up to half of each frame's pitch period."""
     size = np.abs(spectrum)
     logarithm = np.log(np.maximum(size, 1e-4 * size.max(initial=1e-9)))
     cepstrum = np.fft.irfft(logarithm, axis=0)
-    keep = max(2, round(_QUEFRENCY * rate))
-    lifter = np.zeros(window)
-    lifter[:keep] = np.hanning(2 * keep)[keep:]
-    lifter[-keep + 1 :] = lifter[1:keep][::-1]
-    return np.fft.rfft(cepstrum * lifter[:, None], axis=0).real
+    shortest, longest = (round(seconds * rate) for seconds in _PERIODS)
+    period = shortest + np.argmax(cepstrum[shortest:longest], axis=0)
+    keep = np.clip(_SHARE_OF_PERIOD * period, *(seconds * rate for seconds in _QUEFRENCIES))
+    quefrency = np.minimum(np.arange(window), window - np.arange(window))[:, None]
+    lifter = np.where(quefrency < keep, 0.5 + 0.5 * np.cos(np.pi * np.minimum(quefrency / keep, 1)), 0.0)
+    return np.fft.rfft(cepstrum * lifter, axis=0).real

@@ -51,7 +51,7 @@ def mash_pairs(settings: MashupSettings, pairs: list[tuple[SeparatedSong, Separa
 
 
 def mash(settings: MashupSettings, a: SeparatedSong, b: SeparatedSong) -> MashupRow:
-    """Make one mash-up under OUT/mashups and return its row."""
+    """Make one mash-up under OUT/mixes and return its row."""
     began = time.perf_counter()
     row = MashupRow(a.path, b.path, OK, model_id=a.model_id)
     try:
@@ -89,7 +89,7 @@ def _made(settings: MashupSettings, a: SeparatedSong, b: SeparatedSong, row: Mas
     if loudness.integrated(accompaniment, rate) is None:
         raise Misfit(f"{b.name} has no accompaniment")
     a_grid = track_beats(vocals + own, rate)
-    b_grid = track_beats(accompaniment + other_vocals, rate)
+    b_grid = track_beats(accompaniment, rate)
     row = replace(row, tempo_a=a_grid.tempo, tempo_b=b_grid.tempo)
     key_a, key_b = find_key(own, rate), find_key(accompaniment, rate)
     semitones = fewest_semitones(key_a, key_b) if settings.key else 0

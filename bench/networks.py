@@ -1,0 +1,76 @@
+"""All presets in one table: scores of vocals between floor and ceiling, parameters, speed.
+
+    python bench/networks.py OUT [DATASET] [MODEL …]
+
+DATASET is ../shared/data/dsd100_dev_excerpts if none is given, MODEL the champion of every preset that has
+one. cSDR, uSDR, MSE and SNR (of magnitudes) are medians over tracks. × real time is the separator's own, no
+files: a minute of stereo noise on all cores, the best of three.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from flows.evaluate import evaluate
+from model.checkpoint import Weights
+from model.preset import preset_names
+from storage.layout import OutputLayout
+from storage.metrics import read_all
+from tasks.models import load_separator, registry
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "dsd100_dev_excerpts"
+COLUMNS = ("sdr", "usdr", "magnitude_mse", "magnitude_snr")
+
+
+def main(out: str, dataset: str, models: list[str]) -> None:
+    rows: dict[str, list] = {}
+    for model in models:
+        summary = evaluate(dataset, out, model=model, engine="sdr")
+        for row in read_all(OutputLayout(Path(out)), summary.run_id).to_pylist():
+            if row["stem"] == "vocals" and not row["model_id"].startswith("system:"):
+                rows.setdefault(row["model_id"], []).append(row)
+    print("| model | cSDR | mean | uSDR | MSE | SNR | M parameters | × real time |\n|---|---|---|---|---|---|---|---|")
+    own = {registry().find(model).model_id: model for model in models}
+    for name, found in sorted(rows.items(), key=lambda item: median(item[1], "sdr")):
+        found = list({row["track_id"]: row for row in found}.values())
+        extra = f"{parameters(name):.2f} | {speed(name):.0f}" if name in own else " | "
+        scores = [median(found, "sdr"), mean(found, "sdr"), *(median(found, column) for column in COLUMNS[1:])]
+        print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in scores) + f" | {extra} |")
+
+
+def median(rows: list[dict], column: str) -> float:
+    return statistics.median(row[column] for row in rows if row[column] is not None)
+
+
+def mean(rows: list[dict], column: str) -> float:
+    return statistics.fmean(row[column] for row in rows if row[column] is not None)
+
+
+def parameters(model: str) -> float:
+    """In millions."""
+    weights = Weights.from_bytes(registry().read(model)[1], model)
+    return sum(parameter.numel() for parameter in weights.network().parameters()) / 1e6
+
+
+def speed(model: str) -> float:
+    separator = load_separator(model, device="cpu")
+    audio = np.random.default_rng(0).standard_normal((2, 44100 * 60)).astype(np.float32) * 0.1
+    best = np.inf
+    for _ in range(3):
+        began = time.perf_counter()
+        separator.separate(audio, 44100)
+        best = min(best, time.perf_counter() - began)
+    return 60 / best
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    champions = registry().champions()
+    chosen = sys.argv[3:] or [preset for preset in preset_names() if preset in champions]
+    main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else str(SHARED), chosen)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -20,13 +21,13 @@ from flows.progress import progress  # noqa: E402
 from model.errors import ModelError  # noqa: E402
 from storage import metrics, runs  # noqa: E402
 from storage.atomic import remove_leftovers  # noqa: E402
-from storage.catalog import list_catalog  # noqa: E402
+from storage.catalog import CatalogTrack, stream_catalog  # noqa: E402
 from storage.encode import FORMATS  # noqa: E402
 from storage.errors import CatalogError  # noqa: E402
 from storage.layout import OutputLayout  # noqa: E402
 from tasks.fanout import fan_out  # noqa: E402
 from tasks.models import model_stems  # noqa: E402
-from tasks.plan import Plan, batches, plan, source_bytes  # noqa: E402
+from tasks.plan import Counts, Planner, batches, source_bytes  # noqa: E402
 from tasks.report import write_report  # noqa: E402
 from tasks.separate import SeparateSettings, failed_row, score_batch, separate_batch  # noqa: E402
 from tasks.worker import ModelRequest  # noqa: E402
@@ -34,7 +35,10 @@ from tasks.worker import ModelRequest  # noqa: E402
 
 @dataclass(frozen=True)
 class RunSummary:
-    """How a run ended. `done` and `failed` are of this run; `before` and `failed_before` of earlier ones."""
+    """How a run ended. `done` and `failed` are of this run; `before` and `failed_before` of earlier ones.
+
+    A dry run has done nothing and says in `todo` what it would do.
+    """
 
     run_id: str
     out: str
@@ -44,6 +48,7 @@ class RunSummary:
     failed_before: int
     audio_seconds: float
     report: str | None
+    todo: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -64,6 +69,9 @@ def separate(
     workers: int | None = None,
     tags: bool = True,
     retry_failed: bool = False,
+    since: datetime.datetime | None = None,
+    limit: int | None = None,
+    dry_run: bool = False,
     seconds_per_track: float = 3600.0,
     engine: str = "bsseval",
     windows: bool = False,
@@ -77,51 +85,56 @@ def separate(
         settings, tags=tags, seconds_per_track=seconds_per_track, engine=engine, windows=windows
     )
     layout = OutputLayout(Path(out))
-    todo, run_id = plan_phase(source, layout, settings, retry_failed)
+    if not dry_run:
+        clear_abandoned(layout)
+    planner, counts = plan_phase(source, layout, settings, retry_failed, since, limit)
+    if dry_run:
+        return RunSummary("", out, 0, 0, counts.done, counts.failed, 0.0, None, counts.todo)
+    run_id = runs.new_run_id("separate")
+    runs.begin(layout, run_id, {"source": source, "tracks": counts.all, **dataclasses.asdict(settings)})
     done = failed = 0
     audio_seconds = 0.0
     with runs.recorded(layout, run_id):
-        if todo.todo:
+        if counts.todo:
             with (
                 _tidied(layout, run_id),
-                cluster(dask, model=settings.model, workers=workers, tracks=len(todo.todo)) as where,
+                cluster(dask, model=settings.model, workers=workers, tracks=counts.todo) as where,
             ):
-                done, failed, audio_seconds = separate_phase(todo, layout, settings, run_id, where)
-        summary = RunSummary(run_id, out, done, failed, todo.done, todo.failed, round(audio_seconds, 3), None)
+                todo = planner.todo(stream_catalog(source))
+                done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
+        summary = RunSummary(run_id, out, done, failed, counts.done, counts.failed, round(audio_seconds, 3), None)
         return close_phase(layout, summary)
 
 
 @task(name="plan", cache_policy=NO_CACHE)
-def plan_phase(source: str, out: OutputLayout, settings: SeparateSettings, retry_failed: bool) -> tuple[Plan, str]:
-    """The catalog minus what is done, and the id of the run that starts."""
-    tracks = list_catalog(source)
-    clear_abandoned(out)
-    found = plan(
-        tracks,
-        metrics.done_tracks(out),
-        model_id=settings.model_id,
-        settings_hash=settings.hash,
-        retry_failed=retry_failed,
-    )
-    run_id = runs.new_run_id("separate")
-    runs.begin(out, run_id, {"source": source, "tracks": len(tracks), **dataclasses.asdict(settings)})
-    return found, run_id
+def plan_phase(
+    source: str,
+    out: OutputLayout,
+    settings: SeparateSettings,
+    retry_failed: bool,
+    since: datetime.datetime | None,
+    limit: int | None,
+) -> tuple[Planner, Counts]:
+    """How the catalog stands. It is read twice, here to count and later to do, and never held."""
+    done = metrics.done_tracks(out, settings.model_id, settings.hash)
+    planner = Planner(done, retry_failed, since, limit)
+    return planner, planner.count(stream_catalog(source))
 
 
 @task(name="separate", cache_policy=NO_CACHE)
 def separate_phase(
-    todo: Plan, out: OutputLayout, settings: SeparateSettings, run_id: str, where
+    todo: Iterator[CatalogTrack], total: int, out: OutputLayout, settings: SeparateSettings, run_id: str, where
 ) -> tuple[int, int, float]:
     """Keep a window of batches on the workers and write each one's rows as it ends."""
-    cut = batches(todo.todo, where.slots, source_bytes)
-    with progress("separate", len(todo.todo)) as line:
-        referenced = any(track.references for track in todo.todo)
+    cut = batches(todo, where.slots, source_bytes)
+    with progress("separate", total) as line:
         outcomes = fan_out(
             where.client,
             partial(separate_batch, settings),
             cut,
             window=where.window,
-            then=partial(score_batch, settings) if referenced else None,
+            then=partial(score_batch, settings),
+            follows=lambda batch: any(track.references for track in batch),
         )
         for outcome in outcomes:
             results = outcome.results

@@ -43,6 +43,8 @@ class Separator:
         self.device = torch.device(device)
         self.precision = resolved_precision(precision, self.device)
         self._network = network.to(self.device).eval()
+        if hasattr(network, "fuse"):
+            network.fuse()
 
     @classmethod
     def from_weights(cls, weights: Weights, **options) -> "Separator":

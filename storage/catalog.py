@@ -1,7 +1,7 @@
 """Catalogs: which tracks there are to separate, from a file, a folder, a dataset or a manifest."""
 
 import csv
-import itertools
+import glob
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,28 +34,58 @@ class CatalogTrack:
 
 
 def list_catalog(source: str | os.PathLike) -> list[CatalogTrack]:
-    """Every track of a catalog, sorted by path; each path once.
+    """Every track of a catalog, sorted by path. Raises what `stream_catalog` does."""
+    return sorted(stream_catalog(source), key=lambda track: track.path)
+
+
+def stream_catalog(source: str | os.PathLike) -> Iterator[CatalogTrack]:
+    """The tracks of a catalog one by one, each path once, in the same order each time: a file, a folder, a glob
+    or a manifest. Nothing of it is kept but a manifest's hashes, so a million tracks need no memory.
 
     Raises CatalogError when there is nothing there, no track in it, or a manifest is malformed.
     """
     root = Path(source).expanduser()
     if root.is_dir():
-        found = list(_dataset(root) or _walk(root))
-        if not found:
-            raise CatalogError(f"{root} holds no audio files ({', '.join(sorted(EXTENSIONS))})")
+        found = iter(_dataset(root) or _walk(root))
+        empty = f"{root} holds no audio files ({', '.join(sorted(EXTENSIONS))})"
     elif root.suffix.lower() in MANIFESTS and root.exists():
-        found = list(_manifest(root))
-        if not found:
-            raise CatalogError(f"the manifest {root} lists no tracks")
+        found, empty = _once(_manifest(root), root), f"the manifest {root} lists no tracks"
     elif root.exists() or root.is_symlink():
-        found = [_track(root, root.name)]
+        found, empty = iter([_track(root, root.name)]), ""
+    elif glob.has_magic(str(root)):
+        found, empty = _matching(root), f"nothing matches {root}"
     else:
-        raise CatalogError(f"{root} is not there; give an audio file, a folder, or a .csv or .parquet manifest")
-    found.sort(key=lambda track: track.path)
-    twice = [a.path for a, b in itertools.pairwise(found) if a.path == b.path]
-    if twice:
-        raise CatalogError(f"{source} lists {twice[0]} more than once; name each track once")
-    return found
+        raise CatalogError(f"{root} is not there; give an audio file, a folder, a glob, or a .csv or .parquet manifest")
+    first = next(found, None)
+    if first is None:
+        raise CatalogError(empty)
+    yield first
+    yield from found
+
+
+def _once(tracks: Iterator[CatalogTrack], source: Path) -> Iterator[CatalogTrack]:
+    """The tracks, as long as no path comes twice; 8 bytes of each are remembered."""
+    seen: set[int] = set()
+    for track in tracks:
+        key = hash(track.path)
+        if key in seen:
+            raise CatalogError(f"{source} lists {track.path} more than once; name each track once")
+        seen.add(key)
+        yield track
+
+
+def _matching(pattern: Path) -> Iterator[CatalogTrack]:
+    """Audio files that match a glob (** goes through folders), by their place below its fixed part."""
+    fixed = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    base = Path(*fixed) if fixed else Path()
+    for name in sorted(glob.iglob(str(pattern), recursive=True)):
+        path = Path(name)
+        if path.suffix.lower() in EXTENSIONS and path.is_file():
+            yield _track(path, path.relative_to(base).as_posix())
 
 
 def _track(path: Path, relative: str) -> CatalogTrack:
@@ -66,14 +96,15 @@ def _track(path: Path, relative: str) -> CatalogTrack:
 
 
 def _walk(root: Path) -> Iterator[CatalogTrack]:
+    """The audio files below a folder, a folder at a time, each folder's own before those of its folders."""
     folders, seen = [root], set()
     while folders:
         folder = folders.pop()
-        identity = os.stat(folder)
-        if (identity.st_dev, identity.st_ino) in seen:  # a link back up would never end
-            continue
-        seen.add((identity.st_dev, identity.st_ino))
         try:
+            identity = os.stat(folder)
+            if (identity.st_dev, identity.st_ino) in seen:  # a link back up would never end
+                continue
+            seen.add((identity.st_dev, identity.st_ino))
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             relative = shown(folder.relative_to(root).as_posix())
@@ -81,15 +112,17 @@ def _walk(root: Path) -> Iterator[CatalogTrack]:
                 relative, relative, str(folder), problem=f"the folder {folder} cannot be listed ({error.strerror})"
             )
             continue
+        deeper = []
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             path = Path(entry.path)
             named_audio = path.suffix.lower() in EXTENSIONS
             if entry.is_dir():
-                folders.append(path)
+                deeper.append(path)
             if named_audio and (not entry.is_dir() or not _holds_audio(path)):
                 yield _track(path, path.relative_to(root).as_posix())
+        folders += reversed(deeper)
 
 
 def _holds_audio(folder: Path) -> bool:
@@ -146,12 +179,15 @@ def _rows(manifest: Path) -> Iterator[dict]:
         import pyarrow.parquet
 
         try:
-            table = pyarrow.parquet.read_table(manifest)
+            with pyarrow.parquet.ParquetFile(manifest) as opened:
+                names = opened.schema_arrow.names
+                if "path" not in names:
+                    raise CatalogError(f"{manifest} has no column 'path'; it has {', '.join(names)}")
+                wanted = [name for name in ("path", "track_id", *STEMS) if name in names]
+                for batch in opened.iter_batches(batch_size=10_000, columns=wanted):
+                    yield from batch.to_pylist()
         except (OSError, pyarrow.ArrowException) as error:
             raise CatalogError(f"{manifest} is not a Parquet file that can be read ({error})") from error
-        if "path" not in table.column_names:
-            raise CatalogError(f"{manifest} has no column 'path'; it has {', '.join(table.column_names)}")
-        yield from table.to_pylist()
         return
     try:
         with open(manifest, newline="", encoding="utf-8-sig") as file:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from storage.atomic import replacing
@@ -102,16 +103,6 @@ class StemRow:
     finished_at: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
 
 
-@dataclass(frozen=True)
-class DoneKey:
-    """What makes a track done: its id, its source as it was, the model and the settings."""
-
-    track_id: str
-    source_fingerprint: str
-    model_id: str
-    settings_hash: str
-
-
 def write_part(out: OutputLayout, run_id: str, rows: list[StemRow]) -> Path:
     """Write a batch's rows as one part, named by its track ids: the same batch twice is the same file."""
     tracks = sorted({row.track_id for row in rows})
@@ -160,12 +151,25 @@ def read_all(out: OutputLayout, run_id: str | None = None, columns: list[str] | 
     return pa.concat_tables(tables) if tables else pa.schema(wanted).empty_table()
 
 
-def done_tracks(out: OutputLayout) -> dict[DoneKey, str]:
-    """Every track that has its rows, with its status."""
-    columns = ["track_id", "source_fingerprint", "model_id", "settings_hash", "status", "finished_at"]
-    table = read_all(out, columns=columns).sort_by("finished_at")
-    values = [table.column(name).to_pylist() for name in columns[:5]]
-    return {DoneKey(*row[:4]): row[4] for row in zip(*values, strict=True)}
+def done_tracks(out: OutputLayout, model_id: str, settings_hash: str) -> dict[str, tuple[str, bool]]:
+    """Every track with rows of this model and these settings: its source's fingerprint then, and whether it went well.
+
+    The anti-join of planning: read file by file, filtered in Arrow, so that only what counts becomes Python.
+    """
+    columns = ["track_id", "source_fingerprint", "status", "finished_at", "model_id", "settings_hash"]
+    found: dict[str, tuple[str, bool]] = {}
+    latest: dict[str, int] = {}
+    for file in standing_files(out):
+        table = _read(file, columns)
+        chosen = pc.and_kleene(pc.equal(table["model_id"], model_id), pc.equal(table["settings_hash"], settings_hash))
+        table = table.filter(chosen)
+        finished = pc.cast(table["finished_at"], pa.int64()).to_pylist()
+        values = (table[name].to_pylist() for name in columns[:3])
+        for track_id, fingerprint, status, when in zip(*values, finished, strict=True):
+            if when >= latest.get(track_id, when):
+                latest[track_id] = when
+                found[track_id] = (fingerprint, status == OK)
+    return found
 
 
 def _write(table: pa.Table, target: Path) -> None:

@@ -33,11 +33,12 @@ def fan_out(
     window: int,
     resources: dict[str, float] | None = None,
     then: Callable[[list[Item], list[Any]], list[Any]] | None = None,
+    follows: Callable[[list[Item]], bool] = lambda batch: True,
 ) -> Iterator[Outcome[Item]]:
     """Run `function(batch)` for every batch, at most `window` in flight, and yield outcomes as they end.
 
-    `then(batch, results)` follows as a future of its own, on whichever worker is free, and gives the
-    results that are yielded. `resources` are those that `function` alone needs.
+    `then(batch, results)` follows, where `follows(batch)`, as a future of its own on whichever worker is free,
+    and gives the results that are yielded. `resources` are those that `function` alone needs.
 
     A batch that is lost (its worker died, or `function` raised) is run again item by item. Who dies with
     a worker may be a bystander, so an item that is lost again waits for the end and runs with nothing
@@ -60,7 +61,7 @@ def fan_out(
             batch = [item]
         # Dask would answer a pure call it has seen from memory; every batch here must really run.
         future = client.submit(function, batch, pure=False, resources=resources, retries=0)
-        if then is not None:
+        if then is not None and follows(batch):
             future = client.submit(then, batch, future, pure=False, retries=0)
         flying[future.key] = batch, chances
         running.add(future)

@@ -1,15 +1,19 @@
-"""What is left to do, cut into batches."""
+"""What is left to do, cut into batches, as a stream."""
 
+import datetime
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum
+from itertools import chain, islice
 from typing import TypeVar
 
 from storage.catalog import CatalogTrack
 from storage.fingerprint import fingerprint
-from storage.metrics import FAILED, DoneKey
 
-# A batch is what a lost worker loses: at most so many tracks, and so many bytes of source.
+# A batch is what a lost worker loses: at most so many tracks, and so many bytes of source (about twenty minutes
+# of FLAC, which stands for audio: to know the duration every file would have to be opened).
 _TRACKS_PER_BATCH = 16
 _BYTES_PER_BATCH = 64 << 20
 _BATCHES_PER_SLOT = 4  # at the least, where there are tracks enough, so that workers end together
@@ -17,49 +21,82 @@ _BATCHES_PER_SLOT = 4  # at the least, where there are tracks enough, so that wo
 Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """`todo` are the tracks to do; `done` and `failed` count those that have their rows already."""
+class Standing(Enum):
+    """How a track stands before a run."""
 
-    todo: list[CatalogTrack]
+    TODO = "todo"
+    DONE = "done"
+    FAILED = "failed"
+    OLDER = "older"  # not changed since the date that was asked for
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many tracks are to do, done, failed before, and passed over as older."""
+
+    todo: int
     done: int
     failed: int
+    older: int = 0
+
+    @property
+    def all(self) -> int:
+        return self.todo + self.done + self.failed + self.older
 
 
-def plan(
-    tracks: Sequence[CatalogTrack],
-    done: dict[DoneKey, str],
-    *,
-    model_id: str,
-    settings_hash: str,
-    retry_failed: bool = False,
-) -> Plan:
-    """The catalog minus what is done: same source bytes, model and settings, and a row that says so."""
-    todo, ok, failed = [], 0, 0
-    for track in tracks:
-        status = done.get(DoneKey(track.track_id, fingerprint(track.source), model_id, settings_hash))
-        if status is None or (status == FAILED and retry_failed):
-            todo.append(track)
-        elif status == FAILED:
-            failed += 1
-        else:
-            ok += 1
-    return Plan(todo, ok, failed)
+@dataclass(frozen=True)
+class Planner:
+    """Decides of each track what is to be done with it.
+
+    `done` is what `storage.metrics.done_tracks` found for the run's model and settings. A track is done when its
+    row is there and its source has the same size and date. `since` passes over what was not modified since then;
+    `limit` ends the run's work after so many tracks.
+    """
+
+    done: dict[str, tuple[str, bool]]
+    retry_failed: bool = False
+    since: datetime.datetime | None = None
+    limit: int | None = None
+
+    def standing(self, track: CatalogTrack) -> Standing:
+        before = self.done.get(track.track_id)
+        if before is not None and before[0] == fingerprint(track.source):
+            if before[1]:
+                return Standing.DONE
+            if not self.retry_failed:
+                return Standing.FAILED
+        if self.since is not None and not _modified_since(track.source, self.since):
+            return Standing.OLDER
+        return Standing.TODO
+
+    def todo(self, tracks: Iterable[CatalogTrack]) -> Iterator[CatalogTrack]:
+        """The tracks to do, in the catalog's order."""
+        return islice((track for track in tracks if self.standing(track) is Standing.TODO), self.limit)
+
+    def count(self, tracks: Iterable[CatalogTrack]) -> Counts:
+        counts = Counter(self.standing(track) for track in tracks)
+        todo = counts[Standing.TODO] if self.limit is None else min(self.limit, counts[Standing.TODO])
+        return Counts(todo, counts[Standing.DONE], counts[Standing.FAILED], counts[Standing.OLDER])
 
 
-def batches(items: Sequence[Item], slots: int, size: Callable[[Item], int]) -> list[list[Item]]:
-    """Cut items into batches in their order; `size` gives an item's bytes, `slots` the workers' places."""
-    most = max(1, min(_TRACKS_PER_BATCH, -(-len(items) // (slots * _BATCHES_PER_SLOT))))
-    found: list[list[Item]] = []
+def batches(items: Iterable[Item], slots: int, size: Callable[[Item], int]) -> Iterator[list[Item]]:
+    """Cut items into batches in their order; `size` gives an item's bytes, `slots` the workers' places.
+
+    Where the items are few they are spread over all slots; only so many are looked at in advance.
+    """
+    waiting = iter(items)
+    ahead = list(islice(waiting, _TRACKS_PER_BATCH * slots * _BATCHES_PER_SLOT))
+    most = max(1, min(_TRACKS_PER_BATCH, -(-len(ahead) // (slots * _BATCHES_PER_SLOT))))
     current: list[Item] = []
     weight = 0
-    for item in items:
+    for item in chain(ahead, waiting):
         if current and (len(current) >= most or weight + size(item) > _BYTES_PER_BATCH):
-            found.append(current)
+            yield current
             current, weight = [], 0
         current.append(item)
         weight += size(item)
-    return [*found, current] if current else found
+    if current:
+        yield current
 
 
 def source_bytes(track: CatalogTrack) -> int:
@@ -68,3 +105,11 @@ def source_bytes(track: CatalogTrack) -> int:
         return os.stat(track.source).st_size
     except OSError:
         return 0
+
+
+def _modified_since(path: str, since: datetime.datetime) -> bool:
+    """Where the date cannot be read the track is new: reading it will say what is wrong."""
+    try:
+        return os.stat(path).st_mtime >= since.timestamp()
+    except OSError:
+        return True

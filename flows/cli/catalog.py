@@ -18,6 +18,9 @@ from flows.cli.scores import show_failures, show_scores
               show_default=True, help="flac and wav keep rate, channels and bit depth.")  # fmt: skip
 @click.option("--tags/--no-tags", default=True, show_default=True, help="Carry the source's tags and cover over.")
 @click.option("--retry-failed", is_flag=True, help="Try tracks again that failed in an earlier run.")
+@click.option("--since", type=click.DateTime(), help="Pass over files that were not modified since then.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Do at most N tracks; the next run goes on.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--deadline", type=float, default=3600.0, show_default=True, metavar="SECONDS",
               help="Give up a track after so long.")  # fmt: skip
 @engine
@@ -26,10 +29,25 @@ from flows.cli.scores import show_failures, show_scores
 @dask
 @workers
 def separate(
-    source, out, model, stems, format_, tags, retry_failed, deadline, engine, windows, device, dask, workers
+    source,
+    out,
+    model,
+    stems,
+    format_,
+    tags,
+    retry_failed,
+    since,
+    limit,
+    dry_run,
+    deadline,
+    engine,
+    windows,
+    device,
+    dask,
+    workers,
 ) -> None:
-    """Separate SOURCE, an audio file, a folder, a dataset, or a manifest (.csv or .parquet with a column
-    `path`), into stems under OUT/stems, with a row a stem under OUT/metrics.
+    """Separate SOURCE, an audio file, a folder, a glob in quotes, a dataset, or a manifest (.csv or .parquet
+    with a column `path`), into stems under OUT/stems, with a row a stem under OUT/metrics.
 
     Run again, only what is new, changed or missing is done. One bad track is one failed row.
     """
@@ -37,9 +55,13 @@ def separate(
 
     summary = flow(
         source, out, model=model, stems=stems.split(",") if stems else None, format=format_, tags=tags,
-        retry_failed=retry_failed, seconds_per_track=deadline, engine=engine, windows=windows, device=device,
-        dask=dask, workers=workers,
+        retry_failed=retry_failed, since=since, limit=limit, dry_run=dry_run, seconds_per_track=deadline,
+        engine=engine, windows=windows, device=device, dask=dask, workers=workers,
     )  # fmt: skip
+    if dry_run:
+        standing = f"{summary.before} are done, {summary.failed_before} failed before"
+        click.echo(f"{summary.todo} tracks would be separated; {standing}")
+        return
     before = f", {summary.before} were done before" if summary.before else ""
     standing = f", {summary.failed_before} failed before (--retry-failed)" if summary.failed_before else ""
     click.echo(f"{summary.done} tracks separated{before}, {summary.failed} failed{standing}")

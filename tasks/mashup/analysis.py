@@ -35,7 +35,7 @@ def _analyse(song: SeparatedSong) -> AnalysisRow:
     return AnalysisRow(
         **shared,
         duration_s=mixture.shape[1] / rate,
-        tempo=grid.tempo,
+        tempo=grid.tempo if grid.certain else 0.0,  # a song without a beat is nobody's partner
         clarity=grid.clarity,
         tonic=key.tonic,
         minor=key.minor,

@@ -7,7 +7,7 @@ import pytest
 import soundfile as sf
 
 from storage.audio import read
-from storage.catalog import list_catalog
+from storage.catalog import list_catalog, stream_catalog
 from storage.errors import CatalogError
 from storage.layout import OutputLayout
 
@@ -24,6 +24,24 @@ def test_a_folder_lists_every_audio_file_below_once(tmp_path):
         (tmp_path / name).write_text("")
     (tmp_path / "b" / "up").symlink_to(tmp_path)  # a link back up must not end in a circle
     assert [t.path for t in list_catalog(tmp_path)] == ["a/x.wav", "b/c/Y.FLAC", "b/x.wav", "z.mp3"]
+
+
+def test_a_stream_lists_the_same_tracks_in_the_same_order_each_time(tmp_path):
+    for name in ("b/x.wav", "a/x.wav", "z.mp3", "b/c/Y.FLAC"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    streamed = [track.path for track in stream_catalog(tmp_path)]
+    assert streamed == [track.path for track in stream_catalog(tmp_path)]
+    assert sorted(streamed) == [track.path for track in list_catalog(tmp_path)]
+
+
+def test_a_glob_names_the_files_that_match_below_its_fixed_part(tmp_path):
+    for name in ("m/a/one.flac", "m/b/two.flac", "m/b/two.txt", "n/three.flac"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [t.path for t in stream_catalog(f"{tmp_path}/m/**/*.flac")] == ["a/one.flac", "b/two.flac"]
+    with pytest.raises(CatalogError, match="nothing matches"):
+        list(stream_catalog(f"{tmp_path}/m/*.ogg"))
 
 
 def test_what_looks_like_a_track_and_is_none_is_listed_all_the_same(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from storage import metrics, runs
 from storage.errors import MetricsError
 from storage.layout import OutputLayout
-from storage.metrics import SCHEMA, DoneKey, StemRow
+from storage.metrics import SCHEMA, StemRow
 from storage.query import query
 
 
@@ -63,10 +63,11 @@ def test_a_crash_between_compacting_and_cleaning_counts_no_row_twice(out, monkey
 
 def test_done_is_the_latest_word_on_a_track(out):
     metrics.write_part(out, "r1", [row("a", None, "failed", error="no")])
-    key = DoneKey("a", "f", "stereo-00000000", "h")
-    assert metrics.done_tracks(out) == {key: "failed"}
+    assert metrics.done_tracks(out, "stereo-00000000", "h") == {"a": ("f", False)}
     metrics.write_part(out, "r2", [row("a")])
-    assert metrics.done_tracks(out) == {key: "ok"}
+    assert metrics.done_tracks(out, "stereo-00000000", "h") == {"a": ("f", True)}
+    assert metrics.done_tracks(out, "stereo-11111111", "h") == {}
+    assert metrics.done_tracks(out, "stereo-00000000", "other") == {}
 
 
 def test_a_file_of_an_older_version_lacks_columns_and_is_read(out):

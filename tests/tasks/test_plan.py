@@ -1,16 +1,20 @@
+import datetime
+import itertools
+import os
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.catalog import CatalogTrack
 from storage.fingerprint import fingerprint
-from storage.metrics import DoneKey
-from tasks.plan import batches, plan
+from tasks.plan import Counts, Planner, batches
 
 
 @given(sizes=st.lists(st.integers(0, 200 << 20), max_size=200), slots=st.integers(1, 64))
 def test_every_item_is_in_one_batch_in_order(sizes, slots):
     items = list(enumerate(sizes))
-    cut = batches(items, slots, lambda item: item[1])
+    cut = list(batches(items, slots, lambda item: item[1]))
     assert [item for batch in cut for item in batch] == items
     assert all(batch for batch in cut)
     assert all(len(batch) == 1 or sum(size for _, size in batch) <= 64 << 20 for batch in cut)
@@ -18,21 +22,54 @@ def test_every_item_is_in_one_batch_in_order(sizes, slots):
 
 @given(count=st.integers(1, 300), slots=st.integers(1, 16))
 def test_there_is_work_for_every_slot_where_there_are_tracks(count, slots):
-    assert len(batches(range(count), slots, lambda item: 0)) >= min(count, slots)
+    assert len(list(batches(range(count), slots, lambda item: 0))) >= min(count, slots)
 
 
-def test_the_plan_is_the_catalog_minus_what_is_done(tmp_path):
+def test_batches_are_cut_from_a_stream_without_reading_it_to_its_end():
+    taken = []
+
+    def stream():
+        for number in itertools.count():
+            taken.append(number)
+            yield number
+
+    first = next(batches(stream(), 2, lambda item: 0))
+    assert first == list(range(16))
+    assert len(taken) < 300
+
+
+@pytest.fixture
+def catalog(tmp_path):
     tracks = []
     for name in "abcd":
         (tmp_path / name).write_text(name)
         tracks.append(CatalogTrack(name, name, str(tmp_path / name)))
-
-    def key(track, model="m", settings="s"):
-        return DoneKey(track.track_id, fingerprint(track.source), model, settings)
-
-    a, b, c, d = tracks
-    done = {key(a): "ok", key(b): "failed", key(c, model="older"): "ok", key(d): "ok"}
+    a, b, _, d = tracks
+    done = {t.track_id: (fingerprint(t.source), good) for t, good in ((a, True), (b, False), (d, True))}
     (tmp_path / "d").write_text("it has changed")
-    found = plan(tracks, done, model_id="m", settings_hash="s")
-    assert (found.todo, found.done, found.failed) == ([c, d], 1, 1)
-    assert plan(tracks, done, model_id="m", settings_hash="s", retry_failed=True).todo == [b, c, d]
+    return tracks, done
+
+
+def test_the_plan_is_the_catalog_minus_what_is_done(catalog):
+    tracks, done = catalog
+    _, b, c, d = tracks
+    planner = Planner(done)
+    assert list(planner.todo(tracks)) == [c, d]
+    assert planner.count(tracks) == Counts(todo=2, done=1, failed=1)
+    assert list(Planner(done, retry_failed=True).todo(tracks)) == [b, c, d]
+
+
+def test_a_limit_ends_the_work_and_the_next_plan_goes_on(catalog):
+    tracks, done = catalog
+    assert [t.path for t in Planner(done, limit=1).todo(tracks)] == ["c"]
+    assert Planner(done, limit=1).count(tracks).todo == 1
+    done["c"] = (fingerprint(tracks[2].source), True)
+    assert [t.path for t in Planner(done, limit=1).todo(tracks)] == ["d"]
+
+
+def test_what_was_not_modified_since_a_date_is_passed_over(catalog):
+    tracks, _ = catalog
+    os.utime(tracks[0].source, (0, 0))
+    planner = Planner({}, since=datetime.datetime(2001, 1, 1))
+    assert [t.path for t in planner.todo(tracks)] == ["b", "c", "d"]
+    assert planner.count(tracks) == Counts(todo=3, done=0, failed=0, older=1)

@@ -1,0 +1,85 @@
+"""What running a catalog costs beside separating it: tracks that do nothing, through the real flow.
+
+    python bench/orchestration.py [--tracks 100000]
+
+Lists a manifest of so many tracks, plans, batches, sends every batch to worker processes that only return rows,
+writes the parts, compacts, reports. Then the same again, when all is done. Prints seconds, tracks a second and the
+memory of the flow process, and what that comes to for a million.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
+os.environ["PYTHONPATH"] = f"{Path(__file__).resolve().parent}:{os.environ.get('PYTHONPATH', '')}"
+
+import flows.separate
+from storage.fingerprint import fingerprint
+from storage.metrics import OK, StemRow
+
+
+def noop_batch(settings, tracks):
+    """Two rows a track, as if it had been separated."""
+    shared = {"status": OK, "duration_s": 240.0, "sample_rate": 44100, "channels": 2, "settings_hash": settings.hash}
+    return [
+        StemRow(
+            settings.model_id, track.track_id, track.path, stem, source_fingerprint=fingerprint(track.source), **shared
+        )
+        for track in tracks
+        for stem in settings.stems
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tracks", type=int, default=100_000)
+    tracks = parser.parse_args().tracks
+    from orchestration import noop_batch as importable  # by a name that worker processes can import too
+
+    flows.separate.separate_batch = importable
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "song.flac").write_bytes(b"")
+        with open(root / "list.csv", "w") as file:
+            file.write("path\n")
+            for number in range(tracks):
+                path = root / f"{number // 1000:05}" / f"{number:08}.flac"
+                if number % 1000 == 0:
+                    path.parent.mkdir()
+                os.link(root / "song.flac", path) if number % 60000 else path.write_bytes(b"")
+                file.write(f"{path.relative_to(root)}\n")
+        for turn in ("first", "again, all done"):
+            memory: list[int] = []
+            ended = threading.Event()
+            watcher = threading.Thread(target=watch, args=(memory, ended), daemon=True)
+            watcher.start()
+            began = time.perf_counter()
+            summary = flows.separate.separate(str(root / "list.csv"), str(root / "out"))
+            seconds = time.perf_counter() - began
+            ended.set()
+            watcher.join()
+            assert summary.done + summary.before == tracks, summary
+            third = max(1, len(memory) // 3)
+            print(
+                f"{turn}: {tracks} tracks in {seconds:.1f} s ({tracks / seconds:.0f} a second; a million in "
+                f"{seconds * 1e6 / tracks / 60:.1f} min), memory {sum(memory[:third]) / third / 1e6:.0f} MB in the "
+                f"first third, {sum(memory[-third:]) / third / 1e6:.0f} in the last, {max(memory) / 1e6:.0f} at most"
+            )
+
+
+def watch(memory: list[int], ended: threading.Event) -> None:
+    process = psutil.Process()
+    while not ended.wait(0.25):
+        memory.append(process.memory_info().rss)
+
+
+if __name__ == "__main__":
+    main()

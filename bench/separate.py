@@ -1,0 +1,204 @@
+"""How fast a catalog comes apart, end to end and stage by stage.
+
+    python bench/separate.py [--tracks 20] [--minutes 4] [--model stereo] [--workers N] [SONG …]
+
+Makes a catalog of FLACs (the songs given, cut or repeated to length; else made songs), separates it through the
+real flow into FLAC stems with metrics, and prints × real time, how busy the cores were, and where one core's time
+goes. Demucs and Open-Unmix are measured beside it, with random weights of their published sizes, where their
+packages are installed; a Spleeter-shaped net (the preset four-stem, untrained) always.
+"""
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
+
+from flows.separate import separate
+from model.checkpoint import Weights, build, model_id
+from model.preset import load_preset
+from model.songs import RATE, compose
+from storage.audio import read
+from storage.encode import write
+from storage.layout import OutputLayout
+from storage.metrics import read_all
+
+STAGES = {
+    "decode": [("audio.py", "blocks")],
+    "STFT": [("frontend.py", "analysis"), ("frontend.py", "magnitudes")],
+    "network": [("separator.py", "_forward")],
+    "inverse STFT": [("frontend.py", "synthesis")],
+    "meters": [("meters.py", "push")],
+    "encode": [("encode.py", "write")],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("songs", nargs="*", type=Path)
+    parser.add_argument("--tracks", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=4.0)
+    parser.add_argument("--model", default="stereo")
+    parser.add_argument("--workers", type=int)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        catalog(root / "catalog", options.songs, options.tracks, options.minutes)
+        end_to_end(root, options.model, options.workers)
+        stages(next((root / "catalog").iterdir()), root, options.model, options.minutes * 60)
+        peers(root, options.minutes * 60)
+
+
+def catalog(folder: Path, songs: list[Path], tracks: int, minutes: float) -> None:
+    sources = [read(song) for song in songs] or [(compose(seed, 30.0).mixture, RATE) for seed in range(4)]
+    for number in range(tracks):
+        audio, rate = sources[number % len(sources)]
+        wanted = round(minutes * 60 * rate)
+        repeated = np.tile(audio, (1, -(-wanted // audio.shape[1]) + 1))
+        start = number * 997 % audio.shape[1]
+        write(folder / f"{number:03}.flac", np.clip(repeated[:, start : start + wanted], -1, 1), rate, name="flac")
+
+
+def end_to_end(root: Path, model: str, workers: int | None) -> None:
+    cores = len(os.sched_getaffinity(0))
+    used: list[tuple[float, float]] = []
+    ended = threading.Event()
+    watcher = threading.Thread(target=watch, args=(used, ended), daemon=True)
+    watcher.start()
+    began = time.perf_counter()
+    summary = separate(str(root / "catalog"), str(root / "out"), model=model, workers=workers, tags=False)
+    wall = time.perf_counter() - began
+    ended.set()
+    watcher.join()
+    rows = read_all(OutputLayout(root / "out"), summary.run_id).to_pylist()
+    done = {row["track_id"]: row for row in rows if row["status"] == "ok"}
+    finished = sorted((row["finished_at"].timestamp(), row["duration_s"]) for row in done.values())
+    audio = sum(duration for _, duration in finished)
+    first = finished[: max(1, min(len(finished) - 1, workers or cores))]
+    steady = (audio - sum(duration for _, duration in first)) / max(1e-9, finished[-1][0] - first[-1][0])
+    busy = [share for when, share in used if began + 0.2 * wall < when < began + 0.8 * wall]
+    core_seconds = sum(share for _, share in used) * _LOOK * cores
+    print(f"{len(done)} tracks, {audio / 60:.0f} minutes of audio, {cores} cores")
+    print(f"end to end            {audio / wall:6.1f} × real time ({wall:.0f} s with start and end)")
+    print(f"steady state          {steady:6.1f} × real time (after the first track of each worker)")
+    print(f"cores busy            {100 * np.mean(busy):6.0f} % (all processes of the machine, middle of the run)")
+    print(f"core-seconds          {core_seconds / (audio / 3600):6.0f} per hour of audio")
+
+
+_LOOK = 0.5
+
+
+def watch(used: list[tuple[float, float]], ended: threading.Event) -> None:
+    psutil.cpu_percent()
+    while not ended.wait(_LOOK):
+        used.append((time.perf_counter(), psutil.cpu_percent() / 100))
+
+
+def stages(song: Path, root: Path, model: str, seconds: float) -> None:
+    import torch
+
+    from storage.catalog import CatalogTrack
+    from tasks.separate import SeparateSettings, separate_track
+    from tasks.worker import ModelRequest
+
+    torch.set_num_threads(1)
+    settings = SeparateSettings(str(root / "stages"), ModelRequest(model, "cpu"), "bench", ("vocals", "accompaniment"))
+    track = CatalogTrack(song.name, song.name, str(song))
+    separate_track(settings, track)
+    profile = cProfile.Profile()
+    began = time.process_time()
+    profile.runcall(separate_track, settings, track)
+    total = time.process_time() - began
+    found = pstats.Stats(profile).stats
+    wall = max(entry[3] for entry in found.values())
+    print(f"\none core: {seconds / total:.1f} × real time; of its time")
+    rest = 1.0
+    for stage, functions in STAGES.items():
+        spent = sum(
+            entry[3]
+            for (file, _, name), entry in found.items()
+            if any(file.endswith(ending) and name == own for ending, own in functions)
+        )
+        rest -= spent / wall
+        print(f"  {stage:14} {100 * spent / wall:4.0f} %   {seconds / max(spent, 1e-9):7.0f} × real time alone")
+    print(f"  {'all else':14} {100 * rest:4.0f} %")
+
+
+def peers(root: Path, seconds: float) -> None:
+    """Separation alone, all cores, a minute of audio."""
+    import torch
+
+    from tasks.models import load_separator
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    names = {"ours": "stereo", "Spleeter-shaped": random_weights(root)}
+    for name, make in (("Open-Unmix", openunmix), ("HTDemucs", htdemucs)):
+        try:
+            names[name] = make(root / name)
+        except ImportError:
+            print(f"{name}: its package is not installed")
+    audio = np.random.default_rng(0).standard_normal((2, 60 * RATE)).astype(np.float32) * 0.1
+    print("\nseparation alone, all cores, random weights but for ours:")
+    own = None
+    for name, model in names.items():
+        separator = load_separator(model, device="cpu")
+        separator.separate(audio[:, : 10 * RATE], RATE)
+        began = time.perf_counter()
+        separator.separate(audio, RATE)
+        speed = 60 / (time.perf_counter() - began)
+        own = own or speed
+        print(f"  {name:16} {speed:7.1f} × real time (ours {own / speed:.1f} times as fast)")
+
+
+def random_weights(root: Path) -> str:
+    preset = load_preset("four-stem")
+    data = Weights(preset, build(preset).state_dict(), {}).to_bytes()
+    path = root / f"{model_id('four-stem', data)}.safetensors"
+    path.write_bytes(data)
+    return str(path)
+
+
+def openunmix(folder: Path) -> str:
+    """umxhq's sizes: four targets, 512 hidden units, 16 kHz."""
+    import torch
+    from openunmix.model import OpenUnmix
+
+    folder.mkdir(parents=True)
+    for target in ("vocals", "drums", "bass", "other"):
+        torch.save(OpenUnmix(2049, 2, 512, max_bin=1487).state_dict(), folder / f"{target}.pth")
+        arguments = {"nfft": 4096, "nhop": 1024, "nb_channels": 2, "hidden_size": 512, "bandwidth": 16000}
+        (folder / f"{target}.json").write_text(json.dumps({"args": arguments}))
+    (folder / "separator.json").write_text(
+        json.dumps({"sample_rate": RATE, "nfft": 4096, "nhop": 1024, "nb_channels": 2})
+    )
+    return f"openunmix:{folder}"
+
+
+def htdemucs(folder: Path) -> str:
+    """htdemucs's own defaults."""
+    from demucs.htdemucs import HTDemucs
+    from demucs.states import save_with_checksum
+
+    folder.mkdir(parents=True)
+    network = HTDemucs(sources=["drums", "bass", "other", "vocals"], bottom_channels=512)
+    arguments, named = network._init_args_kwargs
+    package = {
+        "klass": HTDemucs, "args": arguments, "kwargs": named, "state": network.state_dict(), "training_args": {},
+    }  # fmt: skip
+    save_with_checksum(package, folder / "00000000.th")
+    return f"demucs:{folder}#00000000"
+
+
+if __name__ == "__main__":
+    main()

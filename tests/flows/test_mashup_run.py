@@ -1,0 +1,57 @@
+"""Mash-ups as a user makes them: two files, then a catalog."""
+
+import pytest
+import soundfile as sf
+from click.testing import CliRunner
+
+from flows.cli import main
+from model.songs import RATE, compose
+from storage.layout import OutputLayout
+from storage.tables import read_rows
+from tests.signals import noise
+
+pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("flows")]
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("songs")
+    for name, seed, tempo in (("one", 71, 110.0), ("two", 72, 118.0)):
+        sf.write(root / f"{name}.flac", compose(seed, 24.0, tempo=tempo).mixture.T, RATE)
+    sf.write(root / "noise.flac", 0.1 * noise(2, RATE * 20).T, RATE)
+    return root
+
+
+def test_two_songs_a_catalog_and_a_misfit(folder, untrained, tmp_path):
+    out = tmp_path / "out"
+    made = run("mashup", folder / "one.flac", folder / "two.flac", "--out", out, "--model", untrained, "--workers", "1")
+    assert made.exit_code == 0, made.output
+    assert "alignment score" in made.output
+    (row,) = read_rows(OutputLayout(out), "mashups").to_pylist()
+    assert (out / row["folder"] / "mix.flac").exists()
+    # The stems are there now: nothing is separated again, and the misfit says why.
+    misfit = run("mashup", folder / "one.flac", folder / "noise.flac", "--out", out, "--model", untrained)
+    assert misfit.exit_code == 4, misfit.output
+    assert "no beat" in misfit.output
+    found = run("mashup", "--find", out, "--top", "5", "--render", "1", "--workers", "1")
+    assert found.exit_code == 0, found.output
+    assert "bpm" in found.output
+    layout = OutputLayout(out)
+    assert len(read_rows(layout, "analyses")) == 3
+    assert {row["status"] for row in read_rows(layout, "mashups").to_pylist()} == {"ok", "misfit"}
+    assert "one.flac" in run("query", out, "select vocals_of from pairs order by rank").output
+
+
+def test_a_song_that_cannot_be_separated_is_said_with_exit_1(folder, untrained, tmp_path):
+    (tmp_path / "broken.mp3").write_bytes(b"no music at all")
+    broken = run(
+        "mashup", folder / "one.flac", tmp_path / "broken.mp3", "--out", tmp_path / "out", "--model", untrained
+    )
+    assert broken.exit_code == 1
+    assert "broken.mp3" in broken.output
+    assert run("mashup", folder / "one.flac").exit_code == 2
+    assert run("mashup", "--find", tmp_path / "nowhere").exit_code == 1

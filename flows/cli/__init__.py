@@ -10,7 +10,7 @@ import threading
 
 import click
 
-from flows.cli import catalog, mashup, training
+from flows.cli import catalog, mashup, training, worker
 
 EXIT_ERROR = 1  # the run did not start or did not finish
 EXIT_INTERRUPTED = 130
@@ -79,6 +79,7 @@ def main() -> None:
 
 for verb in (
     training.ingest, training.train, catalog.separate, catalog.evaluate, catalog.query, catalog.export_museval,
-    catalog.import_museval, training.models, training.retrain, training.tune, mashup.mashup, catalog.demo,
+    catalog.import_museval, training.models, training.retrain, training.tune, mashup.mashup, worker.worker,
+    catalog.demo,
 ):  # fmt: skip
     main.add_command(verb)

@@ -1,0 +1,30 @@
+"""The verb that lends this machine to a cluster: worker."""
+
+import os
+import sys
+
+import click
+
+
+@click.command()
+@click.argument("scheduler", metavar="ADDRESS")
+@click.option("--processes", type=click.IntRange(1), help="Worker processes. Default: cores.")
+@click.option("--gpu", is_flag=True, help="Offer the resource GPU: trainings come here.")
+@click.option("--memory", default="auto", show_default=True, metavar="SIZE",
+              help="Limit of each process, e.g. 4GB: one that passes it is restarted.")  # fmt: skip
+def worker(scheduler, processes, gpu, memory) -> None:
+    """Run Dask worker processes for the scheduler at ADDRESS (tcp://host:8786) until it ends or Ctrl-C.
+
+    One track a process at a time. The run that sends the tracks brings the model along.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = processes or cores
+    # Torch would take every core in every process.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
+    command = [
+        sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--nworkers", str(count), "--nthreads", "1",
+        "--memory-limit", memory, "--no-dashboard", "--death-timeout", "60",
+    ]  # fmt: skip
+    if gpu:
+        command += ["--resources", "GPU=1"]
+    os.execv(sys.executable, command)

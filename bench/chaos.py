@@ -1,0 +1,200 @@
+"""A catalog separated while workers and the flow itself are killed.
+
+    python bench/chaos.py [--seeds 10] [--tracks 200]
+
+Over short tracks, random workers are killed 20 times and the flow 5 times (SIGKILL), with one input that crashes its
+worker, one that hangs, one that eats memory and three that are corrupt among them. At the end every track must be
+there exactly once, every stem must decode and add up to its mixture, nothing temporary may be left, and the failures
+must be named. A line a seed; fails at the first broken promise.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from model.checkpoint import Weights, build, model_id
+from model.preset import load_preset
+from storage.audio import read
+from storage.encode import write
+from storage.layout import OutputLayout
+from storage.query import query
+
+RATE = 8000
+BAD = {"crash": "died over it", "hang": "died over it", "hog": "died over it", "corrupt": ""}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--tracks", type=int, default=200)
+    options = parser.parse_args()
+    for seed in range(options.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            killed, flows = chaos(Path(folder), seed, options.tracks, workers=20, flows=5)
+            print(
+                f"seed {seed}: {options.tracks} tracks whole and once, {killed} workers and {flows} flows killed, "
+                f"{time.perf_counter() - began:.0f} s", flush=True,
+            )  # fmt: skip
+
+
+def chaos(root: Path, seed: int, tracks: int, *, workers: int, flows: int) -> tuple[int, int]:
+    """Run until done; returns how many workers and flows were killed. Raises AssertionError."""
+    random = np.random.default_rng(seed)
+    make_catalog(root / "catalog", tracks, random)
+    model = small_model(root)
+    killed = ended = 0
+    for turn in range(flows + 1):
+        last = turn == flows
+        process = start(root, model)
+        most = workers - killed if last else max(1, (workers - killed) // (flows + 1 - turn))
+        # A flow that is to be killed lives for some seconds of work; the last may go on to its end.
+        until = time.monotonic() + (600 if last else float(random.uniform(6, 14)))
+        mine = 0
+        while process.poll() is None and time.monotonic() < until:
+            time.sleep(float(random.uniform(0.3, 1.2)))
+            if mine < most and kill_a_worker(process.pid, random):
+                mine += 1
+        killed += mine
+        if process.poll() is None:
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            ended += 1
+            for child in family:  # as when a machine goes down
+                with contextlib.suppress(psutil.Error):
+                    child.kill()
+            assert not last, "the last run did not end within ten minutes"
+    # Killed workers may have taken tracks with them for good: they are named, and one more run does them.
+    final = start(root, model, "--retry-failed")
+    final.wait(600)
+    check(root, tracks)
+    return killed, ended
+
+
+def make_catalog(folder: Path, tracks: int, random: np.random.Generator) -> None:
+    """Short noise, and among it six files that are not what they seem."""
+    names = [f"{number:04}" for number in range(tracks)]
+    kinds = ["crash", "hang", "hog", "corrupt", "corrupt", "corrupt"]
+    bad = dict(zip(random.choice(tracks, len(kinds), replace=False), kinds, strict=True))
+    for number, name in enumerate(names):
+        audio = (0.1 * random.standard_normal((2, int(RATE * random.uniform(0.5, 2.0))))).astype(np.float32)
+        path = folder / f"{name}-{bad.get(number, 'good')}.wav"
+        write(path, audio, RATE)
+        if bad.get(number) == "corrupt":
+            data = path.read_bytes()
+            path.write_bytes(data[: len(data) // 3])
+
+
+def start(root: Path, model: str, *more: str) -> subprocess.Popen:
+    """`unbraid separate` in a process whose workers meet the bad files as a user's would meet bad decoders."""
+    code = (
+        f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'bench')!r}]; import chaos, flows.separate; "
+        "flows.separate.separate_batch = chaos.dangerous_batch; from flows.cli import main; main()"
+    )
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'bench'}",
+        "PREFECT_HOME": str(root / "prefect"),
+        "UNBRAID_MODELS": str(root / "models"),
+    }
+    command = [sys.executable, "-c", code, "separate", str(root / "catalog"), "--out", str(root / "out")]
+    with open(root / "log.txt", "a") as log:
+        return subprocess.Popen(
+            [*command, "--model", model, "--deadline", "5", *more], env=environment, stdout=log, stderr=log
+        )
+
+
+def dangerous_batch(settings, tracks):
+    """`separate_batch`, but the files named so crash, hang or eat memory while they are read."""
+    from tasks import separate
+    from tasks.worker import deadline
+
+    rows = []
+    for track in tracks:
+        with deadline(settings.seconds_per_track):
+            if "crash" in track.path:
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if "hang" in track.path:
+                time.sleep(3600)
+            if "hog" in track.path:
+                _eat()
+        rows += separate.separate_batch(settings, [track])
+    return rows
+
+
+def _eat() -> None:
+    """Allocate until the worker's limit ends it: a rlimit here, the cgroup or the nanny elsewhere."""
+    eaten = []
+    while True:
+        eaten.append(np.ones(8 << 20))
+        if psutil.Process().memory_info().rss > 3 << 30:
+            os.kill(os.getpid(), signal.SIGKILL)  # what the kernel does
+
+
+def kill_a_worker(flow: int, random: np.random.Generator) -> bool:
+    """SIGKILL to a process that Dask's nannies have started below the flow."""
+    try:
+        below = psutil.Process(flow).children(recursive=True)
+    except psutil.Error:
+        return False
+    workers = []
+    for process in below:
+        with contextlib.suppress(psutil.Error):
+            if "multiprocessing" in " ".join(process.cmdline()) and "tracker" not in " ".join(process.cmdline()):
+                workers.append(process)
+    if not workers:
+        return False
+    with contextlib.suppress(psutil.Error):
+        workers[int(random.integers(len(workers)))].kill()
+    return True
+
+
+def check(root: Path, tracks: int) -> None:
+    out = OutputLayout(root / "out")
+    rows = query(root / "out", "select track_id, stem, status, error, stem_path from metrics").to_pylist()
+    by_track: dict[str, list[dict]] = {}
+    for row in rows:
+        by_track.setdefault(row["track_id"], []).append(row)
+    assert len(by_track) == tracks, f"{tracks - len(by_track)} tracks have no row"
+    for name, own in by_track.items():
+        if "-good" in name:
+            assert {row["stem"] for row in own} == {"vocals", "accompaniment"}, f"{name}: {own}"
+            assert len(own) == 2, f"{name} has {len(own)} rows"
+            mixture, _ = read(root / "catalog" / name)
+            stems = [read(out.root / row["stem_path"])[0] for row in own]
+            assert np.array_equal(sum(stems), mixture), f"{name} does not add up"
+        else:
+            kind = name.split("-")[1].removesuffix(".wav")
+            assert len(own) == 1, f"{name}: {own}"
+            assert own[0]["status"] == "failed", f"{name}: {own}"
+            assert BAD[kind] in own[0]["error"], f"{name}: {own[0]['error']}"
+    left = list((root / "out").rglob("*.tmp"))
+    assert not left, f"temporary files are left: {left[:3]}"
+
+
+def small_model(root: Path) -> str:
+    import torch
+
+    torch.manual_seed(0)
+    preset = load_preset("cnn")
+    data = Weights(preset, build(preset).state_dict(), {}).to_bytes()
+    path = root / f"{model_id('cnn', data)}.safetensors"
+    path.write_bytes(data)
+    return str(path)
+
+
+if __name__ == "__main__":
+    main()

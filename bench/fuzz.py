@@ -1,0 +1,130 @@
+"""Mutated audio files through `separate`: no crash of the run, no hang, one outcome each.
+
+    python bench/fuzz.py [--files 2000] [--seed 0]
+
+Takes a second of music in every format, and flips bits, cuts, doubles and overwrites stretches, edits headers. All
+go through the real flow with the smallest network. Prints how many were separated and how many were refused, by
+format, and fails when a file has no row or two outcomes, a stem does not decode, or something temporary is left.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
+
+from flows.separate import separate
+from model.checkpoint import Weights, build, model_id
+from model.preset import load_preset
+from model.songs import RATE, compose
+from storage.audio import read
+from storage.encode import write
+from storage.layout import OutputLayout
+from storage.metrics import read_all
+
+SEEDS = {"wav": "int16", "flac": "int16", "ogg": "float", "opus": "float", "mp3": "float"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        counts = fuzz(Path(folder), options.files, options.seed)
+        print(f"{options.files} files, seed {options.seed}, {time.perf_counter() - began:.0f} s")
+        for (kind, status), count in sorted(counts.items()):
+            print(f"  {kind:5} {status:7} {count}")
+
+
+def fuzz(root: Path, files: int, seed: int) -> Counter:
+    """Run; returns how many of each format ended how. Raises AssertionError where a promise is broken."""
+    random = np.random.default_rng(seed)
+    whole = originals(root / "originals")
+    (root / "catalog").mkdir()
+    for number in range(files):
+        path = whole[number % len(whole)]
+        data = mutated(path.read_bytes(), random)
+        (root / "catalog" / f"{number:05}{path.suffix}").write_bytes(data)
+    summary = separate(str(root / "catalog"), str(root / "out"), model=smallest(root), seconds_per_track=60.0)
+    layout = OutputLayout(root / "out")
+    outcomes: dict[str, set[str]] = {}
+    for row in read_all(layout, summary.run_id).to_pylist():
+        outcomes.setdefault(row["path"], set()).add(row["status"])
+        assert row["status"] == "ok" or row["error"], row
+        if row["status"] == "ok":
+            audio, _ = read(layout.root / row["stem_path"])
+            assert np.isfinite(audio).all(), row["path"]
+    assert len(outcomes) == files, f"{files - len(outcomes)} files have no row"
+    assert all(len(found) == 1 for found in outcomes.values()), "a file has two outcomes"
+    left = [path for path in (root / "out").rglob("*.tmp")]
+    assert not left, f"temporary files are left: {left[:3]}"
+    return Counter((Path(path).suffix[1:], next(iter(found))) for path, found in outcomes.items())
+
+
+def originals(folder: Path) -> list[Path]:
+    audio = compose(1, 1.5).mixture
+    found = []
+    for kind, depth in SEEDS.items():
+        write(folder / f"song.{kind}", audio, RATE, name=kind, depth=depth)
+        found.append(folder / f"song.{kind}")
+    return [*found, m4a(folder / "song.m4a", audio)]
+
+
+def m4a(path: Path, audio: np.ndarray) -> Path:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=RATE, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(audio), format="fltp", layout="stereo")
+        frame.sample_rate = RATE
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    return path
+
+
+def mutated(data: bytes, random: np.random.Generator) -> bytes:
+    """One to three mutations."""
+    found = bytearray(data)
+    for _ in range(int(random.integers(1, 4))):
+        if len(found) < 8:
+            break
+        at = int(random.integers(len(found)))
+        kind = random.integers(6)
+        if kind == 0:  # bits anywhere
+            for place in random.integers(len(found), size=int(random.integers(1, 20))):
+                found[place] ^= 1 << int(random.integers(8))
+        elif kind == 1:  # the header
+            for place in random.integers(min(64, len(found)), size=4):
+                found[place] = int(random.integers(256))
+        elif kind == 2:  # cut off
+            del found[at:]
+        elif kind == 3:  # a hole
+            del found[at : at + int(random.integers(1, 4000))]
+        elif kind == 4:  # a stretch twice
+            found[at:at] = found[at : at + int(random.integers(1, 4000))]
+        else:  # a number that is too large, or zero
+            value = int(random.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF]))
+            found[at : at + 4] = value.to_bytes(4, str(random.choice(["little", "big"])))
+    return bytes(found)
+
+
+def smallest(root: Path) -> str:
+    """The classifier with random weights: what is fuzzed are files, not networks."""
+    preset = load_preset("cnn")
+    data = Weights(preset, build(preset).state_dict(), {}).to_bytes()
+    path = root / f"{model_id('cnn', data)}.safetensors"
+    path.write_bytes(data)
+    return str(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -80,7 +80,7 @@ def cluster(
             client = stack.enter_context(Client(local, set_as_default=False))
             stack.enter_context(_replenished(local, count))
         if not client.scheduler_info(n_workers=-1)["workers"]:
-            raise ClusterError(f"the scheduler at {address} has no workers; start some with `dask worker {address}`")
+            raise ClusterError(f"the scheduler at {address} has no workers; start some with `unbraid worker {address}`")
         client.register_plugin(ResidentModel(model, threads, quiet=not address))
         yield Cluster(client, sum(client.nthreads().values()))
 

@@ -201,3 +201,19 @@ def test_ctrl_c_stops_in_seconds_keeps_what_is_done_and_leaves_nothing_half_writ
     assert "Traceback" not in errors
     assert 0 < len({row["path"] for row in rows(out)}) < 40
     assert not list(out.rglob(".unbraid-*"))
+
+
+def test_a_dry_run_and_a_limit_say_and_do_what_they_were_asked(untrained, tmp_path):
+    for name in "abc":
+        put(tmp_path / "songs" / f"{name}.wav", noise(1, 8000), 8000)
+    common = ["separate", tmp_path / "songs", "--out", tmp_path / "out", "--model", untrained, "--workers", "1"]
+    dry = unbraid(*common, "--dry-run")
+    assert "3 tracks would be separated; 0 are done" in dry.stdout
+    assert not (tmp_path / "out").exists()
+    unbraid(*common, "--limit", "2")
+    assert {row["path"] for row in rows(tmp_path / "out")} == {"a.wav", "b.wav"}
+    assert "1 tracks would be separated; 2 are done" in unbraid(*common, "--dry-run").stdout
+    unbraid(*common)
+    assert len(rows(tmp_path / "out")) == 6
+    old = unbraid(*common[:2], "--out", tmp_path / "other", *common[4:], "--since", "2100-01-01", "--dry-run")
+    assert "0 tracks would be separated" in old.stdout

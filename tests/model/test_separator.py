@@ -53,11 +53,41 @@ def test_a_file_in_blocks_is_the_file_in_one_piece(separator):
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000, 192000])
-@pytest.mark.parametrize("name", ["stereo", "jansson"])
+@pytest.mark.parametrize("name", ["stereo", "jansson", "hq"])
 def test_a_mask_of_one_gives_the_mixture_back_at_every_rate(name, rate):
     model = Separator(load_preset(name), Passing())
     audio = noise(2, int(rate * (60 if rate < 50000 else 12)))
     np.testing.assert_allclose(model.separate(audio, rate)["vocals"], audio, atol=2e-6)
+
+
+def test_several_views_are_a_stream_too(separator):
+    """hq's three views move over the file at different paces; blocks and the whole agree all the same."""
+    preset = load_preset("hq")
+    torch.manual_seed(2)
+    model = Separator(preset, build(preset))
+    audio = noise(2, 44100 * 44)
+    whole = model.separate(audio, 44100)
+    np.testing.assert_array_equal(whole["vocals"] + whole["accompaniment"], audio)
+    sizes = np.random.default_rng(3).integers(1, 400_000, size=10_000)
+    np.testing.assert_array_equal(blocks(model.stream(44100, 2), audio, iter(sizes.tolist())), whole["vocals"])
+
+
+@pytest.mark.parametrize("name", ["four-stem", "crnn"])
+@pytest.mark.parametrize(("rate", "channels"), [(44100, 2), (22050, 1), (48000, 3)])
+def test_four_stems_add_up_to_the_mixture(name, rate, channels):
+    torch.manual_seed(3)
+    preset = load_preset(name)
+    audio = noise(channels, rate * 2)
+    stems = Separator(preset, build(preset)).separate(audio, rate)
+    assert list(stems) == ["vocals", "drums", "bass", "other"]
+    np.testing.assert_allclose(np.sum(list(stems.values()), axis=0, dtype=np.float64), audio, atol=1e-6)
+
+
+def test_a_network_of_mid_and_side_hears_a_mono_file_as_its_stereo_double(separator):
+    audio = noise(1, 44100 * 2)
+    mono = separator.separate(audio, 44100)["vocals"]
+    stereo = separator.separate(np.repeat(audio, 2, axis=0), 44100)["vocals"]
+    np.testing.assert_allclose(mono[0], stereo.mean(axis=0), atol=2e-3)
 
 
 @settings(deadline=None, max_examples=12)

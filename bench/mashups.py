@@ -1,0 +1,64 @@
+"""All ordered pairs of some songs as mash-ups: what came of each, and in what time.
+
+    python bench/mashups.py OUT [SONG …]
+
+The songs of ../shared/data/songs if none are given. Separates them into OUT once, then makes every pair. Prints
+tempi, key shift, how far beats lie apart, seconds against the song's length, the true peak, and the longest silence
+of the mix beyond those of the accompaniment.
+"""
+
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from flows.mashup import write_manifest
+from flows.separate import separate
+from storage.audio import read
+from storage.layout import OutputLayout
+from tasks.mashup.render import MashupSettings, mash
+from tasks.mashup.songs import separated_songs
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "songs"
+
+
+def main(out: Path, songs: list[Path]) -> None:
+    layout = OutputLayout(out)
+    separate(write_manifest(layout, [str(song.resolve()) for song in songs]), str(out))
+    settings = MashupSettings(str(out))
+    for a, b in itertools.permutations(separated_songs(layout), 2):
+        row = mash(settings, a, b)
+        print(f"{a.name}  over  {b.name}")
+        if row.error:
+            print(f"    {row.status}: {row.error} ({row.seconds:.0f} s)")
+            continue
+        print(
+            f"    tempo {row.tempo_a:.1f} × {row.tempo_factor:g} on {row.tempo_b:.1f}, speed {row.stretch_median:.3f} "
+            f"({row.stretch_min:.2f}…{row.stretch_max:.2f}); {row.key_a} on {row.key_b}: {row.semitones:+d}\n"
+            f"    beats apart {1000 * row.beat_distance_median:.0f} ms, p95 {1000 * row.beat_distance_p95:.0f} ms, "
+            f"score {row.alignment_score:.2f}; {row.duration_s:.0f} s made in {row.seconds:.0f} s; true peak "
+            f"{row.true_peak_db:.2f} dB; longest silence {silence(out / row.folder):.1f} s", flush=True,
+        )  # fmt: skip
+
+
+def silence(folder: Path) -> float:
+    """Seconds, at most, that the mix is below −60 dBFS while the accompaniment is above −50."""
+    mix, rate = read(folder / "mix.flac")
+    rest, _ = read(folder / "accompaniment.flac")
+    size = rate // 10
+    levels = [
+        np.sqrt(np.square(x[:, : x.shape[1] // size * size].reshape(len(x), -1, size)).mean(axis=(0, 2)))
+        for x in (mix, rest)
+    ]
+    quiet = (levels[0] < 1e-3) & (levels[1] > 3e-3)
+    longest = max((len(list(run)) for value, run in itertools.groupby(quiet) if value), default=0)
+    return longest / 10
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), [Path(song) for song in sys.argv[2:]] or sorted(SHARED.iterdir()))

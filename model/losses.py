@@ -11,6 +11,7 @@ import torch
 from model.frontend import magnitudes
 
 EPSILON = 1e-8
+_SPREAD = 8.0  # mean square of music's magnitudes over their squared mean, about: both parts weigh as unsquared
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Spectra:
         return cls(*(part.transpose(-1, -2).contiguous() for part in parts))
 
 
-def mask_loss(masks: torch.Tensor, spectra: Spectra, band: torch.Tensor, *, compressed: float = 0.5) -> torch.Tensor:
+def mask_loss(
+    masks: torch.Tensor, spectra: Spectra, band: torch.Tensor, *, compressed: float = 0.5, squared: bool = False
+) -> torch.Tensor:
     """Distance between the masked mixture and the stems, scalar.
 
     masks: (batch, masks, channels, bins, frames) in 0…1, of all stems or of all but the last, whose mask is
@@ -50,6 +53,9 @@ def mask_loss(masks: torch.Tensor, spectra: Spectra, band: torch.Tensor, *, comp
     SDR sees (by Parseval the error of the waveform); of two stems one stands for both, since X − m·X is the
     other. The compressed part, on square roots of magnitudes of all stems, weighs quiet partials as an ear
     does and keeps a mask from closing where phases disagree. `compressed` is its weight.
+
+    `squared` takes the squares of both. Where a network is in doubt the absolute error is least at the likelier of
+    all and nothing, the squared one in between, at the chance itself; and SDR counts squares.
     """
     total = masks.new_zeros(())
     share = band.mean().clamp(min=EPSILON) * spectra.mixture.numel()
@@ -60,9 +66,11 @@ def mask_loss(masks: torch.Tensor, spectra: Spectra, band: torch.Tensor, *, comp
         error = roots = 0
         for m, along, across in zip(masks[item], spectra.along[item], spectra.across[item], strict=True):
             miss = (m * x - along) * scale
-            error = error + torch.sqrt(miss.square() + ((across * scale).square() + EPSILON))
+            power = miss.square() + ((across * scale).square() + EPSILON)
+            error = error + (power / _SPREAD if squared else torch.sqrt(power))
         for m, stem in zip(_complete(masks[item], len(spectra.stems[item])), spectra.stems[item], strict=True):
-            roots = roots + (torch.sqrt(m + EPSILON) * root - torch.sqrt(stem * scale)).abs()
+            difference = torch.sqrt(m + EPSILON) * root - torch.sqrt(stem * scale)
+            roots = roots + (difference.square() if squared else difference.abs())
         weighted = error / len(masks[item]) + roots * (compressed / len(spectra.stems[item]))
         total = total + (weighted * b).sum()
     return total / share

@@ -31,6 +31,7 @@ class MixingSettings:
     without_backing: float = 0.02
     same_track: float = 0.0
     distort: float = 0.0
+    distort_voice: float = 0.0
     mono: float = 0.0
     part_db: tuple[float, float] = (0.0, 0.0)
 
@@ -41,8 +42,8 @@ def voice(audio: np.ndarray, rate: int, settings: MixingSettings, random: np.ran
         audio = augment.compress(audio, rate, random)
     if random.random() < settings.equalise:
         audio = augment.equalise(audio, rate, random)
-    if random.random() < settings.distort / 2:
-        audio = augment.distort(audio, random, most_db=12.0)
+    if random.random() < settings.distort_voice:
+        audio = augment.distort(audio, random, most_db=18.0)
     if random.random() < settings.double:
         audio = augment.double(audio, rate, random)
     if random.random() < settings.reverberate:

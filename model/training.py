@@ -60,7 +60,7 @@ class Trainer:
         elif self.settings.loss == "cross_entropy":
             loss = cross_entropy(masks, spectra, band)
         else:
-            loss = mask_loss(masks, spectra, band)
+            loss = mask_loss(masks, spectra, band, squared=self.settings.loss == "mask_squared")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)

@@ -11,6 +11,7 @@ SLOWEST, FASTEST = 0.72, 1.4  # what a voice bears, as playing speed
 _LEAST_BEATS = 2 * BEATS_PER_BAR
 _KNOT_TOLERANCE = 0.008  # s a simplified map may differ from the beats'
 _CLOSE = 0.05  # s
+_SAME_BEAT = 0.15  # s
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Alignment:
     """How A lies on B. `offset`: A's beat i lies on B's beat i + offset, A counted `factor` times as fast.
 
     `distances`, in seconds, are between beats as they were really played in either song, off the line or on it:
-    of every one of the sparser song, where both play, from the nearest of the other. `score`
+    of every one of the sparser song from the nearest of the other, where the other plays one within 150 ms. `score`
     between 0 and 1 is the share within 50 ms, a quarter of it taken away as the songs' accents disagree.
     """
 
@@ -103,13 +104,20 @@ def _best_offset(a: BeatGrid, b: BeatGrid, singing: np.ndarray) -> int:
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """From every beat of the sparser of two to the nearest of the other, where both have beats."""
+    """From every beat of the sparser of two to the nearest of the other, where that has one on the same beat.
+
+    Both were heard within 70 ms of the beats that were laid on each other, so what is farther is another beat.
+    """
+    if not len(a) or not len(b):
+        return np.array([np.inf])
     first, last = max(a[0], b[0]), min(a[-1], b[-1])
     a, b = (x[(x >= first - 1e-6) & (x <= last + 1e-6)] for x in (a, b))
     sparse, dense = sorted((a, b), key=len)
     if not len(sparse):
         return np.array([np.inf])
-    return np.abs(sparse[:, None] - dense[None, :]).min(axis=1)
+    nearest = np.abs(sparse[:, None] - dense[None, :]).min(axis=1)
+    together = nearest[nearest < _SAME_BEAT]
+    return together if len(together) else np.array([np.inf])
 
 
 def _agreement(a: np.ndarray, b: np.ndarray) -> float:

@@ -50,6 +50,22 @@ def test_the_loss_is_the_complex_distance():
     assert float(ours) == pytest.approx(float(plain), rel=1e-4)
 
 
+@pytest.mark.parametrize(("squared", "best"), [(False, 0.0), (True, 0.3)])
+def test_in_doubt_the_absolute_loss_takes_the_likelier_side_and_the_squared_one_the_chance(squared, best):
+    """The same mixture ten times, three times all of it vocals and seven times none."""
+    torch.manual_seed(0)
+    mixture = torch.randn(1, 1, 8, 16, dtype=torch.complex64).expand(10, 1, 8, 16)
+    vocal = (torch.arange(10) < 3)[:, None, None, None]
+    found = Spectra.of(torch.stack([mixture * vocal, mixture * ~vocal], 1), masks=1)
+    band = torch.ones(10, 1, 16, 1)
+    tried = torch.linspace(0, 1, 21)
+    losses = [
+        float(mask_loss(torch.full((10, 1, 1, 16, 8), float(m)), found, band, compressed=0.0, squared=squared))
+        for m in tried
+    ]
+    assert float(tried[int(np.argmin(losses))]) == pytest.approx(best, abs=0.01)
+
+
 def test_bins_above_an_examples_band_do_not_count():
     _, found = spectra()
     band = torch.ones(2, 1, 16, 1)

@@ -22,10 +22,10 @@ import numpy as np
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
-from model.checkpoint import Weights, build, model_id
-from model.preset import load_preset
+from weights import random_weights
+
 from storage.audio import read
 from storage.encode import write
 from storage.layout import OutputLayout
@@ -54,7 +54,7 @@ def chaos(root: Path, seed: int, tracks: int, *, workers: int, flows: int) -> tu
     """Run until done; returns how many workers and flows were killed. Raises AssertionError."""
     random = np.random.default_rng(seed)
     make_catalog(root / "catalog", tracks, random)
-    model = small_model(root)
+    model = random_weights("cnn", root)
     killed = ended = 0
     for turn in range(flows + 1):
         last = turn == flows
@@ -183,17 +183,6 @@ def check(root: Path, tracks: int) -> None:
             assert BAD[kind] in own[0]["error"], f"{name}: {own[0]['error']}"
     left = list((root / "out").rglob("*.tmp"))
     assert not left, f"temporary files are left: {left[:3]}"
-
-
-def small_model(root: Path) -> str:
-    import torch
-
-    torch.manual_seed(0)
-    preset = load_preset("cnn")
-    data = Weights(preset, build(preset).state_dict(), {}).to_bytes()
-    path = root / f"{model_id('cnn', data)}.safetensors"
-    path.write_bytes(data)
-    return str(path)
 
 
 if __name__ == "__main__":

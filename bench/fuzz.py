@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+BENCH = Path(__file__).resolve().parent
+sys.path[:0] = [str(BENCH.parent), str(BENCH)]
 os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
 
+from weights import random_weights
+
 from flows.separate import separate
-from model.checkpoint import Weights, build, model_id
-from model.preset import load_preset
 from model.songs import RATE, compose
 from storage.audio import read
 from storage.encode import write
@@ -54,7 +55,9 @@ def fuzz(root: Path, files: int, seed: int) -> Counter:
         path = whole[number % len(whole)]
         data = mutated(path.read_bytes(), random)
         (root / "catalog" / f"{number:05}{path.suffix}").write_bytes(data)
-    summary = separate(str(root / "catalog"), str(root / "out"), model=smallest(root), seconds_per_track=60.0)
+    summary = separate(
+        str(root / "catalog"), str(root / "out"), model=random_weights("cnn", root), seconds_per_track=60.0
+    )
     layout = OutputLayout(root / "out")
     outcomes: dict[str, set[str]] = {}
     for row in read_all(layout, summary.run_id).to_pylist():
@@ -115,15 +118,6 @@ def mutated(data: bytes, random: np.random.Generator) -> bytes:
             value = int(random.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF]))
             found[at : at + 4] = value.to_bytes(4, str(random.choice(["little", "big"])))
     return bytes(found)
-
-
-def smallest(root: Path) -> str:
-    """The classifier with random weights: what is fuzzed are files, not networks."""
-    preset = load_preset("cnn")
-    data = Weights(preset, build(preset).state_dict(), {}).to_bytes()
-    path = root / f"{model_id('cnn', data)}.safetensors"
-    path.write_bytes(data)
-    return str(path)
 
 
 if __name__ == "__main__":

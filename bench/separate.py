@@ -22,12 +22,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+BENCH = Path(__file__).resolve().parent
+sys.path[:0] = [str(BENCH.parent), str(BENCH)]
 os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
 
+from weights import random_weights
+
 from flows.separate import separate
-from model.checkpoint import Weights, build, model_id
-from model.preset import load_preset
 from model.songs import RATE, compose
 from storage.audio import read
 from storage.encode import write
@@ -142,7 +143,7 @@ def peers(root: Path, seconds: float) -> None:
     from tasks.models import load_separator
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    names = {"ours": "stereo", "Spleeter-shaped": random_weights(root)}
+    names = {"ours": "stereo", "Spleeter-shaped": random_weights("four-stem", root)}
     for name, make in (("Open-Unmix", openunmix), ("HTDemucs", htdemucs)):
         try:
             names[name] = make(root / name)
@@ -159,14 +160,6 @@ def peers(root: Path, seconds: float) -> None:
         speed = 60 / (time.perf_counter() - began)
         own = own or speed
         print(f"  {name:16} {speed:7.1f} × real time (ours {own / speed:.1f} times as fast)")
-
-
-def random_weights(root: Path) -> str:
-    preset = load_preset("four-stem")
-    data = Weights(preset, build(preset).state_dict(), {}).to_bytes()
-    path = root / f"{model_id('four-stem', data)}.safetensors"
-    path.write_bytes(data)
-    return str(path)
 
 
 def openunmix(folder: Path) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from model.errors import ModelError
-from model.separator import Piece, adding_up
+from model.separator import Piece, adding_up, separate_whole
 
 GROUP = "unbraid.separators"
 _CORE_SECONDS, _CONTEXT_SECONDS, _FADE_SECONDS = 60.0, 6.0, 0.5
@@ -76,12 +76,7 @@ class ForeignSeparator:
 
     def separate(self, audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:
         """Stems of a whole mixture: audio (channels, samples) or (samples,) in, the same shape out for each stem."""
-        signal = np.atleast_2d(np.asarray(audio, np.float32))
-        stream = self.stream(rate, signal.shape[0])
-        pieces = [*stream.push(signal), *stream.finish()]
-        empty = np.zeros((signal.shape[0], 0), np.float32)
-        whole = {s: np.concatenate([empty, *(p.stems[s] for p in pieces)], axis=1) for s in self.stems}
-        return {stem: part.reshape(np.shape(audio)) for stem, part in whole.items()}
+        return separate_whole(self, audio, rate)
 
 
 class ForeignStream:

@@ -59,12 +59,7 @@ class Separator:
 
     def separate(self, audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:
         """Stems of a whole mixture: audio (channels, samples) or (samples,) in, the same shape out for each stem."""
-        signal = np.atleast_2d(np.asarray(audio, np.float32))
-        stream = self.stream(rate, signal.shape[0])
-        pieces = [*stream.push(signal), *stream.finish()]
-        empty = np.zeros((signal.shape[0], 0), np.float32)
-        whole = {s: np.concatenate([empty, *(p.stems[s] for p in pieces)], axis=1) for s in self.stems}
-        return {stem: part.reshape(np.shape(audio)) for stem, part in whole.items()}
+        return separate_whole(self, audio, rate)
 
     @torch.inference_mode()
     def masks(self, magnitude: torch.Tensor, channels: int, core: int, context: int) -> torch.Tensor:
@@ -229,6 +224,16 @@ class _View:
         stop = max(start, min(mixture.shape[1], self._lead + self._samples - self._emitted))
         self._emitted += mixture.shape[1]
         return _Estimate(mixture[:, start:stop].clone(), stems[..., start:stop])
+
+
+def separate_whole(separator, audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:
+    """A whole mixture through a separator's stream, which has `push` and `finish`; shapes as `Separator.separate`."""
+    signal = np.atleast_2d(np.asarray(audio, np.float32))
+    stream = separator.stream(rate, signal.shape[0])
+    pieces = [*stream.push(signal), *stream.finish()]
+    empty = np.zeros((signal.shape[0], 0), np.float32)
+    whole = {s: np.concatenate([empty, *(p.stems[s] for p in pieces)], axis=1) for s in separator.stems}
+    return {stem: part.reshape(np.shape(audio)) for stem, part in whole.items()}
 
 
 def adding_up(mixture: torch.Tensor, estimates: torch.Tensor, stems: tuple[str, ...]) -> Piece:

@@ -11,7 +11,6 @@ import torch
 from model.frontend import magnitudes
 
 EPSILON = 1e-8
-_SPREAD = 8.0  # mean square of music's magnitudes over their squared mean, about: both parts weigh as unsquared
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ def mask_loss(
     other. The compressed part, on square roots of magnitudes of all stems, weighs quiet partials as an ear
     does and keeps a mask from closing where phases disagree. `compressed` is its weight.
 
-    `squared` takes the squares of both. Where a network is in doubt the absolute error is least at the likelier of
+    `squared` takes the squares of both, the first as a share of the mixture's energy. Where a network is in doubt the absolute error is least at the likelier of
     all and nothing, the squared one in between, at the chance itself; and SDR counts squares.
     """
     total = masks.new_zeros(())
@@ -63,11 +62,12 @@ def mask_loss(
         b, x = band[item], spectra.mixture[item]
         scale = 1 / torch.clamp(x.mean(), min=EPSILON)
         root = torch.sqrt(x * scale)
+        energy = torch.clamp((x * scale).square().mean(), min=EPSILON)
         error = roots = 0
         for m, along, across in zip(masks[item], spectra.along[item], spectra.across[item], strict=True):
             miss = (m * x - along) * scale
             power = miss.square() + ((across * scale).square() + EPSILON)
-            error = error + (power / _SPREAD if squared else torch.sqrt(power))
+            error = error + (power / energy if squared else torch.sqrt(power))
         for m, stem in zip(_complete(masks[item], len(spectra.stems[item])), spectra.stems[item], strict=True):
             difference = torch.sqrt(m + EPSILON) * root - torch.sqrt(stem * scale)
             roots = roots + (difference.square() if squared else difference.abs())

@@ -53,8 +53,9 @@ def mask_loss(
     other. The compressed part, on square roots of magnitudes of all stems, weighs quiet partials as an ear
     does and keeps a mask from closing where phases disagree. `compressed` is its weight.
 
-    `squared` takes the squares of both, the first as a share of the mixture's energy. Where a network is in doubt the absolute error is least at the likelier of
-    all and nothing, the squared one in between, at the chance itself; and SDR counts squares.
+    `squared` takes the squares of both, the first as a share of the mixture's energy. Where a network is in doubt
+    the absolute error is least at the likelier of all and nothing, the squared one in between, at the chance
+    itself; and SDR counts squares.
     """
     total = masks.new_zeros(())
     share = band.mean().clamp(min=EPSILON) * spectra.mixture.numel()

@@ -7,6 +7,7 @@ trained, on what, for how long is read from the weights; the data's licences are
 are taken out.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -48,6 +49,9 @@ def main(source: Path, preset: str, notes: Path) -> None:
     folder = ROOT / "model" / "weights"
     for old in folder.glob(f"{preset}-????????.*"):
         old.unlink()
+    champions = folder / "champions.json"
+    pointers = json.loads(champions.read_text()) if champions.exists() else {}
+    champions.write_text(json.dumps({name: ids for name, ids in pointers.items() if name != preset}))
     model_id = Registry(folder, folder).add(preset, data, "", champion=True)
     (folder / f"{model_id}.md").write_text(f"{model_card(data)}\n{notes.read_text().strip()}\n{DATA}")
     print(f"{model_id}, {len(data) / 1e6:.1f} MB")

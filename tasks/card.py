@@ -21,10 +21,10 @@ def model_card(data: bytes) -> str:
         "|---|---|---|",
     ]
     lines += [f"| {n} | {e['tracks']} | {e['hours']:.2f} |" for n, e in sorted(record.get("datasets", {}).items())]
-    lines += [
-        "",
-        f"Validation, vocals, mean over tracks kept out of "
-        f"training: cSDR {record.get('validation_csdr', float('nan')):.2f} dB (vocals scored alone).",
-        "",
-    ]
-    return "\n".join(lines)
+    if "validation_csdr" in record:
+        lines += [
+            "",
+            f"Validation, {' and '.join(preset.estimated)}, mean over tracks kept out of training: "
+            f"cSDR {record['validation_csdr']:.2f} dB (each scored alone).",
+        ]
+    return "\n".join([*lines, ""])

@@ -24,20 +24,20 @@ def test_a_retraining_ingests_trains_and_lets_the_gate_decide(dsd100, models, tm
 
     def run(**changes):
         return retrain(
-            str(tmp_path / "s.zarr"), str(dsd100), str(tmp_path / "out"), new=[str(dsd100)], preset="jansson", steps=4,
+            str(tmp_path / "s.zarr"), str(dsd100), str(tmp_path / "out"), new=[str(dsd100)], preset="cnn", steps=4,
             settings=SMALL, device="cpu", spectrograms=False, workers=1, **changes,
         )  # fmt: skip
 
     first = run()
     assert first.promoted
     assert first.champion is None
-    assert models.find("jansson").model_id == first.challenger
+    assert models.find("cnn").model_id == first.challenger
     second = run(seed=1)
     assert second.champion == first.challenger
     assert second.challenger != first.challenger
     assert second.tracks == 1
     assert second.promoted == (second.challenger_vocals > second.champion_vocals and "rises" in second.reason)
-    assert models.find("jansson").model_id == (second.challenger if second.promoted else first.challenger)
+    assert models.find("cnn").model_id == (second.challenger if second.promoted else first.challenger)
     assert models.find(first.challenger).model_id == first.challenger
     found = read_rows(OutputLayout(tmp_path / "out"), "decisions").to_pylist()
     assert {row["challenger"] for row in found} == {first.challenger, second.challenger}

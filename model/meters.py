@@ -24,6 +24,13 @@ class LoudnessMeter:
         self._waiting = np.zeros((channels, 0))
         self._powers: list[np.ndarray] = []
 
+    @classmethod
+    def of(cls, audio: np.ndarray, rate: int) -> "LoudnessMeter":
+        """A meter that a whole signal (channels, samples) has passed."""
+        meter = cls(rate, audio.shape[0])
+        meter.push(audio)
+        return meter
+
     def push(self, block: np.ndarray) -> None:
         """Add samples (channels, samples)."""
         weighted, self._state = dsp.sosfilt(self._sections, block, axis=-1, zi=self._state)

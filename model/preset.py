@@ -79,7 +79,7 @@ class Preset:
     @property
     def masks(self) -> int:
         """How many masks the network gives: of all stems, or of those it estimates."""
-        return self.network_options.get("stems", self.network_options.get("estimated", len(self.estimated)))
+        return self.network_options.get("estimated", len(self.estimated))
 
     @property
     def interleave(self) -> int:

@@ -157,19 +157,13 @@ def done_tracks(out: OutputLayout, model_id: str, settings_hash: str) -> dict[st
     The anti-join of planning: read file by file, filtered in Arrow, so that only what counts becomes Python.
     """
     columns = ["track_id", "source_fingerprint", "status", "finished_at", "model_id", "settings_hash"]
-    found: dict[str, tuple[str, bool]] = {}
-    latest: dict[str, int] = {}
-    for file in standing_files(out):
-        table = _read(file, columns)
-        chosen = pc.and_kleene(pc.equal(table["model_id"], model_id), pc.equal(table["settings_hash"], settings_hash))
-        table = table.filter(chosen)
-        finished = pc.cast(table["finished_at"], pa.int64()).to_pylist()
-        values = (table[name].to_pylist() for name in columns[:3])
-        for track_id, fingerprint, status, when in zip(*values, finished, strict=True):
-            if when >= latest.get(track_id, when):
-                latest[track_id] = when
-                found[track_id] = (fingerprint, status == OK)
-    return found
+    ours = (pc.field("model_id") == model_id) & (pc.field("settings_hash") == settings_hash)
+    tables = [_read(file, columns).filter(ours) for file in standing_files(out)]
+    if not tables:
+        return {}
+    table = pa.concat_tables(tables).sort_by("finished_at")  # of several rows of a track the latest stays
+    values = (table[name].to_pylist() for name in columns[:3])
+    return {track_id: (fingerprint, status == OK) for track_id, fingerprint, status in zip(*values, strict=True)}
 
 
 def _write(table: pa.Table, target: Path) -> None:

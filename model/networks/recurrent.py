@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from model.bands import gathering, spreading
+from model.bands import Spread, gathering
 
 
 class RecurrentRefiner(nn.Module):
@@ -21,15 +21,15 @@ class RecurrentRefiner(nn.Module):
         bins: int = 2049,
         rows: int = 256,
         channels: int = 2,
-        stems: int = 4,
+        estimated: int = 4,
         width: int = 24,
         hidden: int = 256,
         layers: int = 2,
     ) -> None:
         super().__init__()
-        self.bins, self.channels, self.stems, self.rows = bins, channels, stems, rows
+        self.bins, self.channels, self.estimated, self.rows = bins, channels, estimated, rows
         self.register_buffer("gather", gathering(bins, rows), persistent=False)
-        self.register_buffer("spread", spreading(bins, rows), persistent=False)
+        self.spread = Spread(bins, rows)
         self.convolutions = nn.Sequential(
             nn.Conv2d(channels, width, 5, padding=2),
             nn.BatchNorm2d(width),
@@ -38,17 +38,17 @@ class RecurrentRefiner(nn.Module):
             nn.BatchNorm2d(width),
             nn.LeakyReLU(0.2),
         )
-        self.proposal = nn.Conv2d(width, stems * channels, 3, padding=1)
-        self.narrow = nn.Linear((channels + stems) * rows, hidden)
+        self.proposal = nn.Conv2d(width, estimated * channels, 3, padding=1)
+        self.narrow = nn.Linear((channels + estimated) * rows, hidden)
         self.recurrence = nn.LSTM(hidden, hidden, layers, batch_first=True, bidirectional=True)
-        self.refinement = nn.Linear(3 * hidden, stems * channels * rows)
+        self.refinement = nn.Linear(3 * hidden, estimated * channels * rows)
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
         x = torch.matmul(self.gather, magnitude)
         x = x / torch.clamp(x.mean(dim=(1, 2, 3), keepdim=True), min=1e-8)
         x = torch.log1p(4 * x)
         proposed = self.proposal(self.convolutions(x.contiguous(memory_format=torch.channels_last)))
-        proposed = proposed.unflatten(1, (self.stems, self.channels))
+        proposed = proposed.unflatten(1, (self.estimated, self.channels))
         shares = torch.softmax(proposed, dim=1)
         seen = torch.cat([x, (shares * x[:, None]).mean(2)], dim=1)  # (batch, channels + stems, rows, frames)
         seen = torch.tanh(self.narrow(seen.flatten(1, 2).transpose(1, 2)))
@@ -57,7 +57,7 @@ class RecurrentRefiner(nn.Module):
             seen = seen.float()
             past_and_future, _ = self.recurrence(seen)
         refined = self.refinement(torch.cat([seen, past_and_future], dim=-1)).transpose(1, 2)
-        refined = refined.unflatten(1, (self.stems, self.channels, self.rows))
+        refined = refined.unflatten(1, (self.estimated, self.channels, self.rows))
         with torch.autocast(x.device.type, enabled=False):
             masks = torch.softmax((proposed + refined).float(), dim=1)
-            return torch.matmul(self.spread, masks)
+            return self.spread(masks)

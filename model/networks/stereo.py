@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.bands import gathering, places, spread, spreading
+from model.bands import Spread, gathering
 
 
 class StereoUNet(nn.Module):
@@ -37,10 +37,7 @@ class StereoUNet(nn.Module):
         self.bins, self.channels, self.estimated, self.exclusive = bins, channels, estimated, exclusive
         seen = channels + 2 if mid_side else channels
         self.register_buffer("gather", gathering(bins, rows), persistent=False)
-        self.register_buffer("spreading", spreading(bins, rows), persistent=False)
-        below, share = places(bins, rows)
-        self.register_buffer("below", below, persistent=False)
-        self.register_buffer("share", share, persistent=False)
+        self.spread = Spread(bins, rows)
         self.input_scale = nn.Parameter(torch.ones(1, 1, rows, 1))
         self.input_shift = nn.Parameter(torch.zeros(1, 1, rows, 1))
         self.down = nn.ModuleList()
@@ -75,9 +72,7 @@ class StereoUNet(nn.Module):
             # In bfloat16 a mask has steps of 1/256: a leak at −48 dB. These few operations stay exact.
             logits = self.masks(x.float()).unflatten(1, (self.estimated, self.channels))
             mask = torch.softmax(logits, dim=1) if self.exclusive else torch.sigmoid(logits)
-            if self.training:
-                return torch.matmul(self.spreading, mask)
-            return spread(mask, self.below, self.share)
+            return self.spread(mask)
 
 
 class _Down(nn.Module):

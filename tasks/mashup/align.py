@@ -68,7 +68,7 @@ def align(a: BeatGrid, b: BeatGrid, active: np.ndarray) -> Alignment:
             f"the tempi are too far apart: {a.tempo:.0f} and {b.tempo:.0f} beats a minute; the vocals would have to "
             f"play at {speed:.2f} times their speed ({SLOWEST} to {FASTEST} is bearable)"
         )
-    counted = {1.0: lambda: a, 2.0: a.doubled, 0.5: a.halved}[factor]()
+    counted = a.counted(factor)
     singing = np.interp(counted.beats, a.beats, active.astype(float)) > 0.5
     offset = _best_offset(counted, b, singing)
     pairs = [(i, i + offset) for i in range(len(counted.beats)) if 0 <= i + offset < len(b.beats)]

@@ -20,12 +20,6 @@ def analyse_songs(songs: list[SeparatedSong]) -> list[AnalysisRow]:
 
 def _analyse(song: SeparatedSong) -> AnalysisRow:
     began = time.perf_counter()
-    shared = {
-        "track_id": song.track_id,
-        "path": song.path,
-        "model_id": song.model_id,
-        "source_fingerprint": song.source_fingerprint,
-    }
     try:
         vocals, accompaniment, rate = read_song(song)
     except StorageError as error:
@@ -33,7 +27,10 @@ def _analyse(song: SeparatedSong) -> AnalysisRow:
     mixture = vocals + accompaniment
     grid, key = track_beats(mixture, rate), find_key(accompaniment, rate)
     return AnalysisRow(
-        **shared,
+        track_id=song.track_id,
+        path=song.path,
+        model_id=song.model_id,
+        source_fingerprint=song.source_fingerprint,
         duration_s=mixture.shape[1] / rate,
         tempo=grid.tempo if grid.certain else 0.0,  # a song without a beat is nobody's partner
         clarity=grid.clarity,
@@ -56,12 +53,7 @@ def failed_analysis(song: SeparatedSong, why: str) -> AnalysisRow:
 
 def vocal_activity(vocals: np.ndarray, mixture: np.ndarray, rate: int) -> float:
     """Share of the song's 400 ms blocks in which the vocals are within 20 LU of the mixture's loudness."""
-    meters = []
-    for audio in (vocals, mixture):
-        meter = LoudnessMeter(rate, audio.shape[0])
-        meter.push(audio)
-        meters.append(meter)
-    return activity(meters[0].blocks(), meters[1].integrated()) or 0.0
+    return activity(LoudnessMeter.of(vocals, rate).blocks(), LoudnessMeter.of(mixture, rate).integrated()) or 0.0
 
 
 def predicted_sdr(vocals: np.ndarray, accompaniment: np.ndarray) -> float | None:

@@ -32,12 +32,15 @@ class BeatGrid:
     downbeat: int
     accents: np.ndarray
     clarity: float
-    steady: bool
 
     @property
     def certain(self) -> bool:
         """Whether there is a beat: of noise too some line is the best, but not so much better than chance."""
         return self.clarity > _LEAST_CLARITY and self.clarity * np.sqrt(len(self.beats)) > _LEAST_DEVIATIONS
+
+    def counted(self, factor: float) -> "BeatGrid":
+        """The grid counted 1, 2 or ½ times as fast."""
+        return {1.0: lambda: self, 2.0: self.doubled, 0.5: self.halved}[factor]()
 
     def doubled(self) -> "BeatGrid":
         """With a beat between each two: the same music counted twice as fast."""
@@ -87,7 +90,7 @@ def track_beats(audio: np.ndarray, rate: int) -> BeatGrid:
         return _no_beats()
     found = frames * _HOP / ANALYSIS_RATE
     seconds = len(mono) / ANALYSIS_RATE
-    beats, steady = _regular(found, onsets, seconds)
+    beats = _regular(found, onsets, seconds)
     accents = np.stack([_at(onsets, beats), _at(low, beats), _harmony(mono, beats)], axis=1)
     deviation = accents.std(axis=0)
     accents = np.clip((accents - accents.mean(axis=0)) / np.where(deviation > 0, deviation, 1), -3, 3)
@@ -98,17 +101,16 @@ def track_beats(audio: np.ndarray, rate: int) -> BeatGrid:
         downbeat=_first_downbeat(accents),
         accents=accents,
         clarity=_clarity(onsets, beats),
-        steady=steady,
     )
 
 
 def _no_beats() -> BeatGrid:
     none = np.zeros(0)
-    return BeatGrid(none, none, 0.0, 0, np.zeros((0, 3)), 0.0, False)
+    return BeatGrid(none, none, 0.0, 0, np.zeros((0, 3)), 0.0)
 
 
-def _regular(found: np.ndarray, onsets: np.ndarray, seconds: float) -> tuple[np.ndarray, bool]:
-    """Beats on a line through all of them where there is one, else smoothed; and which of the two."""
+def _regular(found: np.ndarray, onsets: np.ndarray, seconds: float) -> np.ndarray:
+    """Beats on a line through all of them where there is one, else smoothed."""
     period = float(np.median(np.diff(found)))
     index = np.concatenate([[0], np.cumsum(np.maximum(1, np.round(np.diff(found) / period)))])
     inside = np.ones(len(found), bool)
@@ -123,7 +125,7 @@ def _regular(found: np.ndarray, onsets: np.ndarray, seconds: float) -> tuple[np.
         start, slope = _refined(start, slope, onsets, seconds)
         first = int(np.ceil(-start / slope))
         last = int(np.floor((seconds - start) / slope))
-        return start + slope * np.arange(first, last + 1), True
+        return start + slope * np.arange(first, last + 1)
     # A missed beat is filled in, then each is moved to the line through its eight neighbours.
     counts = np.arange(int(index[-1]) + 1)
     beats = np.interp(counts, index, found)
@@ -134,8 +136,8 @@ def _regular(found: np.ndarray, onsets: np.ndarray, seconds: float) -> tuple[np.
     ]
     line = _line_in_spectrum(onsets, seconds)
     if line is not None and _clarity(onsets, line) > 0.9 * _clarity(onsets, np.array(smoothed)):
-        return line, True
-    return np.array(smoothed), False
+        return line
+    return np.array(smoothed)
 
 
 def _line_in_spectrum(onsets: np.ndarray, seconds: float) -> np.ndarray | None:

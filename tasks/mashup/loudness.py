@@ -14,9 +14,7 @@ _LOOKAHEAD = 0.005  # s
 
 def integrated(audio: np.ndarray, rate: int) -> float | None:
     """LUFS of the whole (ITU-R BS.1770-4), None where it is silent."""
-    meter = LoudnessMeter(rate, audio.shape[0])
-    meter.push(audio)
-    return meter.integrated()
+    return LoudnessMeter.of(audio, rate).integrated()
 
 
 def whole_song_gain(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balance: float) -> float:
@@ -31,13 +29,8 @@ def frame_gains(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balanc
     The level of each is K-weighted over 400 ms blocks, 100 ms apart. Where either is silent the gain holds what
     it was; it moves within ±15 dB of the whole song's and over half a second.
     """
-    levels = []
-    for audio in (vocals, accompaniment):
-        meter = LoudnessMeter(rate, audio.shape[0])
-        meter.push(audio)
-        levels.append(meter.blocks())
+    own, other = (LoudnessMeter.of(audio, rate).blocks() for audio in (vocals, accompaniment))
     middle = whole_song_gain(vocals, accompaniment, rate, balance)
-    own, other = levels
     if not len(own):
         return np.full(vocals.shape[1], 10 ** (middle / 20), np.float32)
     loudest = own.max(initial=SILENCE_LUFS)

@@ -43,7 +43,7 @@ def transition(
     factor = tempo_factor(a_grid.tempo, b_grid.tempo)
     if not SLOWEST <= b_grid.tempo / (a_grid.tempo * factor) <= FASTEST:
         raise Misfit(f"the tempi are too far apart to glide: {a_grid.tempo:.0f} and {b_grid.tempo:.0f} beats a minute")
-    a_grid = {1.0: lambda: a_grid, 2.0: a_grid.doubled, 0.5: a_grid.halved}[factor]()
+    a_grid = a_grid.counted(factor)
     whole_bars = (len(a_grid.beats) - 1 - a_grid.downbeat - beats) // BEATS_PER_BAR
     leaving = a_grid.downbeat + max(0, whole_bars) * BEATS_PER_BAR
     entering = b_grid.downbeat

@@ -4,8 +4,9 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from flows import environment
 from storage.errors import StorageError
 from tasks.fanout import WINDOW_PER_SLOT
 from tasks.worker import ModelRequest, ResidentModel
@@ -30,10 +31,10 @@ class Cluster:
         """Batches in flight: enough that no worker waits, no more than a restart may lose."""
         return max(2, WINDOW_PER_SLOT * self.slots)
 
-    def has(self, resource: str) -> bool:
-        """Does a worker offer this resource, such as GPU?"""
+    def offering(self, resource: str) -> "Cluster":
+        """The part of the cluster whose workers offer this resource, such as GPU; its `slots` may be 0."""
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        return any(resource in worker.get("resources", {}) for worker in workers)
+        return replace(self, slots=sum(w["nthreads"] for w in workers if resource in w.get("resources", {})))
 
 
 @contextlib.contextmanager
@@ -56,6 +57,7 @@ def cluster(
 
     # One loss is a verdict on the batch; the fan-out decides what is tried again, track by track.
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": _LOST_AFTER}
+    settings |= {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.WORKERS.items()}
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if address:
             try:

@@ -125,7 +125,13 @@ def plan_phase(
 def separate_phase(
     todo: Iterator[CatalogTrack], total: int, out: OutputLayout, settings: SeparateSettings, run_id: str, where
 ) -> tuple[int, int, float]:
-    """Keep a window of batches on the workers and write each one's rows as it ends."""
+    """Keep a window of batches on the workers and write each one's rows as it ends.
+
+    Where workers offer a GPU the separations go there, and scoring wherever there is room.
+    """
+    with_gpu = where.offering("GPU")
+    resources = {"GPU": 1} if with_gpu.slots and settings.model.device != "cpu" else None
+    where = with_gpu if resources else where
     cut = batches(todo, where.slots, source_bytes)
     with progress("separate", total) as line:
         outcomes = fan_out(
@@ -133,6 +139,7 @@ def separate_phase(
             partial(separate_batch, settings),
             cut,
             window=where.window,
+            resources=resources,
             then=partial(score_batch, settings),
             follows=lambda batch: any(track.references for track in batch),
         )

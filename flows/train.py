@@ -69,7 +69,7 @@ def train(
 @task(name="train", cache_policy=NO_CACHE)
 def train_phase(request: TrainRequest, total: int, where: Cluster) -> TrainReport:
     """The whole training as one future; progress is read from the run's own log."""
-    resources = {"GPU": 1} if where.has("GPU") and request.device != "cpu" else None
+    resources = {"GPU": 1} if where.offering("GPU").slots and request.device != "cpu" else None
     if resources is None:
         print("no worker offers a GPU: training on the CPU", file=sys.stderr, flush=True)
         request = dataclasses.replace(request, device="cpu" if request.device == "auto" else request.device)

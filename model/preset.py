@@ -12,7 +12,7 @@ from model.mixing import MixingSettings
 
 @dataclass(frozen=True)
 class Inference:
-    """Frames of the network's own hop. A segment is context + core + context; `batch` of them go at once.
+    """Frames of the network's own hop. A segment is context + core + context; on a GPU `batch` of them go at once.
 
     `views` are factors on the file's sample rate under which the network looks at it, each with windows that
     much longer; the estimates' mean is what comes out.

@@ -29,7 +29,7 @@ from tasks.worker import ModelRequest, deadline, resident_separator
 log = logging.getLogger("unbraid.separate")
 
 # Counts up when the same model and settings would give other samples than before.
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import sys
 
 import click
 
+from flows import environment
+
 
 @click.command()
 @click.argument("scheduler", metavar="ADDRESS")
@@ -21,6 +23,7 @@ def worker(scheduler, processes, gpu, memory) -> None:
     count = processes or cores
     # Torch would take every core in every process.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
+    os.environ.update(environment.WORKERS)
     command = [
         sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--nworkers", str(count), "--nthreads", "1",
         "--memory-limit", memory, "--no-dashboard", "--death-timeout", "60",

@@ -1,11 +1,16 @@
 """Results of a batch become rows on disk: the commit mark of its tracks."""
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 from flows.progress import Progress
 from storage import metrics, runs
 from storage.atomic import remove_leftovers
 from storage.layout import OutputLayout
 from storage.metrics import StemRow
+from storage.tables import write_rows
 from storage.windows import WindowScores, write_windows
+from tasks.fanout import Outcome
 
 
 def commit(out: OutputLayout, run_id: str, results: list[StemRow | WindowScores], line: Progress) -> None:
@@ -15,6 +20,23 @@ def commit(out: OutputLayout, run_id: str, results: list[StemRow | WindowScores]
     metrics.write_part(out, run_id, rows)
     for row in {row.track_id: row for row in rows}.values():
         line.advance(failed=row.status == metrics.FAILED, audio_seconds=row.duration_s or 0.0)
+
+
+def commit_rows(
+    outcomes: Iterable[Outcome], lost: Callable[[Any, str], Any], out: OutputLayout, run_id: str, line: Progress
+) -> list:
+    """Write each outcome's rows of one of `storage.tables` as it ends, and give back all of them.
+
+    `lost(item, sentence)` is the row of an item that no worker brought to its end. A row with an error has failed.
+    """
+    found = []
+    for outcome in outcomes:
+        rows = outcome.results or [lost(outcome.items[0], outcome.lost or "no result")]
+        write_rows(out, run_id, rows)
+        found += rows
+        for row in rows:
+            line.advance(failed=row.error is not None, audio_seconds=getattr(row, "duration_s", None) or 0.0)
+    return found
 
 
 def clear_abandoned(out: OutputLayout) -> None:

@@ -19,6 +19,7 @@ from storage import metrics, runs  # noqa: E402
 from storage.datasets import DatasetTrack, discover  # noqa: E402
 from storage.errors import DatasetError  # noqa: E402
 from storage.layout import OutputLayout  # noqa: E402
+from storage.location import location  # noqa: E402
 from tasks.evaluate import EvaluateSettings, evaluate_batch, failed_row  # noqa: E402
 from tasks.fanout import fan_out  # noqa: E402
 from tasks.models import model_stems  # noqa: E402
@@ -68,7 +69,7 @@ def evaluate(
         raise DatasetError(f"{dataset} has no tracks in its {split} split; choose another with --split")
     model_id, stems = model_stems(model)
     settings = EvaluateSettings(ModelRequest(model, device, precision), model_id, stems, engine=engine, windows=windows)
-    layout = OutputLayout(Path(out))
+    layout = OutputLayout(location(out))
     clear_abandoned(layout)
     run_id = runs.new_run_id("evaluate")
     runs.begin(layout, run_id, {"dataset": dataset, "split": split, **dataclasses.asdict(settings)})

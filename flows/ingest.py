@@ -16,6 +16,7 @@ from flows.progress import progress  # noqa: E402
 from storage.atomic import write_bytes  # noqa: E402
 from storage.datasets import DatasetTrack, discover, leaks  # noqa: E402
 from storage.errors import DatasetError  # noqa: E402
+from storage.location import location  # noqa: E402
 from storage.store import Store, StoreFormat, group_path  # noqa: E402
 from tasks.fanout import fan_out  # noqa: E402
 from tasks.ingest import IngestRecord, ingest_batch, source_fingerprint  # noqa: E402
@@ -67,7 +68,7 @@ def plan_phase(
 ) -> tuple[Store, list[DatasetTrack], int]:
     """The store, the tracks that are not whole in it, and how many are. Raises DatasetError for a leak."""
     form = StoreFormat() if spectrograms else StoreFormat(n_fft=0, hop=0)
-    opened = Store.create(Path(store), form)
+    opened = Store.create(location(store), form)
     stored = opened.tracks()
     present = {(track.song, track.split) for track in stored}
     songs = [(t.song, f"{t.artist} - {t.title}", t.split) for t in stored]

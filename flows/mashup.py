@@ -4,7 +4,6 @@ import csv
 import io
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from flows import environment
 
@@ -14,6 +13,7 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.cluster import Cluster, cluster  # noqa: E402
+from flows.commit import commit_rows  # noqa: E402
 from flows.progress import progress  # noqa: E402
 from flows.separate import separate  # noqa: E402
 from storage import runs  # noqa: E402
@@ -21,7 +21,8 @@ from storage.atomic import write_bytes  # noqa: E402
 from storage.catalog import list_catalog  # noqa: E402
 from storage.errors import CatalogError  # noqa: E402
 from storage.layout import OutputLayout  # noqa: E402
-from storage.metrics import FAILED, OK, read_all  # noqa: E402
+from storage.location import absolute, location  # noqa: E402
+from storage.metrics import FAILED, read_all  # noqa: E402
 from storage.pairs import rank_pairs  # noqa: E402
 from storage.tables import MashupRow, PairRow, read_rows, write_rows  # noqa: E402
 from tasks.fanout import fan_out  # noqa: E402
@@ -66,8 +67,8 @@ def mashup(
 
     Raises CatalogError when one of them cannot be separated. A pair that does not fit is a row.
     """
-    layout = OutputLayout(Path(out))
-    wanted = [str(Path(song).resolve()) for song in (vocals_of, accompaniment_of)]
+    layout = OutputLayout(location(out))
+    wanted = [absolute(song) for song in (vocals_of, accompaniment_of)]
     manifest = write_manifest(layout, wanted)
     summary = separate(manifest, out, model=model, device=device, dask=dask, workers=workers)
     by_source = {track.source: track.track_id for track in list_catalog(manifest)}
@@ -98,7 +99,7 @@ def find_mashups(
 
     Raises CatalogError when nothing in OUT has vocals and accompaniment.
     """
-    layout = OutputLayout(Path(out))
+    layout = OutputLayout(location(out))
     songs = {song.track_id: song for song in separated_songs(layout)}
     if not songs:
         raise CatalogError(f"{out} has no separated tracks with vocals; separate a catalog into it first")
@@ -124,11 +125,8 @@ def find_mashups(
 def analyse_phase(songs: list[SeparatedSong], out: OutputLayout, run_id: str, where: Cluster) -> None:
     """Tempo, key and singing of every song that has not been looked at; a row a song as it ends."""
     with progress("analyse", len(songs)) as line:
-        for outcome in fan_out(where.client, analyse_songs, ([song] for song in songs), window=where.window):
-            rows = outcome.results or [failed_analysis(outcome.items[0], outcome.lost or "no result")]
-            write_rows(out, run_id, rows)
-            for row in rows:
-                line.advance(failed=row.error is not None, audio_seconds=row.duration_s)
+        outcomes = fan_out(where.client, analyse_songs, ([song] for song in songs), window=where.window)
+        commit_rows(outcomes, failed_analysis, out, run_id, line)
 
 
 @task(name="mash", cache_policy=NO_CACHE)
@@ -144,16 +142,10 @@ def mash_phase(
         rows = mash_pairs(settings, pairs)
         write_rows(out, run_id, rows)
         return rows
-    found: list[MashupRow] = []
+    batches = ([pair] for pair in pairs)
     with progress("mash", len(pairs)) as line:
-        batches = ([pair] for pair in pairs)
-        for outcome in fan_out(where.client, partial(mash_pairs, settings), batches, window=where.window):
-            rows = outcome.results or [lost_mashup(*outcome.items[0], outcome.lost or "no result")]
-            write_rows(out, run_id, rows)
-            found += rows
-            for row in rows:
-                line.advance(failed=row.status != OK, audio_seconds=row.duration_s or 0.0)
-    return found
+        outcomes = fan_out(where.client, partial(mash_pairs, settings), batches, window=where.window)
+        return commit_rows(outcomes, lambda pair, sentence: lost_mashup(*pair, sentence), out, run_id, line)
 
 
 def write_manifest(out: OutputLayout, sources: list[str]) -> str:

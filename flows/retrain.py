@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from pathlib import Path
 
 from flows import environment
 
@@ -16,7 +15,8 @@ from flows.evaluate import evaluate  # noqa: E402
 from flows.ingest import ingest  # noqa: E402
 from flows.train import train  # noqa: E402
 from storage import runs  # noqa: E402
-from storage.layout import OutputLayout  # noqa: E402
+from storage.layout import OutputLayout, trainings  # noqa: E402
+from storage.location import location  # noqa: E402
 from storage.metrics import read_all  # noqa: E402
 from storage.store import Store  # noqa: E402
 from storage.tables import DecisionRow, write_rows  # noqa: E402
@@ -69,7 +69,7 @@ def decide_phase(
     preset: str, challenger: str, champion: str | None, test: str, out: str, evaluated: list[str]
 ) -> DecisionRow:
     """Weigh the two, move the champion's pointer or leave it, and write down why."""
-    layout = OutputLayout(Path(out))
+    layout = OutputLayout(location(out))
     rows = [row for run_id in evaluated for row in read_all(layout, run_id).to_pylist()]
     found = contest(rows, challenger, champion) if champion is not None else None
     decision = decide(preset, challenger, champion, test, found)
@@ -82,10 +82,10 @@ def decide_phase(
 
 def _folder(store: str, preset: str, start: str | None, seed: int, settings: dict) -> str:
     """The training's folder: another one when the store, the champion or a setting is another."""
-    tracks = [[track.track_id, track.checksums] for track in Store.open(Path(store)).tracks("train")]
+    tracks = [[track.track_id, track.checksums] for track in Store.open(location(store)).tracks("train")]
     deciding = json.dumps([sorted(tracks, key=str), preset, start, seed, settings], sort_keys=True, default=str)
     digest = hashlib.sha256(deciding.encode()).hexdigest()[:10]
-    return f"{store.rstrip('/')}.runs/retrain-{preset}-{digest}"
+    return f"{trainings(store)}/retrain-{preset}-{digest}"
 
 
 def _markdown(decision: DecisionRow) -> str:

@@ -6,7 +6,6 @@ import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from flows import environment
 
@@ -25,6 +24,7 @@ from storage.catalog import CatalogTrack, stream_catalog  # noqa: E402
 from storage.encode import FORMATS  # noqa: E402
 from storage.errors import CatalogError  # noqa: E402
 from storage.layout import OutputLayout  # noqa: E402
+from storage.location import location  # noqa: E402
 from tasks.fanout import fan_out  # noqa: E402
 from tasks.models import model_stems  # noqa: E402
 from tasks.plan import Counts, Planner, batches, source_bytes  # noqa: E402
@@ -84,7 +84,7 @@ def separate(
     settings = dataclasses.replace(
         settings, tags=tags, seconds_per_track=seconds_per_track, engine=engine, windows=windows
     )
-    layout = OutputLayout(Path(out))
+    layout = OutputLayout(location(out))
     if not dry_run:
         clear_abandoned(layout)
     planner, counts = plan_phase(source, layout, settings, retry_failed, since, limit)

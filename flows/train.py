@@ -17,7 +17,8 @@ from flows.cluster import Cluster, cluster  # noqa: E402
 from flows.progress import progress  # noqa: E402
 from model.preset import load_preset  # noqa: E402
 from model.separator import resolved_device  # noqa: E402
-from storage.layout import TrainingLayout  # noqa: E402
+from storage.layout import TrainingLayout, trainings  # noqa: E402
+from storage.location import absolute  # noqa: E402
 from tasks.card import model_card  # noqa: E402
 from tasks.models import registry  # noqa: E402
 from tasks.train import TrainReport, TrainRequest  # noqa: E402
@@ -49,10 +50,10 @@ def train(
     """
     overrides = {**(settings or {}), **({"steps": steps} if steps else {})}
     total = load_preset(preset, **overrides).training.steps
-    folder = run or f"{store.rstrip('/')}.runs/{preset}-seed{seed}"
+    folder = run or f"{trainings(store)}/{preset}-seed{seed}"
     request = TrainRequest(
-        store=str(Path(store).resolve()),
-        folder=str(Path(folder).resolve()),
+        store=absolute(store),
+        folder=absolute(folder),
         preset=preset,
         overrides=tuple(sorted(overrides.items())),
         seed=seed,

@@ -1,7 +1,6 @@
 """A preset's settings are searched: every trial is a training, and a row."""
 
 from functools import partial
-from pathlib import Path
 
 from flows import environment
 
@@ -11,12 +10,13 @@ from prefect import flow, task  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 
 from flows.cluster import Cluster, cluster  # noqa: E402
+from flows.commit import commit_rows  # noqa: E402
 from flows.progress import progress  # noqa: E402
 from model.preset import load_preset  # noqa: E402
 from storage import runs  # noqa: E402
 from storage.layout import OutputLayout  # noqa: E402
-from storage.metrics import FAILED  # noqa: E402
-from storage.tables import TrialRow, write_rows  # noqa: E402
+from storage.location import absolute, location  # noqa: E402
+from storage.tables import TrialRow  # noqa: E402
 from tasks.fanout import fan_out  # noqa: E402
 from tasks.tune import Dimension, TuneSettings, lost_trial, run_trials, trials  # noqa: E402
 
@@ -42,9 +42,9 @@ def tune(
     load_preset(preset)
     chosen = list(enumerate(trials([Dimension.parse(text) for text in space], search, number, seed)))
     run_id = runs.new_run_id("tune")
-    layout = OutputLayout(Path(out))
+    layout = OutputLayout(location(out))
     folder = layout.root / "trainings" / run_id
-    settings = TuneSettings(str(Path(store).resolve()), str(folder.resolve()), preset, steps, seed, device)
+    settings = TuneSettings(absolute(store), str(folder.resolve()), preset, steps, seed, device)
     with cluster(dask, workers=workers, tracks=len(chosen)) as where:
         rows = trials_phase(settings, chosen, layout, run_id, where)
     return sorted(rows, key=lambda row: -1e9 if row.csdr is None else row.csdr, reverse=True)
@@ -56,15 +56,9 @@ def trials_phase(
 ) -> list[TrialRow]:
     """A trial a future; each one's row is written as it ends."""
     resources = {"GPU": 1} if where.offering("GPU").slots and settings.device != "cpu" else None
-    found: list[TrialRow] = []
+    batches = ([trial] for trial in chosen)
     with progress("trials", len(chosen)) as line:
-        batches = ([trial] for trial in chosen)
-        for outcome in fan_out(
+        outcomes = fan_out(
             where.client, partial(run_trials, settings), batches, window=where.window, resources=resources
-        ):
-            rows = outcome.results or [lost_trial(settings, outcome.items[0], outcome.lost or "no result")]
-            write_rows(out, run_id, rows)
-            found += rows
-            for row in rows:
-                line.advance(failed=row.status == FAILED)
-    return found
+        )
+        return commit_rows(outcomes, partial(lost_trial, settings), out, run_id, line)

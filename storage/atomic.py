@@ -1,4 +1,6 @@
-"""Files that are there whole or not at all: a temporary name beside the target, then a rename."""
+"""Files that are there whole or not at all: a temporary name beside the target, then a rename; for an object of a
+store a scratch file, then an upload.
+"""
 
 import contextlib
 import json
@@ -6,6 +8,8 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+from storage.location import is_url, make_folder, scratch_folder, upload
 
 # Readers of a folder (pyarrow, duckdb, our own listings) pass over names that start with a dot.
 PREFIX = ".unbraid-"
@@ -19,12 +23,17 @@ def temporary_beside(target: Path) -> Path:
 
 @contextlib.contextmanager
 def replacing(target: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Yield a temporary path; on success rename it to `target`, on any error remove it.
+    """Yield a temporary path; on success it becomes `target`, on any error it is removed.
 
     `durable` also flushes file and folder to the disk first, so that the rename survives a power
     cut: worth its milliseconds for commit marks, not for every stem.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if is_url(target):
+        with scratch_folder() as folder:
+            yield folder / target.name
+            upload(folder / target.name, target)
+        return
+    make_folder(target.parent)
     temporary = temporary_beside(target)
     try:
         yield temporary
@@ -48,8 +57,10 @@ def write_json(target: Path, value: object) -> None:
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Delete temporary files that a killed process left below `folder`; returns how many."""
+    """Delete temporary files that a killed process left below `folder`; returns how many. A store has none."""
     count = 0
+    if is_url(folder):
+        return count
     for path in folder.rglob(f"{PREFIX}*{SUFFIX}"):
         path.unlink(missing_ok=True)
         count += 1

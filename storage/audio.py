@@ -18,6 +18,7 @@ import numpy as np
 from storage.containers import missing_bytes
 from storage.errors import AudioError
 from storage.layout import shown
+from storage.location import local_file, location
 
 EXTENSIONS = frozenset(
     [
@@ -88,9 +89,13 @@ class AudioInfo:
 
 
 class AudioReader:
-    """One open file: `info`, then `blocks()` once. Use as a context manager."""
+    """One open file: `info`, then `blocks()` once. Use as a context manager.
+
+    `file` is what is read; `info.path` is the name it is known by, which of an object in a store is another.
+    """
 
     info: AudioInfo
+    file: Path
     promised_elsewhere = 0  # samples another decoder promised, for a container that tells this one nothing
 
     def blocks(self, size: int = BLOCK) -> Iterator[np.ndarray]:
@@ -152,20 +157,21 @@ class DamagedAudio(AudioError):
 
 
 class _SoundfileReader(AudioReader):
-    def __init__(self, path: str, stream: int) -> None:
+    def __init__(self, file: Path, name: str, stream: int) -> None:
         import soundfile
 
+        self.file = file
         if stream:
-            raise AudioError(f"{shown(path)} has one audio stream; stream {stream} was asked for")
+            raise AudioError(f"{name} has one audio stream; stream {stream} was asked for")
         try:
-            self._file = soundfile.SoundFile(os.fsencode(path))
+            self._file = soundfile.SoundFile(os.fsencode(file))
         except (soundfile.SoundFileError, RuntimeError) as error:
-            raise AudioError(f"{shown(path)} is not audio that libsndfile reads ({error})") from error
+            raise AudioError(f"{name} is not audio that libsndfile reads ({error})") from error
         # libsndfile says 2^63-1 where a stream does not tell its length.
         known = self._file.frames < 1 << 62
         lossy = self._file.subtype not in _DEPTHS and self._file.subtype not in ("ALAC_16", "ALAC_20")
         self.info = AudioInfo(
-            path=shown(path),
+            path=name,
             sample_rate=self._file.samplerate,
             channels=self._file.channels,
             samples=self._file.frames if known else None,
@@ -190,26 +196,28 @@ class _SoundfileReader(AudioReader):
 
 
 class _FFmpegReader(AudioReader):
-    def __init__(self, path: str, stream: int) -> None:
+    def __init__(self, file: Path, name: str, stream: int) -> None:
         import av
+
+        self.file = file
 
         av.logging.set_level(None)  # FFmpeg prints its own opinion to stderr otherwise
         try:
-            self._container = av.open(_openable(path))
+            self._container = av.open(_openable(file))
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise AudioError(f"{shown(path)} is not audio that FFmpeg reads ({_reason(error)})") from error
+            raise AudioError(f"{name} is not audio that FFmpeg reads ({_reason(error)})") from error
         streams = self._container.streams.audio
         if stream >= len(streams):
             self._container.close()
-            raise AudioError(f"{shown(path)} has {len(streams)} audio streams; stream {stream} was asked for")
+            raise AudioError(f"{name} has {len(streams)} audio streams; stream {stream} was asked for")
         self._stream = streams[stream]
         codec = self._stream.codec_context
         if not codec.sample_rate or not codec.channels:
             self._container.close()
-            raise AudioError(f"{shown(path)} does not tell its sample rate or channels")
+            raise AudioError(f"{name} does not tell its sample rate or channels")
         lossless = codec.name.startswith("pcm_") or codec.name in ("flac", "alac", "wavpack", "ape", "tta")
         self.info = AudioInfo(
-            path=shown(path),
+            path=name,
             sample_rate=codec.sample_rate,
             channels=codec.channels,
             samples=self._promised(),
@@ -261,21 +269,20 @@ class _FFmpegReader(AudioReader):
         self._container.close()
 
 
-def _openable(path: str):
+def _openable(file: Path):
     """FFmpeg takes names in UTF-8 only; what has another one is opened for it."""
     try:
-        path.encode()
+        str(file).encode()
     except UnicodeEncodeError:
-        return open(path, "rb")
-    return path
+        return open(file, "rb")
+    return str(file)
 
 
 def _reason(error: BaseException) -> str:
     return getattr(error, "strerror", None) or str(error)
 
 
-def _check_path(path: Path) -> None:
-    name = shown(path)
+def _check(path: Path, name: str) -> None:
     if path.is_dir():
         raise AudioError(f"{name} is a folder, not an audio file; rename it or name the files in it")
     if path.is_symlink() and not path.exists():
@@ -292,21 +299,25 @@ def _check_path(path: Path) -> None:
 
 
 def with_decoders(path: str | os.PathLike, work: Callable[[AudioReader], Result], *, stream: int = 0) -> Result:
-    """`work(reader)` with the first decoder that carries it to its end.
+    """`work(reader)` with the first decoder that carries it to its end. An object of a store is fetched first.
 
     When a decoder fails in mid-file the other starts from the beginning, so `work` must be able to
     start again (write to temporary names, keep nothing between calls). Raises AudioError, with the
     reason of the decoder that knows the format best, when none does.
     """
-    path = Path(path)
-    _check_path(path)
-    ffmpeg_only = path.suffix.lower() in _FFMPEG_ONLY
+    with local_file(location(path)) as file:
+        return _with_decoders(file, shown(path), work, stream)
+
+
+def _with_decoders(file: Path, name: str, work: Callable[[AudioReader], Result], stream: int) -> Result:
+    _check(file, name)
+    ffmpeg_only = file.suffix.lower() in _FFMPEG_ONLY
     decoders = [_FFmpegReader] if ffmpeg_only else [_SoundfileReader, _FFmpegReader]
     failures: list[AudioError] = []
     promised = 0
     for decoder in decoders:
         try:
-            with contextlib.closing(decoder(str(path), stream)) as reader:
+            with contextlib.closing(decoder(file, name, stream)) as reader:
                 reader.promised_elsewhere = promised
                 promised = reader.info.samples or 0
                 return work(reader)
@@ -316,7 +327,7 @@ def with_decoders(path: str | os.PathLike, work: Callable[[AudioReader], Result]
         if isinstance(failure, DamagedAudio):
             raise failure
     raise AudioError(
-        f"{shown(path)} is not audio that can be read: neither libsndfile nor FFmpeg decodes it; "
+        f"{name} is not audio that can be read: neither libsndfile nor FFmpeg decodes it; "
         f"copy or export it again, or take it out of the catalog ({_clause(failures[-1])})"
     ) from failures[-1]
 
@@ -345,12 +356,12 @@ def read(path: str | os.PathLike, *, stream: int = 0) -> tuple[np.ndarray, int]:
 
 def stream_count(path: str | os.PathLike) -> int:
     """How many audio streams a container holds (a .stem.mp4 has five). Raises AudioError."""
-    path = Path(path)
-    _check_path(path)
     import av
 
-    try:
-        with av.open(_openable(str(path))) as container:
-            return len(container.streams.audio)
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise AudioError(f"{shown(path)} is not audio that FFmpeg reads ({_reason(error)})") from error
+    with local_file(location(path)) as file:
+        _check(file, shown(path))
+        try:
+            with av.open(_openable(file)) as container:
+                return len(container.streams.audio)
+        except (av.FFmpegError, OSError, ValueError) as error:
+            raise AudioError(f"{shown(path)} is not audio that FFmpeg reads ({_reason(error)})") from error

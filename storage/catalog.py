@@ -3,6 +3,7 @@
 import csv
 import glob
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,12 @@ from pathlib import Path
 from storage.audio import EXTENSIONS
 from storage.datasets import STEMS, DatasetTrack, Source, discover, recognise
 from storage.errors import CatalogError, DatasetError
+from storage.fingerprint import FileState
 from storage.layout import shown
+from storage.location import is_url, location
 
 MANIFESTS = (".csv", ".parquet")
+_NOT_THERE = "{} is not there; give an audio file, a folder, a glob, or a .csv or .parquet manifest"
 _STEM_MP4 = ".stem.mp4"
 _STEM_MP4_REFERENCES = (("drums", 1), ("bass", 2), ("other", 3), ("vocals", 4))
 
@@ -22,8 +26,9 @@ class CatalogTrack:
     """One track to separate.
 
     `path` is its place in the catalog, with forward slashes, and decides where its stems go; `source`
-    is the file to read. `references` are (stem, source) pairs to score against. `problem` is a
-    sentence where the track is known to be unreadable before anyone tries.
+    is the file or URL to read. `references` are (stem, source) pairs to score against. `problem` is a
+    sentence where the track is known to be unreadable before anyone tries. `state` is what the listing
+    told of the source, None where nobody looked.
     """
 
     track_id: str
@@ -31,6 +36,7 @@ class CatalogTrack:
     source: str
     references: tuple[tuple[str, Source], ...] = ()
     problem: str | None = None
+    state: FileState | None = None
 
 
 def list_catalog(source: str | os.PathLike) -> list[CatalogTrack]:
@@ -40,12 +46,15 @@ def list_catalog(source: str | os.PathLike) -> list[CatalogTrack]:
 
 def stream_catalog(source: str | os.PathLike) -> Iterator[CatalogTrack]:
     """The tracks of a catalog one by one, each path once, in the same order each time: a file, a folder, a glob
-    or a manifest. Nothing of it is kept but a manifest's hashes, so a million tracks need no memory.
+    or a manifest, here or in an object store. Nothing of it is kept but a folder at a time and a manifest's hashes,
+    so a million tracks need no memory.
 
     Raises CatalogError when there is nothing there, no track in it, or a manifest is malformed.
     """
-    root = Path(source).expanduser()
-    if root.is_dir():
+    root = location(source)
+    if is_url(root):
+        found, empty = _in_store(root)
+    elif root.is_dir():
         found = iter(_dataset(root) or _walk(root))
         empty = f"{root} holds no audio files ({', '.join(sorted(EXTENSIONS))})"
     elif root.suffix.lower() in MANIFESTS and root.exists():
@@ -55,7 +64,7 @@ def stream_catalog(source: str | os.PathLike) -> Iterator[CatalogTrack]:
     elif glob.has_magic(str(root)):
         found, empty = _matching(root), f"nothing matches {root}"
     else:
-        raise CatalogError(f"{root} is not there; give an audio file, a folder, a glob, or a .csv or .parquet manifest")
+        raise CatalogError(_NOT_THERE.format(root))
     first = next(found, None)
     if first is None:
         raise CatalogError(empty)
@@ -88,11 +97,60 @@ def _matching(pattern: Path) -> Iterator[CatalogTrack]:
             yield _track(path, path.relative_to(base).as_posix())
 
 
-def _track(path: Path, relative: str) -> CatalogTrack:
+def _in_store(root: Path) -> tuple[Iterator[CatalogTrack], str]:
+    """The tracks at a URL, and the sentence that says there are none. Raises CatalogError."""
+    try:
+        if glob.has_magic(root.path):
+            return _matching_objects(root), f"nothing matches {root}"
+        if root.suffix.lower() in MANIFESTS:
+            return _once(_manifest(root), root), f"the manifest {root} lists no tracks"
+        if root.is_file():
+            return iter([_track(root, root.name, _state(root))]), ""
+        if not root.exists():
+            raise CatalogError(_NOT_THERE.format(root))
+    except CatalogError:
+        raise
+    except Exception as error:  # each store's package raises errors of its own
+        raise CatalogError(f"{root} cannot be listed ({error}); check the store and your rights in it") from error
+    return _walk_store(root), f"{root} holds no audio files ({', '.join(sorted(EXTENSIONS))})"
+
+
+def _state(root: Path) -> FileState:
+    return FileState.of_object(root.fs.info(root.path))
+
+
+def _matching_objects(pattern: Path) -> Iterator[CatalogTrack]:
+    fixed = pattern.path[: re.search(r"[*?\[]", pattern.path).start()].rpartition("/")[0]
+    for path, entry in sorted(pattern.fs.glob(pattern.path, detail=True).items()):
+        name = path.rpartition("/")[2]
+        if entry["type"] == "file" and Path(name).suffix.lower() in EXTENSIONS and not name.startswith("."):
+            yield _track(location(pattern.fs.unstrip_protocol(path)), path.removeprefix(f"{fixed}/"),
+                         FileState.of_object(entry))  # fmt: skip
+
+
+def _walk_store(root: Path) -> Iterator[CatalogTrack]:
+    """The audio objects below a prefix, one listing a "folder", whose own come before those of its folders."""
+    folders = [root.path.rstrip("/")]
+    base = len(folders[0]) + 1
+    while folders:
+        deeper = []
+        for entry in sorted(root.fs.ls(folders.pop(), detail=True), key=lambda entry: entry["name"]):
+            name = entry["name"].rstrip("/").rpartition("/")[2]
+            if name.startswith("."):
+                continue
+            if entry["type"] == "directory":
+                deeper.append(entry["name"].rstrip("/"))
+            elif Path(name).suffix.lower() in EXTENSIONS:
+                url = location(root.fs.unstrip_protocol(entry["name"]))
+                yield _track(url, entry["name"][base:], FileState.of_object(entry))
+        folders += reversed(deeper)
+
+
+def _track(path: Path, relative: str, state: FileState | None = None) -> CatalogTrack:
     references: tuple[tuple[str, Source], ...] = ()
     if path.name.lower().endswith(_STEM_MP4):
         references = tuple((stem, Source(str(path), stream)) for stem, stream in _STEM_MP4_REFERENCES)
-    return CatalogTrack(shown(relative), shown(relative), str(path), references)
+    return CatalogTrack(shown(relative), shown(relative), str(path), references, state=state)
 
 
 def _walk(root: Path) -> Iterator[CatalogTrack]:
@@ -168,9 +226,17 @@ def _manifest(manifest: Path) -> Iterator[CatalogTrack]:
         references = tuple(
             (stem, Source(str(_beside(manifest, row[stem])))) for stem in STEMS if (row.get(stem) or "").strip()
         )
-        absolute = Path(name).is_absolute() or ".." in Path(name).parts
-        relative = shown(source.resolve().as_posix().lstrip("/") if absolute else Path(name).as_posix())
+        relative = shown(_place(source, name))
         yield CatalogTrack((row.get("track_id") or relative).strip(), relative, str(source), references)
+
+
+def _place(source: Path, name: str) -> str:
+    """A manifest's track in the catalog: as it is named there, or its whole path where that leads elsewhere."""
+    if is_url(name):
+        return source.path.lstrip("/")
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return (source.path if is_url(source) else source.resolve().as_posix()).lstrip("/")
+    return Path(name).as_posix()
 
 
 def _rows(manifest: Path) -> Iterator[dict]:
@@ -179,7 +245,7 @@ def _rows(manifest: Path) -> Iterator[dict]:
         import pyarrow.parquet
 
         try:
-            with pyarrow.parquet.ParquetFile(manifest) as opened:
+            with manifest.open("rb") as raw, pyarrow.parquet.ParquetFile(raw) as opened:
                 names = opened.schema_arrow.names
                 if "path" not in names:
                     raise CatalogError(f"{manifest} has no column 'path'; it has {', '.join(names)}")
@@ -190,7 +256,7 @@ def _rows(manifest: Path) -> Iterator[dict]:
             raise CatalogError(f"{manifest} is not a Parquet file that can be read ({error})") from error
         return
     try:
-        with open(manifest, newline="", encoding="utf-8-sig") as file:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if "path" not in (reader.fieldnames or []):
                 columns = ", ".join(reader.fieldnames or []) or "none"
@@ -201,4 +267,4 @@ def _rows(manifest: Path) -> Iterator[dict]:
 
 
 def _beside(manifest: Path, name: str) -> Path:
-    return manifest.parent / name.strip()
+    return location(name.strip()) if is_url(name) else manifest.parent / name.strip()

@@ -9,6 +9,7 @@ import numpy as np
 from storage.atomic import replacing
 from storage.audio import AudioInfo
 from storage.errors import AudioError
+from storage.location import location
 from storage.tags import Tags, write_tags
 
 FORMATS = ("flac", "wav", "ogg", "opus", "mp3")
@@ -142,5 +143,5 @@ class AudioWriter(contextlib.AbstractContextManager):
 
 def write(target: Path, audio: np.ndarray, rate: int, *, name: str = "wav", depth: str = "int16") -> None:
     """Write a whole array (channels, samples) at once. Raises AudioError."""
-    with AudioWriter(Path(target), StemFormat(name, depth), rate, audio.shape[0], audio.shape[1]) as writer:
+    with AudioWriter(location(target), StemFormat(name, depth), rate, audio.shape[0], audio.shape[1]) as writer:
         writer.write(np.asarray(audio, np.float32), last=True)

@@ -15,6 +15,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from storage.location import is_url, location
+
 # Names that Windows keeps for devices; a catalog made on Linux may be opened there.
 _DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 
@@ -65,9 +67,16 @@ class OutputLayout:
         return self.reports / f"{run_id}.html"
 
 
+def trainings(store: str) -> str:
+    """The folder of a store's training runs: beside it, or in the present folder for a store at a URL, since
+    checkpoints are written on the machine that trains.
+    """
+    return f"{location(store).name if is_url(store) else store.rstrip('/')}.runs"
+
+
 @dataclass(frozen=True)
 class TrainingLayout:
-    """The folder of one training run."""
+    """The folder of one training run, on the machine that trains."""
 
     root: Path
 

@@ -7,16 +7,13 @@ in, so that a crash between the two never counts a row twice.
 
 import datetime
 import hashlib
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from storage.atomic import replacing
-from storage.errors import MetricsError
+from storage import parquet
 from storage.layout import OutputLayout
 
 OK, FAILED = "ok", "failed"
@@ -109,8 +106,7 @@ def write_part(out: OutputLayout, run_id: str, rows: list[StemRow]) -> Path:
     name = hashlib.sha256("\n".join(tracks).encode()).hexdigest()[:20]
     target = out.run_metrics(run_id) / f"part-{name}.parquet"
     table = pa.Table.from_pylist([{"run_id": run_id, **asdict(row)} for row in rows], schema=SCHEMA)
-    _write(table, target)
-    return target
+    return parquet.write_part(table, target)
 
 
 def compact(out: OutputLayout, run_id: str) -> Path | None:
@@ -121,9 +117,9 @@ def compact(out: OutputLayout, run_id: str) -> Path | None:
         return None
     target = folder / _COMPACTED
     if files != [target]:
-        table = pa.concat_tables([_read(file) for file in files]).sort_by(_SORTED_BY)
+        table = pa.concat_tables([parquet.read_part(file, SCHEMA) for file in files]).sort_by(_SORTED_BY)
         taken = ",".join(sorted(file.name for file in files if file != target))
-        _write(table.replace_schema_metadata({_TAKEN_IN: taken.encode()}), target)
+        parquet.write_part(table.replace_schema_metadata({_TAKEN_IN: taken.encode()}), target)
     for part in folder.glob("part-*.parquet"):
         part.unlink(missing_ok=True)
     return target
@@ -138,17 +134,16 @@ def standing_files(out: OutputLayout, run_id: str | None = None) -> list[Path]:
         taken: set[str] = set()
         if compacted.exists():
             found.append(compacted)
-            metadata = pq.read_schema(compacted).metadata or {}
-            taken = set(metadata.get(_TAKEN_IN, b"").decode().split(","))
+            taken = set(parquet.part_metadata(compacted).get(_TAKEN_IN, b"").decode().split(","))
         found += [part for part in sorted(folder.glob("part-*.parquet")) if part.name not in taken]
     return found
 
 
 def read_all(out: OutputLayout, run_id: str | None = None, columns: list[str] | None = None) -> pa.Table:
     """All rows, of one run or of all. Columns that older files lack are null. Raises MetricsError."""
-    wanted = [SCHEMA.field(name) for name in columns] if columns else list(SCHEMA)
-    tables = [_read(file, [f.name for f in wanted]) for file in standing_files(out, run_id)]
-    return pa.concat_tables(tables) if tables else pa.schema(wanted).empty_table()
+    schema = _columns(columns) if columns else SCHEMA
+    tables = [parquet.read_part(file, schema) for file in standing_files(out, run_id)]
+    return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
 def done_tracks(out: OutputLayout, model_id: str, settings_hash: str) -> dict[str, tuple[str, bool]]:
@@ -158,7 +153,7 @@ def done_tracks(out: OutputLayout, model_id: str, settings_hash: str) -> dict[st
     """
     columns = ["track_id", "source_fingerprint", "status", "finished_at", "model_id", "settings_hash"]
     ours = (pc.field("model_id") == model_id) & (pc.field("settings_hash") == settings_hash)
-    tables = [_read(file, columns).filter(ours) for file in standing_files(out)]
+    tables = [parquet.read_part(file, _columns(columns)).filter(ours) for file in standing_files(out)]
     if not tables:
         return {}
     table = pa.concat_tables(tables).sort_by("finished_at")  # of several rows of a track the latest stays
@@ -166,19 +161,5 @@ def done_tracks(out: OutputLayout, model_id: str, settings_hash: str) -> dict[st
     return {track_id: (fingerprint, status == OK) for track_id, fingerprint, status in zip(*values, strict=True)}
 
 
-def _write(table: pa.Table, target: Path) -> None:
-    with replacing(target, durable=True) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-
-
-def _read(file: Path, columns: Iterable[str] | None = None) -> pa.Table:
-    names = list(columns) if columns else SCHEMA.names
-    try:
-        with pq.ParquetFile(file) as opened:
-            table = opened.read(columns=[name for name in names if name in opened.schema_arrow.names])
-    except (OSError, pa.ArrowException) as error:
-        raise MetricsError(f"{file} cannot be read ({error}); delete it, and its tracks are done again") from error
-    for name in names:
-        if name not in table.column_names:
-            table = table.append_column(SCHEMA.field(name), pa.nulls(len(table), SCHEMA.field(name).type))
-    return table.select(names).cast(pa.schema([SCHEMA.field(name) for name in names])).replace_schema_metadata()
+def _columns(names: list[str]) -> pa.Schema:
+    return pa.schema([SCHEMA.field(name) for name in names])

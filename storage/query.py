@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from storage.errors import MetricsError
 from storage.layout import OutputLayout
+from storage.location import location
 from storage.metrics import read_all, standing_files
 from storage.tables import present_tables, read_rows
 
@@ -26,7 +27,7 @@ def query(out: Path, sql: str) -> pa.Table:
     """
     import duckdb
 
-    layout = OutputLayout(Path(out))
+    layout = OutputLayout(location(out))
     extra = present_tables(layout)
     if not extra and (not layout.metrics.is_dir() or not standing_files(layout)):
         raise MetricsError(f"{out} has no metrics; separate or evaluate into it first")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from storage.atomic import write_bytes, write_json
 from storage.errors import RegistryError
+from storage.location import location
 
 _ID = re.compile(r"^(?P<preset>[\w.-]+)-(?P<digest>[0-9a-f]{8})$")
 _SUFFIX = ".safetensors"
@@ -78,7 +79,7 @@ class Registry:
 
         Raises RegistryError when a registered file's bytes do not hash to its name.
         """
-        as_path = Path(name)
+        as_path = location(name)
         if as_path.suffix == _SUFFIX:
             if not as_path.is_file():
                 raise RegistryError(f"{name} is not there; name a weights file or a model id")
@@ -129,7 +130,7 @@ class Registry:
 def default_folder() -> Path:
     """UNBRAID_MODELS, or the platform's usual data folder."""
     if chosen := os.environ.get("UNBRAID_MODELS"):
-        return Path(chosen)
+        return location(chosen)
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(data) / "unbraid" / "models"
 

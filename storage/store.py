@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from storage.errors import StoreError
+from storage.location import location, make_folder
 
 VERSION = 1
 _TRACK_DEPTH = 2  # split / dataset / track
@@ -80,7 +81,7 @@ class Store:
         """Open the store at `path`, or make it. Raises StoreError when it has another format."""
         import zarr
 
-        path = Path(path)
+        path = location(path)
         if (path / "zarr.json").exists():
             store = cls.open(path, consolidated=False)
             if store.format != form:
@@ -90,8 +91,8 @@ class Store:
             return store
         if path.exists() and any(path.iterdir()):
             raise StoreError(f"{path} exists and is no store; give an empty or a new folder")
-        path.mkdir(parents=True, exist_ok=True)
-        group = zarr.create_group(path, attributes={"unbraid": VERSION, **asdict(form)})
+        make_folder(path)
+        group = zarr.create_group(str(path), attributes={"unbraid": VERSION, **asdict(form)})
         return cls(path, group, form)
 
     @classmethod
@@ -99,10 +100,10 @@ class Store:
         """Open for reading. Raises StoreError when there is no store, or one of another version."""
         import zarr
 
-        path = Path(path)
+        path = location(path)
         try:
             group = zarr.open_group(
-                path, mode="r" if consolidated else "r+", use_consolidated=None if consolidated else False
+                str(path), mode="r" if consolidated else "r+", use_consolidated=None if consolidated else False
             )
         except (FileNotFoundError, ValueError, KeyError) as error:
             raise StoreError(f"{path} is not a finished store; make it with `unbraid ingest`") from error

@@ -15,10 +15,8 @@ import typing
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from storage.atomic import replacing
-from storage.errors import MetricsError
+from storage import parquet
 from storage.layout import OutputLayout
 
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(),
@@ -152,25 +150,14 @@ def write_rows(out: OutputLayout, run_id: str, rows: list) -> Path:
     values = [{"run_id": run_id, **dataclasses.asdict(row)} for row in rows]
     digest = hashlib.sha256(json.dumps(values, default=str, sort_keys=True).encode()).hexdigest()[:20]
     target = out.root / name / f"run_id={run_id}" / f"part-{digest}.parquet"
-    with replacing(target, durable=True) as temporary:
-        pq.write_table(pa.Table.from_pylist(values, schema=schema(name)), temporary, compression="zstd")
-    return target
+    return parquet.write_part(pa.Table.from_pylist(values, schema=schema(name)), target)
 
 
 def read_rows(out: OutputLayout, name: str, run_id: str | None = None) -> pa.Table:
     """All rows of a table, of one run or of all; empty where there is none. Raises MetricsError."""
     wanted = schema(name)
-    tables = []
-    for file in sorted((out.root / name).glob(f"run_id={run_id or '*'}/part-*.parquet")):
-        try:
-            with pq.ParquetFile(file) as opened:
-                table = opened.read()
-        except (OSError, pa.ArrowException) as error:
-            raise MetricsError(f"{file} cannot be read ({error}); delete it") from error
-        for field in wanted:  # columns that an older version did not write
-            if field.name not in table.column_names:
-                table = table.append_column(field, pa.nulls(len(table), field.type))
-        tables.append(table.select(wanted.names).cast(wanted))
+    files = sorted((out.root / name).glob(f"run_id={run_id or '*'}/part-*.parquet"))
+    tables = [parquet.read_part(file, wanted) for file in files]
     return pa.concat_tables(tables) if tables else wanted.empty_table()
 
 

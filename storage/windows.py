@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from storage.atomic import replacing
+from storage import parquet
 from storage.layout import OutputLayout
 
 SCORES = ("sdr", "isr", "sir", "sar")
@@ -50,19 +49,14 @@ def write_windows(out: OutputLayout, run_id: str, scores: list[WindowScores]) ->
         for index in range(len(s.sdr))
     ]  # fmt: skip
     target = out.run_windows(run_id) / f"part-{name}.parquet"
-    with replacing(target, durable=True) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), temporary, compression="zstd")
-    return target
+    return parquet.write_part(pa.Table.from_pylist(rows, schema=SCHEMA), target)
 
 
 def read_windows(out: OutputLayout, run_id: str | None = None) -> pa.Table:
     """All windows, of one run or of all."""
     folders = [out.run_windows(run_id)] if run_id else sorted(out.windows.glob("run_id=*"))
-    tables = []
-    for folder in folders:
-        for file in sorted(folder.glob("part-*.parquet")):
-            with pq.ParquetFile(file) as opened:
-                tables.append(opened.read())
+    files = [file for folder in folders for file in sorted(folder.glob("part-*.parquet"))]
+    tables = [parquet.read_part(file, SCHEMA) for file in files]
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 

@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from storage import audio, store
 from storage.datasets import DatasetTrack, Source
 from storage.errors import StorageError
 from storage.fingerprint import joint_fingerprint
+from storage.location import location
 
 _BANDWIDTH_FLOOR = 1e-7  # −70 dB of the strongest bin: below it a stem has no content, only noise
 
@@ -33,7 +33,7 @@ def source_fingerprint(track: DatasetTrack) -> str:
 
 def ingest_batch(store_path: str, tracks: list[DatasetTrack]) -> list[IngestRecord]:
     """Ingest tracks one after the other; a track that cannot be read is a failed record, not an exception."""
-    opened = store.Store.open(Path(store_path), consolidated=False)
+    opened = store.Store.open(location(store_path), consolidated=False)
     return [_ingest(opened, track) for track in tracks]
 
 

@@ -1,7 +1,6 @@
 """What is left to do, cut into batches, as a stream."""
 
 import datetime
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from itertools import chain, islice
 from typing import TypeVar
 
 from storage.catalog import CatalogTrack
-from storage.fingerprint import fingerprint
+from storage.fingerprint import FileState, look
 
 # A batch is what a lost worker loses: at most so many tracks, and so many bytes of source (about twenty minutes
 # of FLAC, which stands for audio: to know the duration every file would have to be opened).
@@ -60,12 +59,15 @@ class Planner:
 
     def standing(self, track: CatalogTrack) -> Standing:
         before = self.done.get(track.track_id)
-        if before is not None and before[0] == fingerprint(track.source):
+        state = _state(track) if before is not None or self.since is not None else None
+        if before is not None and before[0] == (state.fingerprint if state else "absent"):
             if before[1]:
                 return Standing.DONE
             if not self.retry_failed:
                 return Standing.FAILED
-        if self.since is not None and not _modified_since(track.source, self.since):
+        # Where the date cannot be read the track is new: reading it will say what is wrong.
+        changed = state.modified if state else None
+        if self.since is not None and changed is not None and changed < self.since.timestamp():
             return Standing.OLDER
         return Standing.TODO
 
@@ -101,15 +103,9 @@ def batches(items: Iterable[Item], slots: int, size: Callable[[Item], int]) -> I
 
 def source_bytes(track: CatalogTrack) -> int:
     """The size of a track's file, 0 where it cannot be looked at."""
-    try:
-        return os.stat(track.source).st_size
-    except OSError:
-        return 0
+    state = _state(track)
+    return state.size if state else 0
 
 
-def _modified_since(path: str, since: datetime.datetime) -> bool:
-    """Where the date cannot be read the track is new: reading it will say what is wrong."""
-    try:
-        return os.stat(path).st_mtime >= since.timestamp()
-    except OSError:
-        return True
+def _state(track: CatalogTrack) -> FileState | None:
+    return track.state or look(track.source)

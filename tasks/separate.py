@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from storage.encode import AudioWriter, StemFormat
 from storage.errors import StorageError
 from storage.fingerprint import fingerprint
 from storage.layout import OutputLayout
+from storage.location import location
 from storage.metrics import FAILED, OK, StemRow
 from storage.tags import Tags, read_tags
 from storage.windows import WindowScores
@@ -117,9 +117,9 @@ def _stream(
     """Write all stems of an open file; they appear under their names together, when the last block is through."""
     info = reader.info
     stem_format = StemFormat.keeping(info, settings.format)
-    out = OutputLayout(Path(settings.out))
+    out = OutputLayout(location(settings.out))
     targets = {stem: out.stem(track.path, stem, stem_format.name) for stem in settings.stems}
-    tags = read_tags(Path(track.source)) if settings.tags else Tags()
+    tags = read_tags(reader.file) if settings.tags else Tags()
     meters = {stem: _Meters(info.sample_rate, info.channels) for stem in settings.stems}
     mixture_meter = LoudnessMeter(info.sample_rate, info.channels)
     stream = separator.stream(info.sample_rate, info.channels)
@@ -203,7 +203,7 @@ def _scored(settings: SeparateSettings, track: CatalogTrack, rows: list[StemRow]
         references, rate = read_references(dict(track.references), settings.stems)
         estimates = {}
         for row in rows:
-            estimates[row.stem], own = audio.read(Path(settings.out) / row.stem_path)
+            estimates[row.stem], own = audio.read(location(settings.out) / row.stem_path)
             if own != rate:
                 raise audio.AudioError(f"the references are at {rate} Hz and the stems at {own} Hz")
         scores = score_stems(references, estimates, rate, engine=settings.engine)

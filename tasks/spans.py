@@ -5,11 +5,11 @@ another pairing of voices and backings each time.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from storage.errors import StoreError
+from storage.location import location
 from storage.store import Store, StoredTrack
 
 _ATTEMPTS_AT_SOUND = 4
@@ -39,7 +39,7 @@ class SpanPool:
         self, store_path: str, tracks: list[StoredTrack], seed: int, *, stems: tuple[str, ...], size: int, length: int,
         spectra: bool = False,
     ) -> None:  # fmt: skip
-        self.store = Store.open(Path(store_path))
+        self.store = Store.open(location(store_path))
         self._rate = self.store.format.sample_rate
         self._stems = stems
         self._seed, self._size, self._length, self._spectra = seed, size, length, spectra

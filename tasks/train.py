@@ -28,6 +28,7 @@ from model.training import Trainer
 from storage.atomic import write_bytes, write_json
 from storage.errors import StoreError
 from storage.layout import TrainingLayout
+from storage.location import location
 from storage.store import Store, StoredTrack
 from tasks.examples import ExampleSource, example_source
 from tasks.models import registry
@@ -84,7 +85,7 @@ def train(request: TrainRequest) -> TrainReport:
     folder = TrainingLayout(Path(request.folder))
     preset = load_preset(request.preset, **dict(request.overrides))
     device = resolved_device(request.device)
-    tracks = Store.open(Path(request.store)).tracks("train")
+    tracks = Store.open(location(request.store)).tracks("train")
     training, validation = split_for_validation(tracks, preset.stems)
     trainer = Trainer(preset, seed=request.seed, device=device, precision=request.precision)
     state = _RunState()
@@ -254,7 +255,7 @@ def _validation_mixtures(
     store_path: str, tracks: list[StoredTrack], stems: tuple[str, ...]
 ) -> list[tuple[dict[str, np.ndarray], int]]:
     """(stems, rate) of whole tracks, evenly from all datasets; loose stems are paired at equal energy."""
-    store = Store.open(Path(store_path))
+    store = Store.open(location(store_path))
     rate = store.format.sample_rate
     lead, *others = stems
     having = {stem: _alternating([t for t in tracks if has_stem(t, stem)]) for stem in stems}
@@ -293,7 +294,7 @@ def _alternating(tracks: list[StoredTrack]) -> list[StoredTrack]:
 
 def _record(request: TrainRequest, preset: Preset, trainer: Trainer, training, validation) -> dict:
     datasets: dict[str, dict] = {}
-    rate = Store.open(Path(request.store)).format.sample_rate
+    rate = Store.open(location(request.store)).format.sample_rate
     for track in training:
         entry = datasets.setdefault(track.dataset, {"tracks": 0, "hours": 0.0})
         entry["tracks"] += 1

@@ -113,12 +113,11 @@ def query(out, sql, as_csv) -> None:
     Tables: metrics (the rows that stand: the latest of each track and model) and history (all rows of
     all runs). Example: unbraid query OUT "select stem, median(sdr) from metrics group by stem"
     """
-    from pathlib import Path
-
     from flows.tables import show
+    from storage.location import location
     from storage.query import query as run
 
-    table = run(Path(out), sql)
+    table = run(location(out), sql)
     if as_csv:
         import pyarrow.csv
 
@@ -135,17 +134,16 @@ def export_museval(out, folder, model) -> None:
     """Write the window scores of one model in the run folder OUT as museval's JSON into FOLDER/test, one
     file a track. They are there when the run was made with --windows.
     """
-    from pathlib import Path
-
     from storage.errors import MetricsError
     from storage.layout import OutputLayout
+    from storage.location import location
     from storage.museval_json import write_museval
     from storage.windows import stored_windows
 
-    scores = [stem for stem in stored_windows(OutputLayout(Path(out))) if stem.model_id == model]
+    scores = [stem for stem in stored_windows(OutputLayout(location(out))) if stem.model_id == model]
     if not scores:
         raise MetricsError(f"{out} keeps no windows of {model}; evaluate with --windows first")
-    click.echo(f"{len(write_museval(Path(folder), scores))} tracks written to {os.path.join(folder, 'test')}")
+    click.echo(f"{len(write_museval(location(folder), scores))} tracks written to {os.path.join(folder, 'test')}")
 
 
 @click.command(name="import")
@@ -154,13 +152,12 @@ def export_museval(out, folder, model) -> None:
 @click.option("--name", required=True, help="The method's name; its rows have the model id museval:NAME.")
 def import_museval(folder, out, name) -> None:
     """Read museval's JSON below FOLDER, one file a track, into the metrics of OUT, to compare with."""
-    from pathlib import Path
-
     from storage.layout import OutputLayout
+    from storage.location import location
     from storage.museval_json import read_museval
     from tasks.score import import_scores
 
-    run_id, tracks = import_scores(OutputLayout(Path(out)), read_museval(Path(folder), f"museval:{name}"))
+    run_id, tracks = import_scores(OutputLayout(location(out)), read_museval(location(folder), f"museval:{name}"))
     click.echo(f"{tracks} tracks imported")
     show_scores(out, run_id)
 

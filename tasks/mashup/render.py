@@ -12,6 +12,7 @@ import numpy as np
 from storage.encode import write
 from storage.errors import StorageError
 from storage.layout import OutputLayout
+from storage.location import location
 from storage.metrics import FAILED, OK
 from storage.tables import MashupRow
 from tasks.mashup import denoise, loudness, morph, pitch
@@ -118,7 +119,7 @@ def _made(settings: MashupSettings, a: SeparatedSong, b: SeparatedSong, row: Mas
     base = accompaniment[:, round(start * rate) : round(start * rate) + voice.shape[1]]
     voice = voice[:, : base.shape[1]]
     voice, base, row = _balanced(settings, voice, base, rate, row)
-    folder = OutputLayout(Path(settings.out)).mashup(folder_name(a, b))
+    folder = OutputLayout(location(settings.out)).mashup(folder_name(a, b))
     _write(folder, voice, base, rate)
     title = f"{a.name} over {b.name}: {a_grid.tempo:.1f} on {b_grid.tempo:.1f} beats a minute, {semitones:+d} semitones"
     heard = alignment.time(a_grid.heard) - start

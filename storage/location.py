@@ -1,0 +1,100 @@
+"""Where things lie: a path of this machine, or a URL of an object store. Both are used as pathlib's Path.
+
+A URL's scheme decides (s3://bucket/key, or any other that fsspec has a package for). An object appears whole, when
+its upload ends, or not at all; what must be a file of this machine while it is read is fetched into a scratch folder.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from storage.errors import StorageError
+
+_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
+_SCRATCH = "unbraid-scratch-"
+
+
+def is_url(name: str | os.PathLike) -> bool:
+    """Is this a URL of an object store, and no path of this machine?"""
+    return bool(_URL.match(str(name))) and not str(name).startswith("file://")
+
+
+def location(name: str | os.PathLike) -> Path:
+    """A Path for a path of this machine (~ is the user's folder), a universal path for a URL.
+
+    Raises StorageError for a scheme that no installed package knows.
+    """
+    if not is_url(name):
+        return Path(str(name).removeprefix("file://")).expanduser()
+    from upath import UPath
+
+    try:
+        # A listing that was kept would hide what another machine has written since.
+        return UPath(str(name), use_listings_cache=False) if str(name).startswith("s3://") else UPath(str(name))
+    except (ImportError, ValueError) as error:
+        scheme = str(name).split("://", 1)[0]
+        raise StorageError(
+            f"{name} cannot be opened: no package here knows {scheme}:// ({error}); install one, for s3 unbraid[s3]"
+        ) from error
+
+
+def absolute(name: str | os.PathLike) -> str:
+    """The location by a name that means the same in every folder; a URL does already."""
+    return str(name) if is_url(name) else str(location(name).resolve())
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. An object store has none to make."""
+    if not is_url(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def local_file(path: Path) -> Iterator[Path]:
+    """The file itself, or a copy of the object in a scratch folder for as long as the body lasts.
+
+    Raises StorageError when the object cannot be fetched.
+    """
+    if not is_url(path):
+        yield path
+        return
+    with scratch_folder() as folder:
+        copy = folder / path.name
+        try:
+            path.fs.get_file(path.path, str(copy))
+        except FileNotFoundError as error:
+            raise StorageError(f"{path} is not there; it may have been moved since the catalog was listed") from error
+        except Exception as error:  # each store's package raises errors of its own
+            raise StorageError(f"{path} cannot be fetched ({error}); check the store and your rights in it") from error
+        yield copy
+
+
+def upload(source: Path, target: Path) -> None:
+    """A local file becomes an object, visible whole or not at all. Raises OSError where the store refuses it."""
+    try:
+        target.fs.put_file(str(source), target.path)
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(5, f"the store refused it ({error})", str(target)) from error
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for a while, named after this process so that `sweep_scratch` knows when nobody needs it."""
+    with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-") as folder:
+        yield Path(folder)
+
+
+def sweep_scratch() -> None:
+    """Delete scratch folders whose process was killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*"):
+        owner = folder.name.removeprefix(_SCRATCH).split("-", 1)[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)

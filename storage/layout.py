@@ -3,7 +3,7 @@
 OUT/stems/<path of the track in its catalog>/<stem>.<ext>
 OUT/metrics/run_id=<run>/<part>.parquet
 OUT/windows/run_id=<run>/<part>.parquet     scores of every window, where they are kept
-OUT/runs/<run>.json            what shaped a run
+OUT/runs/<run>.json            what shaped a run (and <run>.beat while it goes on)
 OUT/reports/<run>.html         what came out of it
 OUT/mixes/<A over B>/mix.flac, vocals.flac, accompaniment.flac, beats.png
 OUT/<table>/run_id=<run>/<part>.parquet     decisions, trials, mash-ups and their kin (storage/tables.py)
@@ -59,6 +59,9 @@ class OutputLayout:
 
     def run_record(self, run_id: str) -> Path:
         return self.runs / f"{run_id}.json"
+
+    def run_beat(self, run_id: str) -> Path:
+        return self.runs / f"{run_id}.beat"
 
     def mashup(self, name: str) -> Path:
         return self.root.joinpath("mixes", *safe_parts(name))

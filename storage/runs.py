@@ -1,4 +1,8 @@
-"""Run records: one JSON file a run that says what was asked, with what, and how it ended."""
+"""Run records: one JSON file a run that says what was asked, with what, and how it ended.
+
+While a run goes on it also touches a file beside its record now and then, so that another machine that writes to the
+same place can tell a run that goes on from one that was killed.
+"""
 
 import contextlib
 import datetime
@@ -6,6 +10,7 @@ import json
 import os
 import platform
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
 from importlib import metadata
@@ -13,11 +18,13 @@ from pathlib import Path
 
 import psutil
 
-from storage.atomic import write_json
+from storage.atomic import write_bytes, write_json
 from storage.errors import MetricsError
 from storage.layout import OutputLayout
 
 RUNNING, COMPLETED, FAILED, KILLED = "running", "completed", "failed", "killed"
+_BEAT_SECONDS = 30.0
+_DEAD_AFTER = 300.0  # seconds without a beat; clocks of machines differ
 _PACKAGES = ("unbraid", "prefect", "dask", "distributed", "torch", "zarr", "pyarrow", "soundfile", "av", "numpy")
 
 
@@ -54,9 +61,14 @@ def end(out: OutputLayout, run_id: str, state: str, summary: dict) -> None:
 
 @contextlib.contextmanager
 def recorded(out: OutputLayout, run_id: str) -> Iterator[None]:
-    """A body that leaves by an exception ends its run's record as failed."""
+    """Around a run's work: it beats, and a body that leaves by an exception ends its record as failed.
+
+    Raises MetricsError where another run has begun over the same output since that was last looked at.
+    """
     try:
-        yield
+        with _beating(out, run_id):
+            _alone(out, run_id)
+            yield
     except BaseException as error:
         end(out, run_id, FAILED, {"error": f"{type(error).__name__}: {error}"})
         raise
@@ -77,14 +89,59 @@ def close_abandoned(out: OutputLayout) -> list[str]:
         record = read(out, path.stem)
         if record.get("state") != RUNNING:
             continue
-        writer = record.get("process") or {}
-        if record.get("host") == platform.node() and _alive(writer):
-            raise MetricsError(
-                f"{out.root} is being written by {path.stem} (process {writer['pid']}); wait for it, or stop it"
-            )
+        _refuse_beside(out, path.stem, record)
         end(out, path.stem, KILLED, {})
+        out.run_beat(path.stem).unlink(missing_ok=True)
         closed.append(path.stem)
     return closed
+
+
+def _alone(out: OutputLayout, run_id: str) -> None:
+    """Raise MetricsError where a run beside this one goes on: of two that start together both may give way."""
+    for path in out.runs.glob("*.json"):
+        record = read(out, path.stem) if path.stem != run_id else {}
+        if record.get("state") == RUNNING:
+            _refuse_beside(out, path.stem, record)
+
+
+def _refuse_beside(out: OutputLayout, run_id: str, record: dict) -> None:
+    """Raise MetricsError where a run that says it is running really is."""
+    writer = record.get("process") or {}
+    here = record.get("host") == platform.node()
+    if _alive(writer) if here else _beats(out, run_id):
+        where = f"process {writer.get('pid')}" + ("" if here else f" on {record.get('host')}")
+        raise MetricsError(f"{out.root} is being written by {run_id} ({where}); wait for it, or stop it")
+
+
+@contextlib.contextmanager
+def _beating(out: OutputLayout, run_id: str) -> Iterator[None]:
+    ended = threading.Event()
+    beat = out.run_beat(run_id)
+
+    def touch() -> None:
+        while True:
+            with contextlib.suppress(OSError):  # a disk that is full must not end the run by this
+                write_bytes(beat, _now().encode(), durable=False)
+            if ended.wait(_BEAT_SECONDS):
+                return
+
+    thread = threading.Thread(target=touch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        with contextlib.suppress(OSError):
+            beat.unlink(missing_ok=True)
+
+
+def _beats(out: OutputLayout, run_id: str) -> bool:
+    try:
+        last = datetime.datetime.fromisoformat(out.run_beat(run_id).read_text())
+    except (OSError, ValueError):
+        return False
+    return (datetime.datetime.now(datetime.UTC) - last).total_seconds() < _DEAD_AFTER
 
 
 def _process(pid: int) -> dict:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from distributed import WorkerPlugin, get_worker
 
 from model.separator import Separator
+from storage.location import sweep_scratch
 
 log = logging.getLogger("unbraid.worker")
 
@@ -41,6 +42,7 @@ class ResidentModel(WorkerPlugin):
         import torch
 
         torch.set_num_threads(self._threads)
+        sweep_scratch()
         if self._quiet and not os.environ.get("UNBRAID_DEBUG"):
             # Decoders write their notes on bad files straight to the screen; the rows say what matters.
             with open(os.devnull, "w") as sink:

@@ -168,3 +168,25 @@ def test_a_run_that_breaks_says_so_in_its_record(out):
     record = runs.read(out, "r")
     assert (record["state"], record["summary"]["error"]) == ("failed", "ValueError: broke")
     assert record["versions"]["torch"].startswith("2.13.0")
+
+
+def test_a_run_of_another_machine_is_left_alone_while_it_beats(out, monkeypatch):
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("platform.node", lambda: "another-machine")
+        runs.begin(out, "separate-1", {})
+        with runs.recorded(out, "separate-1"):
+            elsewhere.undo()
+            with pytest.raises(MetricsError, match="separate-1 .* on another-machine"):
+                runs.close_abandoned(out)
+    assert runs.close_abandoned(out) == ["separate-1"]  # it beats no more, and never said that it ended
+
+
+def test_of_two_runs_that_began_unseen_by_each_other_the_later_gives_way(out, monkeypatch):
+    monkeypatch.setattr("platform.node", lambda: "one")
+    runs.begin(out, "separate-1", {})
+    with runs.recorded(out, "separate-1"):
+        monkeypatch.setattr("platform.node", lambda: "two")
+        runs.begin(out, "separate-2", {})
+        with pytest.raises(MetricsError, match="is being written by separate-1"), runs.recorded(out, "separate-2"):
+            pytest.fail("two runs over one output")
+    assert runs.read(out, "separate-2")["state"] == "failed"

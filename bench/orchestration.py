@@ -21,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
 os.environ["PYTHONPATH"] = f"{Path(__file__).resolve().parent}:{os.environ.get('PYTHONPATH', '')}"
 
-import flows.separate
 from storage.fingerprint import fingerprint
 from storage.metrics import OK, StemRow
 
@@ -42,19 +41,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracks", type=int, default=100_000)
     tracks = parser.parse_args().tracks
-    from orchestration import noop_batch as importable  # by a name that worker processes can import too
+    from orchestration import noop_batch as importable  # by a name that they can import too
+
+    import flows.separate  # here: worker processes import this module, and need no Prefect
 
     flows.separate.separate_batch = importable
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        (root / "song.flac").write_bytes(b"")
         with open(root / "list.csv", "w") as file:
             file.write("path\n")
             for number in range(tracks):
                 path = root / f"{number // 1000:05}" / f"{number:08}.flac"
                 if number % 1000 == 0:
                     path.parent.mkdir()
-                os.link(root / "song.flac", path) if number % 60000 else path.write_bytes(b"")
+                path.touch()
                 file.write(f"{path.relative_to(root)}\n")
         for turn in ("first", "again, all done"):
             memory: list[int] = []

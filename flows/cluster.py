@@ -45,12 +45,14 @@ def cluster(
     workers: int | None = None,
     tracks: int | None = None,
     resources: dict[str, float] | None = None,
+    memory: str = "auto",
 ) -> Iterator[Cluster]:
     """Connect to the scheduler at `address`, or start worker processes here and end them afterwards.
 
     `model` is loaded in every worker as it starts. Locally there are as many workers as cores, but no
-    more than `tracks`; the cores are shared out among them as torch threads. Raises ClusterError when
-    nothing answers at the address.
+    more than `tracks`; the cores are shared out among them as torch threads. One that comes near `memory`
+    ("4GB"; "auto" shares out the machine's) is ended and started anew. Raises ClusterError when nothing answers
+    at the address, or `memory` is no size.
     """
     import dask
     from distributed import Client, LocalCluster
@@ -76,6 +78,7 @@ def cluster(
                     processes=True,
                     dashboard_address=":0",  # any free port: two runs must not quarrel over one
                     resources=resources,
+                    memory_limit=_size(memory),
                     silence_logs=50,
                 )
             )
@@ -85,6 +88,16 @@ def cluster(
             raise ClusterError(f"the scheduler at {address} has no workers; start some with `unbraid worker {address}`")
         client.register_plugin(ResidentModel(model, threads, quiet=not address))
         yield Cluster(client, sum(client.nthreads().values()))
+
+
+def _size(memory: str) -> str | int:
+    """A limit as Dask takes it. Raises ClusterError."""
+    from dask.utils import parse_bytes
+
+    try:
+        return memory if memory == "auto" else parse_bytes(memory)
+    except ValueError as error:
+        raise ClusterError(f"{memory} is not a size of memory; write it as 4GB or 500MB") from error
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from model.errors import ModelError  # noqa: E402
 from storage import metrics, runs  # noqa: E402
 from storage.atomic import remove_leftovers  # noqa: E402
 from storage.catalog import CatalogTrack, stream_catalog  # noqa: E402
+from storage.done import done_tracks  # noqa: E402
 from storage.encode import FORMATS  # noqa: E402
 from storage.errors import CatalogError  # noqa: E402
 from storage.layout import OutputLayout  # noqa: E402
@@ -67,6 +68,7 @@ def separate(
     device: str = "auto",
     precision: str = "auto",
     workers: int | None = None,
+    memory: str = "auto",
     tags: bool = True,
     retry_failed: bool = False,
     since: datetime.datetime | None = None,
@@ -98,7 +100,7 @@ def separate(
         if counts.todo:
             with (
                 _tidied(layout, run_id),
-                cluster(dask, model=settings.model, workers=workers, tracks=counts.todo) as where,
+                cluster(dask, model=settings.model, workers=workers, tracks=counts.todo, memory=memory) as where,
             ):
                 todo = planner.todo(stream_catalog(source))
                 done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
@@ -116,7 +118,7 @@ def plan_phase(
     limit: int | None,
 ) -> tuple[Planner, Counts]:
     """How the catalog stands. It is read twice, here to count and later to do, and never held."""
-    done = metrics.done_tracks(out, settings.model_id, settings.hash)
+    done = done_tracks(out, settings.model_id, settings.hash)
     planner = Planner(done, retry_failed, since, limit)
     return planner, planner.count(stream_catalog(source))
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from storage.location import is_url, location
 
+ABSENT = "absent"
+
 
 @dataclass(frozen=True)
 class FileState:
@@ -51,9 +53,9 @@ def look(path: str | os.PathLike) -> FileState | None:
 
 
 def fingerprint(path: str | os.PathLike) -> str:
-    """Size and mark of a file, as a short string; "absent" where it cannot be looked at."""
+    """Size and mark of a file, as a short string; ABSENT where it cannot be looked at."""
     state = look(path)
-    return state.fingerprint if state else "absent"
+    return state.fingerprint if state else ABSENT
 
 
 def joint_fingerprint(paths: Iterable[str | os.PathLike]) -> str:

@@ -7,11 +7,10 @@ in, so that a crash between the two never counts a row twice.
 
 import datetime
 import hashlib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from storage import parquet
 from storage.layout import OutputLayout
@@ -55,7 +54,7 @@ SCHEMA = pa.schema(
         ("magnitude_snr", pa.float64()),
     ]
 )
-_SORTED_BY = [("track_id", "ascending"), ("model_id", "ascending"), ("stem", "ascending")]
+_SORTED_BY = ["track_id", "model_id", "stem"]
 _COMPACTED = "metrics.parquet"
 _TAKEN_IN = b"unbraid.parts"
 
@@ -105,24 +104,27 @@ def write_part(out: OutputLayout, run_id: str, rows: list[StemRow]) -> Path:
     tracks = sorted({row.track_id for row in rows})
     name = hashlib.sha256("\n".join(tracks).encode()).hexdigest()[:20]
     target = out.run_metrics(run_id) / f"part-{name}.parquet"
-    table = pa.Table.from_pylist([{"run_id": run_id, **asdict(row)} for row in rows], schema=SCHEMA)
+    table = pa.Table.from_pylist([{"run_id": run_id, **vars(row)} for row in rows], schema=SCHEMA)
     return parquet.write_part(table, target)
 
 
 def compact(out: OutputLayout, run_id: str) -> Path | None:
     """Join a run's parts into one sorted file; None where the run wrote none."""
-    folder = out.run_metrics(run_id)
     files = standing_files(out, run_id)
     if not files:
         return None
-    target = folder / _COMPACTED
+    target = compacted(out, run_id)
     if files != [target]:
-        table = pa.concat_tables([parquet.read_part(file, SCHEMA) for file in files]).sort_by(_SORTED_BY)
         taken = ",".join(sorted(file.name for file in files if file != target))
-        parquet.write_part(table.replace_schema_metadata({_TAKEN_IN: taken.encode()}), target)
-    for part in folder.glob("part-*.parquet"):
+        parquet.join_parts(files, SCHEMA, _SORTED_BY, target, {_TAKEN_IN: taken.encode()})
+    for part in target.parent.glob("part-*.parquet"):
         part.unlink(missing_ok=True)
     return target
+
+
+def compacted(out: OutputLayout, run_id: str) -> Path:
+    """The file of a run's rows once they are compacted."""
+    return out.run_metrics(run_id) / _COMPACTED
 
 
 def standing_files(out: OutputLayout, run_id: str | None = None) -> list[Path]:
@@ -144,21 +146,6 @@ def read_all(out: OutputLayout, run_id: str | None = None, columns: list[str] | 
     schema = _columns(columns) if columns else SCHEMA
     tables = [parquet.read_part(file, schema) for file in standing_files(out, run_id)]
     return pa.concat_tables(tables) if tables else schema.empty_table()
-
-
-def done_tracks(out: OutputLayout, model_id: str, settings_hash: str) -> dict[str, tuple[str, bool]]:
-    """Every track with rows of this model and these settings: its source's fingerprint then, and whether it went well.
-
-    The anti-join of planning: read file by file, filtered in Arrow, so that only what counts becomes Python.
-    """
-    columns = ["track_id", "source_fingerprint", "status", "finished_at", "model_id", "settings_hash"]
-    ours = (pc.field("model_id") == model_id) & (pc.field("settings_hash") == settings_hash)
-    tables = [parquet.read_part(file, _columns(columns)).filter(ours) for file in standing_files(out)]
-    if not tables:
-        return {}
-    table = pa.concat_tables(tables).sort_by("finished_at")  # of several rows of a track the latest stays
-    values = (table[name].to_pylist() for name in columns[:3])
-    return {track_id: (fingerprint, status == OK) for track_id, fingerprint, status in zip(*values, strict=True)}
 
 
 def _columns(names: list[str]) -> pa.Schema:

@@ -119,13 +119,15 @@ def _beating(out: OutputLayout, run_id: str) -> Iterator[None]:
     beat = out.run_beat(run_id)
 
     def touch() -> None:
-        while True:
-            with contextlib.suppress(OSError):  # a disk that is full must not end the run by this
-                write_bytes(beat, _now().encode(), durable=False)
-            if ended.wait(_BEAT_SECONDS):
-                return
+        with contextlib.suppress(OSError):  # a disk that is full must not end the run by this
+            write_bytes(beat, _now().encode(), durable=False)
 
-    thread = threading.Thread(target=touch, daemon=True)
+    def go_on() -> None:
+        while not ended.wait(_BEAT_SECONDS):
+            touch()
+
+    touch()
+    thread = threading.Thread(target=go_on, daemon=True)
     thread.start()
     try:
         yield

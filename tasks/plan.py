@@ -9,11 +9,12 @@ from itertools import chain, islice
 from typing import TypeVar
 
 from storage.catalog import CatalogTrack
-from storage.fingerprint import FileState, look
+from storage.done import DoneTracks
+from storage.fingerprint import ABSENT, FileState, look
 
 # A batch is what a lost worker loses: at most so many tracks, and so many bytes of source (about twenty minutes
 # of FLAC, which stands for audio: to know the duration every file would have to be opened).
-_TRACKS_PER_BATCH = 16
+_TRACKS_PER_BATCH = 50
 _BYTES_PER_BATCH = 64 << 20
 _BATCHES_PER_SLOT = 4  # at the least, where there are tracks enough, so that workers end together
 
@@ -47,24 +48,23 @@ class Counts:
 class Planner:
     """Decides of each track what is to be done with it.
 
-    `done` is what `storage.metrics.done_tracks` found for the run's model and settings. A track is done when its
+    `done` is what `storage.done.done_tracks` found for the run's model and settings. A track is done when its
     row is there and its source has the same size and date. `since` passes over what was not modified since then;
     `limit` ends the run's work after so many tracks.
     """
 
-    done: dict[str, tuple[str, bool]]
+    done: DoneTracks
     retry_failed: bool = False
     since: datetime.datetime | None = None
     limit: int | None = None
 
     def standing(self, track: CatalogTrack) -> Standing:
-        before = self.done.get(track.track_id)
-        state = _state(track) if before is not None or self.since is not None else None
-        if before is not None and before[0] == (state.fingerprint if state else "absent"):
-            if before[1]:
-                return Standing.DONE
-            if not self.retry_failed:
-                return Standing.FAILED
+        state = _state(track) if self.done or self.since is not None else None
+        ended = self.done.ended(track.track_id, state.fingerprint if state else ABSENT)
+        if ended:
+            return Standing.DONE
+        if ended is False and not self.retry_failed:
+            return Standing.FAILED
         # Where the date cannot be read the track is new: reading it will say what is wrong.
         changed = state.modified if state else None
         if self.since is not None and changed is not None and changed < self.since.timestamp():

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from flows.cli.options import dask, device, engine, kind, windows, workers
+from flows.cli.options import dask, device, engine, kind, memory, windows, workers
 from flows.cli.scores import show_failures, show_scores
 
 
@@ -28,6 +28,7 @@ from flows.cli.scores import show_failures, show_scores
 @device
 @dask
 @workers
+@memory
 def separate(
     source,
     out,
@@ -45,6 +46,7 @@ def separate(
     device,
     dask,
     workers,
+    memory,
 ) -> None:
     """Separate SOURCE, an audio file, a folder, a glob in quotes, a dataset, or a manifest (.csv or .parquet
     with a column `path`), into stems under OUT/stems, with a row a stem under OUT/metrics.
@@ -56,7 +58,7 @@ def separate(
     summary = flow(
         source, out, model=model, stems=stems.split(",") if stems else None, format=format_, tags=tags,
         retry_failed=retry_failed, since=since, limit=limit, dry_run=dry_run, seconds_per_track=deadline,
-        engine=engine, windows=windows, device=device, dask=dask, workers=workers,
+        engine=engine, windows=windows, device=device, dask=dask, workers=workers, memory=memory,
     )  # fmt: skip
     if dry_run:
         standing = f"{summary.before} are done, {summary.failed_before} failed before"

@@ -2,29 +2,30 @@
 
 import click
 
+_SHOWN = 20
+
 
 def show_failures(out: str, run_id: str) -> None:
     from flows.tables import show
     from storage.layout import OutputLayout
     from storage.location import location
-    from storage.metrics import FAILED, read_all
+    from storage.summary import failures, totals
 
-    rows = read_all(OutputLayout(location(out)), run_id, ["path", "status", "error"]).to_pylist()
-    failed = [row for row in rows if row["status"] == FAILED]
-    show(["failed", "why"], [[row["path"], row["error"]] for row in failed[:20]])
-    if len(failed) > 20:
+    layout = OutputLayout(location(out))
+    show(["failed", "why"], [[row["path"], row["error"]] for row in failures(layout, run_id, _SHOWN)])
+    left = totals(layout, run_id)["failed"] - _SHOWN
+    if left > 0:
         sql = "select path, error from metrics where status = 'failed'"
-        click.echo(f'and {len(failed) - 20} more: unbraid query {out} "{sql}"')
+        click.echo(f'and {left} more: unbraid query {out} "{sql}"')
 
 
 def show_scores(out: str, run_id: str) -> None:
     from flows.tables import show
     from storage.layout import OutputLayout
     from storage.location import location
-    from storage.metrics import read_all
-    from tasks.report import by_model_and_stem
+    from storage.summary import by_model_and_stem
 
-    groups = by_model_and_stem(read_all(OutputLayout(location(out)), run_id).to_pylist())
+    groups = by_model_and_stem(OutputLayout(location(out)), run_id)
     groups.sort(key=lambda group: (group["stem"], group["sdr"] if group["sdr"] is not None else -1e9))
     show(
         ["stem", "model", "tracks", "cSDR", "mean of windows", "uSDR", "SI-SDR", "× real time"],

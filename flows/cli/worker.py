@@ -6,14 +6,14 @@ import sys
 import click
 
 from flows import environment
+from flows.cli.options import memory
 
 
 @click.command()
 @click.argument("scheduler", metavar="ADDRESS")
 @click.option("--processes", type=click.IntRange(1), help="Worker processes. Default: cores.")
 @click.option("--gpu", is_flag=True, help="Offer the resource GPU: trainings come here.")
-@click.option("--memory", default="auto", show_default=True, metavar="SIZE",
-              help="Limit of each process, e.g. 4GB: one that passes it is restarted.")  # fmt: skip
+@memory
 def worker(scheduler, processes, gpu, memory) -> None:
     """Run Dask worker processes for the scheduler at ADDRESS (tcp://host:8786) until it ends or Ctrl-C.
 

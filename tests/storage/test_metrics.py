@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from storage import metrics, runs
+from storage.done import done_tracks
 from storage.errors import MetricsError
 from storage.layout import OutputLayout
 from storage.metrics import SCHEMA, StemRow
@@ -63,11 +64,12 @@ def test_a_crash_between_compacting_and_cleaning_counts_no_row_twice(out, monkey
 
 def test_done_is_the_latest_word_on_a_track(out):
     metrics.write_part(out, "r1", [row("a", None, "failed", error="no")])
-    assert metrics.done_tracks(out, "stereo-00000000", "h") == {"a": ("f", False)}
+    assert done_tracks(out, "stereo-00000000", "h").ended("a", "f") is False
     metrics.write_part(out, "r2", [row("a")])
-    assert metrics.done_tracks(out, "stereo-00000000", "h") == {"a": ("f", True)}
-    assert metrics.done_tracks(out, "stereo-11111111", "h") == {}
-    assert metrics.done_tracks(out, "stereo-00000000", "other") == {}
+    done = done_tracks(out, "stereo-00000000", "h")
+    assert (len(done), done.ended("a", "f"), done.ended("a", "changed"), done.ended("b", "f")) == (1, True, None, None)
+    assert not done_tracks(out, "stereo-11111111", "h")
+    assert not done_tracks(out, "stereo-00000000", "other")
 
 
 def test_a_file_of_an_older_version_lacks_columns_and_is_read(out):

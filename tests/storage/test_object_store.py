@@ -13,6 +13,7 @@ from storage import metrics, runs
 from storage.atomic import replacing, write_bytes
 from storage.audio import read
 from storage.catalog import list_catalog
+from storage.done import done_tracks
 from storage.encode import write
 from storage.errors import AudioError, CatalogError, StorageError
 from storage.fingerprint import fingerprint
@@ -114,7 +115,8 @@ def test_metrics_are_written_compacted_planned_from_and_queried_in_a_bucket(buck
     assert len(metrics.standing_files(out)) == 2
     assert metrics.compact(out, "run-1").name == "metrics.parquet"
     assert len(metrics.standing_files(out)) == 1
-    assert metrics.done_tracks(out, "m-00000000", "s") == {"a": ("f", True), "b": ("f", True)}
+    done = done_tracks(out, "m-00000000", "s")
+    assert (len(done), done.ended("a", "f"), done.ended("b", "f")) == (2, True, True)
     assert query(out.root, "select count(*) as n from metrics").to_pylist() == [{"n": 2}]
     runs.end(out, "run-1", runs.COMPLETED, {})
     assert runs.read(out, "run-1")["state"] == runs.COMPLETED

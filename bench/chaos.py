@@ -32,6 +32,7 @@ from storage.layout import OutputLayout
 from storage.query import query
 
 RATE = 8000
+_SECONDS_A_TRACK = 0.2
 BAD = {"crash": "died over it", "hang": "died over it", "hog": "died over it", "corrupt": ""}
 
 
@@ -59,16 +60,15 @@ def chaos(root: Path, seed: int, tracks: int, *, workers: int, flows: int) -> tu
     for turn in range(flows + 1):
         last = turn == flows
         process = start(root, model)
-        most = workers - killed if last else max(1, (workers - killed) // (flows + 1 - turn))
-        # A flow that is to be killed lives for some seconds of work; the last may go on to its end.
-        until = time.monotonic() + (600 if last else float(random.uniform(6, 14)))
-        mine = 0
-        while process.poll() is None and time.monotonic() < until:
+        until = time.monotonic() + 600
+        mine = -(-(workers - killed) // (flows + 1 - turn))
+        while process.poll() is None and (mine or last) and time.monotonic() < until:
             time.sleep(float(random.uniform(0.3, 1.2)))
-            if mine < most and kill_a_worker(process.pid, random):
-                mine += 1
-        killed += mine
+            if mine and kill_a_worker(process.pid, random):
+                mine, killed = mine - 1, killed + 1
+        assert time.monotonic() < until, "a run did not end within ten minutes"
         if process.poll() is None:
+            time.sleep(float(random.uniform(0.1, 2.0)))
             family = psutil.Process(process.pid).children(recursive=True)
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -76,7 +76,7 @@ def chaos(root: Path, seed: int, tracks: int, *, workers: int, flows: int) -> tu
             for child in family:  # as when a machine goes down
                 with contextlib.suppress(psutil.Error):
                     child.kill()
-            assert not last, "the last run did not end within ten minutes"
+    assert (killed, ended) == (workers, flows), f"only {killed} workers and {ended} flows could be killed in time"
     # Killed workers may have taken tracks with them for good: they are named, and one more run does them.
     final = start(root, model, "--retry-failed")
     final.wait(600)
@@ -111,19 +111,21 @@ def start(root: Path, model: str, *more: str) -> subprocess.Popen:
         "UNBRAID_MODELS": str(root / "models"),
     }
     command = [sys.executable, "-c", code, "separate", str(root / "catalog"), "--out", str(root / "out")]
+    command += ["--model", model, "--deadline", "5", "--memory", "2GB", *more]
     with open(root / "log.txt", "a") as log:
-        return subprocess.Popen(
-            [*command, "--model", model, "--deadline", "5", *more], env=environment, stdout=log, stderr=log
-        )
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 
 
 def dangerous_batch(settings, tracks):
-    """`separate_batch`, but the files named so crash, hang or eat memory while they are read."""
+    """`separate_batch`, but slower, so that there is time to kill, and the files named so crash, hang or eat memory
+    while they are read.
+    """
     from tasks import separate
     from tasks.worker import deadline
 
     rows = []
     for track in tracks:
+        time.sleep(_SECONDS_A_TRACK)
         with deadline(settings.seconds_per_track):
             if "crash" in track.path:
                 os.kill(os.getpid(), signal.SIGSEGV)
@@ -136,12 +138,11 @@ def dangerous_batch(settings, tracks):
 
 
 def _eat() -> None:
-    """Allocate until the worker's limit ends it: a rlimit here, the cgroup or the nanny elsewhere."""
+    """Allocate until the worker's own limit (--memory) ends it."""
     eaten = []
-    while True:
-        eaten.append(np.ones(8 << 20))
-        if psutil.Process().memory_info().rss > 3 << 30:
-            os.kill(os.getpid(), signal.SIGKILL)  # what the kernel does
+    while psutil.Process().memory_info().rss < 8 << 30:
+        eaten.append(np.ones(4 << 20))
+    raise RuntimeError("the memory limit did not hold")
 
 
 def kill_a_worker(flow: int, random: np.random.Generator) -> bool:
@@ -153,7 +154,7 @@ def kill_a_worker(flow: int, random: np.random.Generator) -> bool:
     workers = []
     for process in below:
         with contextlib.suppress(psutil.Error):
-            if "multiprocessing" in " ".join(process.cmdline()) and "tracker" not in " ".join(process.cmdline()):
+            if "spawn_main" in " ".join(process.cmdline()):
                 workers.append(process)
     if not workers:
         return False
@@ -183,6 +184,7 @@ def check(root: Path, tracks: int) -> None:
             assert BAD[kind] in own[0]["error"], f"{name}: {own[0]['error']}"
     left = list((root / "out").rglob("*.tmp"))
     assert not left, f"temporary files are left: {left[:3]}"
+    assert "Traceback" not in (root / "log.txt").read_text(), "there is a traceback on the screen"
 
 
 if __name__ == "__main__":

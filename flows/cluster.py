@@ -1,6 +1,7 @@
 """Where work runs: worker processes of this machine, or a Dask scheduler by address."""
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from tasks.fanout import WINDOW_PER_SLOT
 from tasks.worker import ModelRequest, ResidentModel
 
 _LOOK_SECONDS = 2.0
+_START_SECONDS = 60
+_REGISTER_TIMES = 20
 _LOST_AFTER = "5s"  # a worker that is gone so long is given up, and another one started
 
 
@@ -60,6 +63,9 @@ def cluster(
     # One loss is a verdict on the batch; the fan-out decides what is tried again, track by track.
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": _LOST_AFTER}
     settings |= {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.WORKERS.items()}
+    if not os.environ.get("UNBRAID_DEBUG"):
+        for library in ("tornado.application", "asyncio"):  # they print a traceback for every worker that is lost
+            logging.getLogger(library).setLevel(logging.CRITICAL)
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if address:
             try:
@@ -73,7 +79,7 @@ def cluster(
             threads = max(1, cores // count)
             local = stack.enter_context(
                 LocalCluster(
-                    n_workers=count,
+                    n_workers=0,  # a worker that is killed while it starts would break the cluster's own start
                     threads_per_worker=1,  # a deadline ends the process: it must hold one track only
                     processes=True,
                     dashboard_address=":0",  # any free port: two runs must not quarrel over one
@@ -84,10 +90,33 @@ def cluster(
             )
             client = stack.enter_context(Client(local, set_as_default=False))
             stack.enter_context(_replenished(local, count))
-        if not client.scheduler_info(n_workers=-1)["workers"]:
+            _wait(client, count)
+        slots = sum(client.nthreads().values())
+        if address and not slots:
             raise ClusterError(f"the scheduler at {address} has no workers; start some with `unbraid worker {address}`")
-        client.register_plugin(ResidentModel(model, threads, quiet=not address))
-        yield Cluster(client, sum(client.nthreads().values()))
+        _register(client, ResidentModel(model, threads, quiet=not address))
+        yield Cluster(client, slots if address else count)
+
+
+def _wait(client, count: int) -> None:
+    """Until all local workers are there or, where some are killed as they start, at least one. Raises ClusterError."""
+    for workers, seconds in ((count, _START_SECONDS), (1, _START_SECONDS)):
+        try:
+            return client.wait_for_workers(workers, timeout=seconds)
+        except TimeoutError:
+            continue
+    raise ClusterError("no worker process starts here; is there memory left? See UNBRAID_DEBUG=1")
+
+
+def _register(client, plugin: ResidentModel) -> None:
+    """Set up the workers that are there and, later, those that come. One that is lost meanwhile is of the latter."""
+    for _ in range(_REGISTER_TIMES):
+        try:
+            client.register_plugin(plugin)
+        except OSError:
+            continue
+        return
+    raise ClusterError("workers are lost as soon as they start; is there memory left? See UNBRAID_DEBUG=1")
 
 
 def _size(memory: str) -> str | int:
@@ -102,13 +131,14 @@ def _size(memory: str) -> str | int:
 
 @contextlib.contextmanager
 def _replenished(local, count: int) -> Iterator[None]:
-    """Bring back workers whose nanny gave up on them: one that is killed while it starts is not restarted."""
+    """Start workers, and bring back those whose nanny gave up: one that is killed while it starts is not restarted."""
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(_LOOK_SECONDS):
             local.scale(count)  # nothing is done where all are there
 
+    local.scale(count)
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:

@@ -76,7 +76,10 @@ def chaos(root: Path, seed: int, tracks: int, *, workers: int, flows: int) -> tu
             for child in family:  # as when a machine goes down
                 with contextlib.suppress(psutil.Error):
                     child.kill()
-    assert (killed, ended) == (workers, flows), f"only {killed} workers and {ended} flows could be killed in time"
+    log = (root / "log.txt").read_text()
+    assert (killed, ended) == (workers, flows), (
+        f"only {killed} workers and {ended} flows could be killed:\n{log[-3000:]}"
+    )
     # Killed workers may have taken tracks with them for good: they are named, and one more run does them.
     final = start(root, model, "--retry-failed")
     final.wait(600)

@@ -50,7 +50,7 @@ def cluster(
     resources: dict[str, float] | None = None,
     memory: str = "auto",
 ) -> Iterator[Cluster]:
-    """Connect to the scheduler at `address`, or start worker processes here and end them afterwards.
+    """Connect to the scheduler at `address` or UNBRAID_DASK, or start worker processes here and end them afterwards.
 
     `model` is loaded in every worker as it starts. Locally there are as many workers as cores, but no
     more than `tracks`; the cores are shared out among them as torch threads. One that comes near `memory`
@@ -64,8 +64,9 @@ def cluster(
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": _LOST_AFTER}
     settings |= {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.WORKERS.items()}
     if not os.environ.get("UNBRAID_DEBUG"):
-        for library in ("tornado.application", "asyncio"):  # they print a traceback for every worker that is lost
+        for library in ("tornado.application", "asyncio", "distributed.client"):  # a traceback for every lost worker
             logging.getLogger(library).setLevel(logging.CRITICAL)
+    address = address or os.environ.get("UNBRAID_DASK")
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if address:
             try:

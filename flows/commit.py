@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from flows.orphans import end_orphans
 from flows.progress import Progress
 from storage import metrics, runs
 from storage.atomic import remove_leftovers
@@ -44,6 +45,7 @@ def clear_abandoned(out: OutputLayout) -> None:
 
     Raises MetricsError when a run is still writing to it.
     """
+    end_orphans()
     abandoned = runs.close_abandoned(out)
     for run_id in abandoned:
         metrics.compact(out, run_id)

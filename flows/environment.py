@@ -2,10 +2,14 @@
 
 import os
 
+from flows.orphans import mark_children
+
 _DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DASK_LOGGING__DISTRIBUTED": "critical",
+    # A run that is killed is known by its silence (docs/zombies.yaml); the usual 180 s would make that long.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     # On a machine that is busy with something else the embedded server takes longer than the usual 20 s to start.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }
@@ -26,6 +30,7 @@ WORKERS = {
 
 def prepare() -> None:
     """Set what the user has not set. Call before importing prefect or distributed."""
+    mark_children()
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     if "PREFECT_API_URL" not in os.environ:

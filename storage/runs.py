@@ -82,6 +82,16 @@ def read(out: OutputLayout, run_id: str) -> dict:
         raise MetricsError(f"{out.run_record(run_id)} is not a run record that can be read") from error
 
 
+def completed_here(out: OutputLayout) -> dict | None:
+    """The record of the latest run that this process brought to its end, None where it did not."""
+    here = {"host": platform.node(), "process": _process(os.getpid()), "state": COMPLETED}
+    for path in sorted(out.runs.glob("*.json"), reverse=True):
+        record = read(out, path.stem)
+        if all(record.get(name) == value for name, value in here.items()):
+            return record
+    return None
+
+
 def close_abandoned(out: OutputLayout) -> list[str]:
     """Mark runs that were killed as such; returns their ids. Raises MetricsError when one still runs here."""
     closed = []

@@ -9,11 +9,17 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from storage.errors import StorageError
+
 log = logging.getLogger("unbraid.fanout")
 
 Item = TypeVar("Item")
 WINDOW_PER_SLOT = 2
 _CHANCES = 2  # alone; who dies there was not beside another, but someone may have killed the worker
+
+
+class SchedulerLost(StorageError):
+    """The scheduler went away in the middle of a run."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,12 @@ def fan_out(
     A batch that is lost (its worker died, or `function` raised) is run again item by item. Who dies with
     a worker may be a bystander, so an item that is lost again waits for the end and runs with nothing
     beside it; lost there `_CHANCES` times, it is yielded as lost.
+
+    Raises SchedulerLost when the scheduler goes away.
     """
     from distributed import as_completed
 
+    address = client.scheduler.address
     waiting = iter(batches)
     again: list[list[Item]] = []
     alone: list[tuple[Item, int]] = []
@@ -70,7 +79,7 @@ def fan_out(
     while len(flying) < window and launch():
         pass
     while flying:
-        future = next(running)
+        future = _next(running, client, address)
         batch, chances = flying.pop(future.key)
         outcome = None
         try:
@@ -89,6 +98,19 @@ def fan_out(
             yield outcome
         while len(flying) < window and launch():
             pass
+
+
+def _next(running, client, address: str):
+    """The next future that has ended. Dask's own iterator would wait for a scheduler that is gone for ever."""
+    while not running.has_ready():
+        if client.status == "closed":
+            raise SchedulerLost(
+                f"the Dask scheduler {address} was lost; what is finished is kept, and the same "
+                "command goes on from there"
+            )
+        with running.thread_condition:
+            running.thread_condition.wait(timeout=0.1)
+    return next(running)
 
 
 def _worker_died(error: Exception) -> bool:

@@ -7,6 +7,7 @@ import click
 
 from flows.cli.options import dask, device, engine, kind, memory, windows, workers
 from flows.cli.scores import show_failures, show_scores
+from flows.cli.server import outliving_the_server
 
 
 @click.command()
@@ -53,10 +54,12 @@ def separate(
 
     Run again, only what is new, changed or missing is done. One bad track is one failed row.
     """
+    from flows.separate import RunSummary
     from flows.separate import separate as flow
 
-    summary = flow(
-        source, out, model=model, stems=stems.split(",") if stems else None, format=format_, tags=tags,
+    summary = outliving_the_server(
+        flow, out, RunSummary, source=source, out=out, model=model,
+        stems=stems.split(",") if stems else None, format=format_, tags=tags,
         retry_failed=retry_failed, since=since, limit=limit, dry_run=dry_run, seconds_per_track=deadline,
         engine=engine, windows=windows, device=device, dask=dask, workers=workers, memory=memory,
     )  # fmt: skip
@@ -92,10 +95,12 @@ def evaluate(dataset, out, model, split, kind, engine, windows, device, dask, wo
 
     cSDR is museval's: BSSEval v4, median over windows of 1 s, then over tracks.
     """
+    from flows.evaluate import EvaluateSummary
     from flows.evaluate import evaluate as flow
 
-    summary = flow(
-        dataset, out, model=model, split=split, kind=kind, engine=engine, windows=windows, device=device,
+    summary = outliving_the_server(
+        flow, out, EvaluateSummary, dataset=dataset, out=out, model=model,
+        split=split, kind=kind, engine=engine, windows=windows, device=device,
         dask=dask, workers=workers,
     )  # fmt: skip
     show_scores(out, summary.run_id)

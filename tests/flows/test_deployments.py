@@ -1,11 +1,15 @@
 """prefect.yaml on a real server with a real worker, all on loopback."""
 
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,20 +30,22 @@ def free_port():
         return found.getsockname()[1]
 
 
-@pytest.fixture
-def server(tmp_path):
+@contextmanager
+def server_process(folder, database=None):
+    """A real Prefect server on loopback: (the environment that leads to it, its process)."""
     port = free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")},
         "PATH": f"{PREFECT.parent}:{os.environ['PATH']}",
-        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PWD": str(ROOT),
         "COLUMNS": "240",
+        **({"PREFECT_SERVER_DATABASE_CONNECTION_URL": database} if database else {}),
     }
-    with open(tmp_path / "server.log", "w") as log:
+    with open(folder / "server.log", "w") as log:
         process = subprocess.Popen(
             [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)],
             env=environment, stdout=log, stderr=log,
@@ -52,10 +58,48 @@ def server(tmp_path):
                     break
                 except OSError:
                     time.sleep(0.5)
-            yield environment
+            yield environment, process
         finally:
             process.terminate()
             process.wait(30)
+
+
+@contextmanager
+def postgres(folder):
+    """A Postgres of its own on loopback, as SQLAlchemy names it; it refuses to run as root."""
+    owner = {"user": "postgres"} if os.getuid() == 0 else {}
+    port = free_port()
+    with tempfile.TemporaryDirectory() as data:
+        os.chmod(data, 0o777)
+        cluster = f"{data}/cluster"
+        subprocess.run(
+            ["initdb", "-D", cluster, "-U", "prefect", "-A", "trust"], check=True, capture_output=True, **owner
+        )
+        with open(folder / "postgres.log", "w") as log:
+            command = ["postgres", "-D", cluster, "-p", str(port), "-h", "127.0.0.1", "-k", data]
+            process = subprocess.Popen(command, stdout=log, stderr=log, **owner)
+        try:
+            while subprocess.run(["pg_isready", "-h", "127.0.0.1", "-p", str(port)], capture_output=True).returncode:
+                assert process.poll() is None, (folder / "postgres.log").read_text()
+                time.sleep(0.2)
+            yield f"postgresql+asyncpg://prefect@127.0.0.1:{port}/postgres"
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+
+
+@pytest.fixture
+def server(tmp_path):
+    with server_process(tmp_path) as (environment, _):
+        yield environment
+
+
+@pytest.fixture
+def server_on_postgres(tmp_path):
+    if not shutil.which("initdb"):
+        pytest.skip("Postgres is not installed here")
+    with postgres(tmp_path) as database, server_process(tmp_path, database) as (environment, _):
+        yield environment
 
 
 def prefect(environment, *arguments, timeout=240):
@@ -67,6 +111,15 @@ def prefect(environment, *arguments, timeout=240):
 
 
 def test_all_deploy_and_a_run_of_the_nightly_separation_completes(server, untrained, tmp_path):
+    deploy_and_run(server, untrained, tmp_path)
+
+
+def test_the_same_on_postgres(server_on_postgres, untrained, tmp_path):
+    deploy_and_run(server_on_postgres, untrained, tmp_path)
+    assert "database system is ready" in (tmp_path / "postgres.log").read_text()
+
+
+def deploy_and_run(server, untrained, tmp_path):
     sf.write(tmp_path / "song.wav", noise(2, 44100).T, 44100)
     prefect(server, "work-pool", "create", "unbraid", "--type", "process")
     deployed = prefect(server, "--no-prompt", "deploy", "--all")

@@ -1,13 +1,16 @@
 """Peak memory and speed of separating one file, by its length.
 
-    python bench/streaming.py [--minutes 2 10 60] [--model stereo]
+    python bench/streaming.py [--minutes 2 10 60 600] [--model stereo]
 
 Each length is a process of its own that writes a FLAC of stereo noise, separates it as a catalog's track
-would be, and reports its peak memory.
+would be, in the allocator's settings of a worker, and reports its peak memory. The files begin alike; so must their
+stems, up to the last seconds of the shorter one, whose context is the end of the file.
 """
 
 import argparse
+import hashlib
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -19,6 +22,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 RATE = 44100
+_COMPARED_MINUTES = 10
+_CONTEXT_SECONDS = 20  # a segment and its context
+
+from flows.environment import WORKERS
 
 
 def measure(minutes: float, model: str) -> dict:
@@ -37,10 +44,20 @@ def measure(minutes: float, model: str) -> dict:
         began = time.perf_counter()
         rows = separate_batch(settings, [CatalogTrack("long", "long.flac", str(path))])
         seconds = time.perf_counter() - began
+        begins = [beginning(Path(folder) / row.stem_path) for row in rows if row.stem_path]
     if rows[0].status != "ok":
         raise SystemExit(rows[0].error)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"peak_mb": peak, "realtime": minutes * 60 / seconds}
+    return {"peak_mb": peak, "realtime": minutes * 60 / seconds, "begins": begins}
+
+
+def beginning(stem: Path) -> str:
+    """The SHA-256 of a stem's first minutes, a context short of the shortest file's end."""
+    import soundfile
+
+    with soundfile.SoundFile(stem) as file:
+        compared = file.read((_COMPARED_MINUTES * 60 - _CONTEXT_SECONDS) * RATE, dtype="int16")
+    return hashlib.sha256(compared.tobytes()).hexdigest()
 
 
 def main() -> None:
@@ -52,10 +69,21 @@ def main() -> None:
     if options.measure:
         print(json.dumps(measure(options.measure, options.model)))
         return
+    begins = {}
     for minutes in options.minutes:
         command = [sys.executable, __file__, "--measure", str(minutes), "--model", options.model]
-        found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        environment = {**os.environ, **WORKERS}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        found = json.loads(done.stdout)
         print(f"{minutes:6.0f} min: peak {found['peak_mb']:.0f} MB, {found['realtime']:.0f} × real time", flush=True)
+        if minutes >= _COMPARED_MINUTES:
+            begins[minutes] = found["begins"]
+    if len(begins) > 1:
+        same = len({tuple(stems) for stems in begins.values()}) == 1
+        print(
+            f"the first {_COMPARED_MINUTES} minutes are {'the same' if same else 'NOT the same'} in all that have them"
+        )
+        sys.exit(not same)
 
 
 if __name__ == "__main__":

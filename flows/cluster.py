@@ -133,13 +133,22 @@ def _size(memory: str) -> str | int:
 @contextlib.contextmanager
 def _replenished(local, count: int) -> Iterator[None]:
     """Start workers, and bring back those whose nanny gave up: one that is killed while it starts is not restarted."""
+    from distributed.core import Status
+
     ended = threading.Event()
+
+    def complete() -> None:
+        for name, nanny in list(local.workers.items()):
+            if nanny.status in (Status.failed, Status.closed):  # Dask would count it among the workers for ever
+                del local.workers[name]
+                local.worker_spec.pop(name, None)
+        local.scale(count)  # nothing is done where all are there
 
     def watch() -> None:
         while not ended.wait(_LOOK_SECONDS):
-            local.scale(count)  # nothing is done where all are there
+            local.loop.add_callback(complete)
 
-    local.scale(count)
+    local.loop.add_callback(complete)
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
     try:

@@ -73,6 +73,7 @@ class Separator:
         `context` count these frames.
         """
         frames, bins = magnitude.shape[1] - 2 * context, magnitude.shape[2]
+        core = self._shorter(core, context, frames)
         looks = _looks(channels, self.preset)
         segments = -(-frames // core)
         inputs = _fit(magnitude, self.preset.bins)
@@ -96,6 +97,15 @@ class Separator:
         ]
         joined = torch.stack([torch.stack([masks[:, look, row] for look, row in own]).mean(0) for own in givers], dim=1)
         return _extend(joined, bins)
+
+    def _shorter(self, core: int, context: int, frames: int) -> int:
+        """The core of a single segment that need not be whole: a short file, or the end of a long one, is not filled
+        up with silence that costs time and that a network which looks at the mean would hear.
+        """
+        multiple = getattr(self._network, "multiple", 0) * self.preset.interleave
+        if not multiple or frames >= core:
+            return core
+        return min(core, -(-(frames + 2 * context) // multiple) * multiple - 2 * context)
 
     def _forward(self, items: list[torch.Tensor]) -> torch.Tensor:
         out = []

@@ -35,6 +35,7 @@ class StereoUNet(nn.Module):
     ) -> None:
         super().__init__()
         self.bins, self.channels, self.estimated, self.exclusive = bins, channels, estimated, exclusive
+        self.multiple = 1 << len(widths)  # frames come in multiples of this
         seen = channels + 2 if mid_side else channels
         self.register_buffer("gather", gathering(bins, rows), persistent=False)
         self.spread = Spread(bins, rows)

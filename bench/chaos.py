@@ -1,6 +1,6 @@
 """A catalog separated while workers and the flow itself are killed.
 
-    python bench/chaos.py [--seeds 10] [--tracks 200]
+    python bench/chaos.py [--seeds 10] [--first 0] [--tracks 200]
 
 Over short tracks, random workers are killed 20 times and the flow 5 times (SIGKILL), with one input that crashes its
 worker, one that hangs, one that eats memory and three that are corrupt among them. At the end every track must be
@@ -32,16 +32,17 @@ from storage.layout import OutputLayout
 from storage.query import query
 
 RATE = 8000
-_SECONDS_A_TRACK = 0.2
+_SECONDS_A_TRACK = 0.3
 BAD = {"crash": "died over it", "hang": "died over it", "hog": "died over it", "corrupt": ""}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0, help="The first seed.")
     parser.add_argument("--tracks", type=int, default=200)
     options = parser.parse_args()
-    for seed in range(options.seeds):
+    for seed in range(options.first, options.first + options.seeds):
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
             killed, flows = chaos(Path(folder), seed, options.tracks, workers=20, flows=5)
@@ -62,8 +63,12 @@ def chaos(root: Path, seed: int, tracks: int, *, workers: int, flows: int) -> tu
         process = start(root, model)
         until = time.monotonic() + 600
         mine = -(-(workers - killed) // (flows + 1 - turn))
+        quiet = float(random.uniform(0, 5))  # some workers are killed while they start, some in the middle of a track
         while process.poll() is None and (mine or last) and time.monotonic() < until:
             time.sleep(float(random.uniform(0.3, 1.2)))
+            if quiet and workers_of(process.pid):
+                time.sleep(quiet)
+                quiet = 0.0
             if mine and kill_a_worker(process.pid, random):
                 mine, killed = mine - 1, killed + 1
         assert time.monotonic() < until, "a run did not end within ten minutes"
@@ -148,17 +153,23 @@ def _eat() -> None:
     raise RuntimeError("the memory limit did not hold")
 
 
-def kill_a_worker(flow: int, random: np.random.Generator) -> bool:
-    """SIGKILL to a process that Dask's nannies have started below the flow."""
+def workers_of(flow: int) -> list[psutil.Process]:
+    """The processes that Dask's nannies have started below the flow."""
     try:
         below = psutil.Process(flow).children(recursive=True)
     except psutil.Error:
-        return False
+        return []
     workers = []
     for process in below:
         with contextlib.suppress(psutil.Error):
             if "spawn_main" in " ".join(process.cmdline()):
                 workers.append(process)
+    return workers
+
+
+def kill_a_worker(flow: int, random: np.random.Generator) -> bool:
+    """SIGKILL to one of the flow's workers, where it has any."""
+    workers = workers_of(flow)
     if not workers:
         return False
     with contextlib.suppress(psutil.Error):

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ from tasks.worker import ModelRequest, ResidentModel
 
 _LOOK_SECONDS = 2.0
 _START_SECONDS = 60
-_REGISTER_TIMES = 20
+_REGISTER_TIMES, _REGISTER_SECONDS = 60, 0.5
 _LOST_AFTER = "5s"  # a worker that is gone so long is given up, and another one started
 
 
@@ -115,6 +116,7 @@ def _register(client, plugin: ResidentModel) -> None:
         try:
             client.register_plugin(plugin)
         except OSError:
+            time.sleep(_REGISTER_SECONDS)
             continue
         return
     raise ClusterError("workers are lost as soon as they start; is there memory left? See UNBRAID_DEBUG=1")

@@ -3,7 +3,7 @@
     python bench/fuzz.py [--files 2000] [--seed 0]
 
 Takes a second of music in every format, and flips bits, cuts, doubles and overwrites stretches, edits headers. All
-go through the real flow with the smallest network. Prints how many were separated and how many were refused, by
+go through the real flow. Prints how many were separated and how many were refused, by
 format, and fails when a file has no row or two outcomes, a stem does not decode, or something temporary is left.
 """
 
@@ -20,8 +20,6 @@ import numpy as np
 BENCH = Path(__file__).resolve().parent
 sys.path[:0] = [str(BENCH.parent), str(BENCH)]
 os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
-
-from weights import random_weights
 
 from flows.separate import separate
 from model.songs import RATE, compose
@@ -55,9 +53,7 @@ def fuzz(root: Path, files: int, seed: int) -> Counter:
         path = whole[number % len(whole)]
         data = mutated(path.read_bytes(), random)
         (root / "catalog" / f"{number:05}{path.suffix}").write_bytes(data)
-    summary = separate(
-        str(root / "catalog"), str(root / "out"), model=random_weights("cnn", root), seconds_per_track=60.0
-    )
+    summary = separate(str(root / "catalog"), str(root / "out"), model="stereo", seconds_per_track=60.0)
     layout = OutputLayout(root / "out")
     outcomes: dict[str, set[str]] = {}
     for row in read_all(layout, summary.run_id).to_pylist():

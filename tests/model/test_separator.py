@@ -117,8 +117,23 @@ def test_memory_of_a_stream_does_not_grow_with_the_file(separator):
     for index in range(40):
         list(stream.push(noise(2, push, seed=index)))
         held.append(stream._views[0]._buffer.shape[1])
-    group = (inference.core_frames * inference.batch + 2 * inference.context_frames) * 1024 + 4096
+    group = (inference.core_frames * separator.batch + 2 * inference.context_frames) * 1024 + 4096
     assert max(held) <= group + push
+
+
+def test_a_short_file_is_not_filled_up_to_a_whole_segment():
+    """A sample of a second costs the network a second and its context, and comes out whole."""
+    preset = load_preset("stereo")
+    model = Separator(preset, build(preset))
+    seen = []
+    model._network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0].shape[-1]))
+    audio = noise(2, 44100)
+    stems = model.separate(audio, 44100)
+    assert seen == [128]  # 46 frames, 32 of context at either end, in multiples of 64
+    assert np.array_equal(sum(stems.values()), audio)
+    seen.clear()
+    model.separate(noise(2, 44100 * 22), 44100)
+    assert seen == [512, 512, 128]
 
 
 def test_no_click_where_segments_meet():

@@ -83,3 +83,13 @@ def test_one_that_raises_is_lost_with_its_reason(where):
     results, lost = run(where, [[1, "raise", 2]])
     assert sorted(results) == [2, 4]
     assert lost == {"raise": "ValueError: no"}
+
+
+def test_workers_that_offer_a_gpu_are_told_apart_and_work_that_wants_one_goes_there():
+    with cluster(workers=1) as without:
+        assert without.offering("GPU").slots == 0
+    with cluster(workers=1, resources={"GPU": 1}) as gpu:
+        part = gpu.offering("GPU")
+        assert part.slots == 1
+        found = list(fan_out(part.client, work, [[1], [2]], window=part.window, resources={"GPU": 1}))
+    assert sorted(value for outcome in found for value in outcome.results) == [2, 4]

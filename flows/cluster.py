@@ -3,12 +3,12 @@
 import contextlib
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from flows import environment
+from storage.beat import beating
 from storage.errors import StorageError
 from tasks.fanout import WINDOW_PER_SLOT
 from tasks.worker import ModelRequest, ResidentModel
@@ -132,12 +132,9 @@ def _size(memory: str) -> str | int:
         raise ClusterError(f"{memory} is not a size of memory; write it as 4GB or 500MB") from error
 
 
-@contextlib.contextmanager
-def _replenished(local, count: int) -> Iterator[None]:
+def _replenished(local, count: int) -> contextlib.AbstractContextManager[None]:
     """Start workers, and bring back those whose nanny gave up: one that is killed while it starts is not restarted."""
     from distributed.core import Status
-
-    ended = threading.Event()
 
     def complete() -> None:
         for name, nanny in list(local.workers.items()):
@@ -146,15 +143,4 @@ def _replenished(local, count: int) -> Iterator[None]:
                 local.worker_spec.pop(name, None)
         local.scale(count)  # nothing is done where all are there
 
-    def watch() -> None:
-        while not ended.wait(_LOOK_SECONDS):
-            local.loop.add_callback(complete)
-
-    local.loop.add_callback(complete)
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return beating(_LOOK_SECONDS, lambda: local.loop.add_callback(complete))

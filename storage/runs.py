@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import subprocess
-import threading
 import uuid
 from collections.abc import Iterator
 from importlib import metadata
@@ -19,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from storage.atomic import write_bytes, write_json
+from storage.beat import beating
 from storage.errors import MetricsError
 from storage.layout import OutputLayout
 
@@ -125,25 +125,16 @@ def _refuse_beside(out: OutputLayout, run_id: str, record: dict) -> None:
 
 @contextlib.contextmanager
 def _beating(out: OutputLayout, run_id: str) -> Iterator[None]:
-    ended = threading.Event()
     beat = out.run_beat(run_id)
 
     def touch() -> None:
         with contextlib.suppress(OSError):  # a disk that is full must not end the run by this
             write_bytes(beat, _now().encode(), durable=False)
 
-    def go_on() -> None:
-        while not ended.wait(_BEAT_SECONDS):
-            touch()
-
-    touch()
-    thread = threading.Thread(target=go_on, daemon=True)
-    thread.start()
     try:
-        yield
+        with beating(_BEAT_SECONDS, touch):
+            yield
     finally:
-        ended.set()
-        thread.join()
         with contextlib.suppress(OSError):
             beat.unlink(missing_ok=True)
 

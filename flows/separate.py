@@ -30,7 +30,7 @@ from tasks.fanout import fan_out  # noqa: E402
 from tasks.models import model_stems  # noqa: E402
 from tasks.plan import Counts, Planner, batches, source_bytes  # noqa: E402
 from tasks.report import write_report  # noqa: E402
-from tasks.separate import SeparateSettings, failed_row, score_batch, separate_batch  # noqa: E402
+from tasks.separate import SeparateSettings, lost_row, score_batch, separate_batch  # noqa: E402
 from tasks.worker import ModelRequest  # noqa: E402
 
 
@@ -148,8 +148,7 @@ def separate_phase(
         for outcome in outcomes:
             results = outcome.results
             if outcome.lost:
-                track = outcome.items[0]
-                results = [failed_row(settings, track, f"{track.source}: {outcome.lost}", "LostTrack")]
+                results = [lost_row(settings, outcome.items[0], outcome.lost)]
             commit(out, run_id, results, line)
         return line.done, line.failed, line.audio_seconds
 

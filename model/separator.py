@@ -47,7 +47,7 @@ class Separator:
         self.batch = preset.inference.batch if self.device.type != "cpu" else 1
         self._network = network.to(self.device).eval()
         if hasattr(network, "fuse"):
-            network.fuse()
+            network.fuse(torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
 
     @classmethod
     def from_weights(cls, weights: Weights, **options) -> "Separator":

@@ -47,9 +47,12 @@ class OutputLayout:
     def reports(self) -> Path:
         return self.root / "reports"
 
+    def track(self, track_path: str) -> Path:
+        """The folder of a track's stems. The whole file name is a folder, so `a.wav` and `a.mp3` never meet."""
+        return self.stems.joinpath(*safe_parts(track_path))
+
     def stem(self, track_path: str, stem: str, extension: str) -> Path:
-        """Where a stem lies. The whole file name of the track is a folder, so `a.wav` and `a.mp3` never meet."""
-        return self.stems.joinpath(*safe_parts(track_path)) / f"{stem}.{extension}"
+        return self.track(track_path) / f"{stem}.{extension}"
 
     def run_metrics(self, run_id: str) -> Path:
         return self.metrics / f"run_id={run_id}"

@@ -14,6 +14,7 @@ from model.errors import ModelError
 from model.meters import LoudnessMeter, TruePeakMeter, activity
 from model.separator import Piece, Separator
 from storage import audio
+from storage.atomic import remove_leftovers
 from storage.catalog import CatalogTrack
 from storage.encode import AudioWriter, StemFormat
 from storage.errors import StorageError
@@ -71,6 +72,7 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
     began = time.perf_counter()
     seen = fingerprint(track.source)
     try:
+        _sweep(settings, track)
         if track.problem:
             raise StorageError(track.problem)
         separator = resident_separator(settings.model)
@@ -91,6 +93,17 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
         return [failed_row(settings, track, sentence, type(error).__name__, time.perf_counter() - began)]
     spent = time.perf_counter() - began
     return [replace(row, seconds=spent, source_fingerprint=seen) for row in rows]
+
+
+def lost_row(settings: SeparateSettings, track: CatalogTrack, sentence: str) -> StemRow:
+    """The one row of a track that no worker brought to its end; what they left of it is swept up."""
+    _sweep(settings, track)
+    return failed_row(settings, track, f"{track.source}: {sentence}", "LostTrack")
+
+
+def _sweep(settings: SeparateSettings, track: CatalogTrack) -> None:
+    """Delete what a killed worker left half-written of this track."""
+    remove_leftovers(OutputLayout(location(settings.out)).track(track.path))
 
 
 def failed_row(

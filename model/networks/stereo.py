@@ -53,10 +53,14 @@ class StereoUNet(nn.Module):
             before = leaving + (widths[level - 1] if level else seen)
         self.masks = nn.Conv2d(before, channels * estimated, 3, padding=1)
 
-    def fuse(self) -> None:
-        """Fold the batch norms into their convolutions, for use: the same masks to rounding, sooner."""
+    def fuse(self, dtype: torch.dtype = torch.float32) -> None:
+        """Fold the batch norms into their convolutions, for use: the same masks to rounding, sooner.
+
+        `dtype` is what autocast would turn the blocks' weights into at every call.
+        """
         for block in (*self.down, *self.up):
             block.fuse()
+            block.to(dtype)
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
         x = torch.matmul(self.gather, magnitude)

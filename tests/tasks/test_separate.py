@@ -8,7 +8,7 @@ from storage.datasets import Source
 from storage.encode import write
 from storage.metrics import StemRow
 from storage.windows import WindowScores
-from tasks.separate import SeparateSettings, score_batch, separate_batch
+from tasks.separate import SeparateSettings, lost_row, score_batch, separate_batch
 from tasks.worker import ModelRequest
 from tests.signals import noise
 
@@ -91,6 +91,18 @@ def test_a_bad_track_is_a_row_and_the_others_are_done(settings, tmp_path):
     ]  # fmt: skip
     assert "copy or export it again" in rows[0].error
     assert rows[0].error_class == "AudioError"
+
+
+def test_what_a_killed_worker_left_of_a_track_is_swept_when_the_track_is_done_or_lost(settings, tmp_path):
+    sf.write(tmp_path / "a.wav", noise(2, 5000).T, 44100)
+    song = track(tmp_path / "a.wav")
+    folder = tmp_path / "out" / "stems" / "a.wav"
+    for end in (lambda: separate_batch(settings, [song]), lambda: lost_row(settings, song, "it died")):
+        folder.mkdir(parents=True, exist_ok=True)
+        left = folder / ".unbraid-0123456789ab.tmp"
+        left.write_bytes(b"half")
+        assert end()
+        assert not left.exists()
 
 
 def test_a_track_that_fails_leaves_no_files(settings, tmp_path):

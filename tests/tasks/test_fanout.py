@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from flows.cluster import cluster
+from flows.cluster import ClusterError, cluster
 from tasks.fanout import fan_out
 from tasks.worker import deadline
 
@@ -93,3 +93,8 @@ def test_workers_that_offer_a_gpu_are_told_apart_and_work_that_wants_one_goes_th
         assert part.slots == 1
         found = list(fan_out(part.client, work, [[1], [2]], window=part.window, resources={"GPU": 1}))
     assert sorted(value for outcome in found for value in outcome.results) == [2, 4]
+
+
+def test_a_memory_limit_that_is_no_size_is_a_sentence():
+    with pytest.raises(ClusterError, match="lots is not a size of memory"), cluster(workers=1, memory="lots"):
+        pytest.fail("it started")

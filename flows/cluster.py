@@ -112,10 +112,12 @@ def _wait(client, count: int) -> None:
 
 def _register(client, plugin: ResidentModel) -> None:
     """Set up the workers that are there and, later, those that come. One that is lost meanwhile is of the latter."""
+    from distributed.comm.core import CommClosedError
+
     for _ in range(_REGISTER_TIMES):
         try:
             client.register_plugin(plugin)
-        except OSError:
+        except (CommClosedError, TimeoutError):
             time.sleep(_REGISTER_SECONDS)
             continue
         return

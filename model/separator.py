@@ -32,7 +32,10 @@ class Piece:
 
 
 class Separator:
-    """A network ready to separate. Build it once and use it for every file; it holds no state of a file."""
+    """A network ready to separate. Build it once and use it for every file; it holds no state of a file.
+
+    It takes `network` over: what training needs of it (batch norms, full precision) is folded away.
+    """
 
     def __init__(
         self, preset: Preset, network: torch.nn.Module, *, model_id: str = "", device: str = "cpu",

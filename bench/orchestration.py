@@ -41,9 +41,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracks", type=int, default=100_000)
     tracks = parser.parse_args().tracks
-    from orchestration import noop_batch as importable  # by a name that they can import too
+    from orchestration import noop_batch as importable  # by a name that worker processes can import too
 
-    import flows.separate  # here: worker processes import this module, and need no Prefect
+    import flows.separate  # not above: the workers import this module, and need no Prefect
 
     flows.separate.separate_batch = importable
     with tempfile.TemporaryDirectory() as folder:

@@ -4,10 +4,7 @@ import click
 
 device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 dask = click.option(
-    "--dask",
-    metavar="ADDRESS",
-    envvar="UNBRAID_DASK",
-    help="A Dask scheduler, e.g. tcp://host:8786. Default: this machine.",
+    "--dask", metavar="ADDRESS", help="A Dask scheduler, e.g. tcp://host:8786. Default: UNBRAID_DASK, or this machine."
 )
 workers = click.option("--workers", type=click.IntRange(1), help="Worker processes on this machine. Default: cores.")
 memory = click.option(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from model.separator import Separator
+    from model.separation.stream import Separator
 
 
 class Model:
@@ -38,7 +38,7 @@ class Model:
         Raises storage.errors.AudioError for a file that cannot be read, TypeError for an array without rate.
         """
         if isinstance(song, (str, os.PathLike)):
-            from storage.audio import read
+            from storage.audio.reader import read
 
             song, rate = read(song)
         if rate is None:
@@ -54,6 +54,6 @@ def load(model: str = "stereo", *, device: str = "auto") -> Model:
 
     Raises storage.errors.RegistryError when there is no such model or its file is damaged.
     """
-    from tasks.models import load_separator
+    from tasks.loading import load_separator
 
     return Model(load_separator(model, device=device))

@@ -41,9 +41,9 @@ def song(stems: int, seconds: float) -> tuple[np.ndarray, np.ndarray]:
 
 def measure(engine: str, stems: int, seconds: float) -> dict:
     """One scoring, in this process: seconds of it, and the process's peak memory above that of its input."""
-    from model.bsseval import bss_eval
-    from model.reference import museval, museval_bss_eval
-    from model.scores import window_sdr
+    from model.scoring.bsseval import bss_eval
+    from model.scoring.museval_engine import museval, museval_bss_eval
+    from model.scoring.scores import window_sdr
 
     references, estimates = song(stems, seconds)
     if engine == "museval":

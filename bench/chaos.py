@@ -26,10 +26,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench")]
 
 from weights import random_weights
 
-from storage.audio import read
-from storage.encode import write
-from storage.layout import OutputLayout
-from storage.query import query
+from storage.audio.reader import read
+from storage.audio.writer import write
+from storage.files.layout import OutputLayout
+from storage.results.query import query
 
 RATE = 8000
 _SECONDS_A_TRACK = 0.3

@@ -22,11 +22,11 @@ sys.path[:0] = [str(BENCH.parent), str(BENCH)]
 os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
 
 from flows.separate import separate
-from model.songs import RATE, compose
-from storage.audio import read
-from storage.encode import write
-from storage.layout import OutputLayout
-from storage.metrics import read_all
+from storage.audio.reader import read
+from storage.audio.writer import write
+from storage.files.layout import OutputLayout
+from storage.results.metrics import read_all
+from tasks.demo.synthesiser import RATE, compose
 
 SEEDS = {"wav": "int16", "flac": "int16", "ogg": "float", "opus": "float", "mp3": "float"}
 

@@ -17,9 +17,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from storage.audio import read
-from storage.encode import write
-from tasks.compose import write_songs
+from storage.audio.reader import read
+from storage.audio.writer import write
+from tasks.demo.compose import write_songs
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 HELD_OUT_SINGERS = ("annar", "Kenshin")

@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flows.mashup import write_manifest
 from flows.separate import separate
-from storage.audio import read
-from storage.layout import OutputLayout
+from storage.audio.reader import read
+from storage.files.layout import OutputLayout
 from tasks.mashup.render import MashupSettings, mash
 from tasks.mashup.songs import separated_songs
 

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from flows.evaluate import evaluate
 from model.checkpoint import Weights
 from model.preset import preset_names
-from storage.layout import OutputLayout
-from storage.metrics import read_all
-from tasks.models import load_separator, registry
+from storage.files.layout import OutputLayout
+from storage.results.metrics import read_all
+from tasks.loading import load_separator, registry
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "dsd100_dev_excerpts"
 COLUMNS = ("sdr", "usdr", "magnitude_mse", "magnitude_snr")

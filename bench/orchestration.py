@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
 os.environ["PYTHONPATH"] = f"{Path(__file__).resolve().parent}:{os.environ.get('PYTHONPATH', '')}"
 
-from storage.fingerprint import fingerprint
-from storage.metrics import OK, StemRow
+from storage.files.fingerprint import fingerprint
+from storage.results.metrics import OK, StemRow
 
 
 def noop_batch(settings, tracks):

@@ -29,11 +29,11 @@ os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
 from weights import random_weights
 
 from flows.separate import separate
-from model.songs import RATE, compose
-from storage.audio import read
-from storage.encode import write
-from storage.layout import OutputLayout
-from storage.metrics import read_all
+from storage.audio.reader import read
+from storage.audio.writer import write
+from storage.files.layout import OutputLayout
+from storage.results.metrics import read_all
+from tasks.demo.synthesiser import RATE, compose
 
 STAGES = {
     "decode": [("audio.py", "blocks")],
@@ -109,7 +109,7 @@ def watch(used: list[tuple[float, float]], ended: threading.Event) -> None:
 def stages(song: Path, root: Path, model: str, seconds: float) -> None:
     import torch
 
-    from storage.catalog import CatalogTrack
+    from storage.sources.catalog import CatalogTrack
     from tasks.separate import SeparateSettings, separate_track
     from tasks.worker import ModelRequest
 
@@ -140,7 +140,7 @@ def peers(root: Path, seconds: float) -> None:
     """Separation alone, all cores, a minute of audio."""
     import torch
 
-    from tasks.models import load_separator
+    from tasks.loading import load_separator
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     names = {"ours": "stereo", "Spleeter-shaped": random_weights("four-stem", root)}

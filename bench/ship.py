@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT))
 from model.checkpoint import Weights
 from model.preset import load_preset
 from storage.registry import Registry
-from tasks.card import model_card
+from tasks.training.card import model_card
 
 DATA = """
 ## What it learned from
@@ -34,7 +34,7 @@ reverberation, doubling, compression, distortion, width, balance and loudness, a
   credit), ALYS (GPL-3).
 - `game`, `instrumentals`: voices and backings of games and free songs; CC0, CC-BY, CC-BY-SA, GPL, or not stated.
 - `everythingisfree`: five songs by ichbinsoftware, CC0; `drums`, `bass`: loops and hits, CC0.
-- `made`: songs that `model/songs.py` makes.
+- `made`: songs that `tasks/demo/synthesiser.py` makes.
 
 No audio is part of this package. Because of the sources above, treat the weights as for non-commercial and
 research use.

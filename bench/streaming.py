@@ -25,12 +25,12 @@ RATE = 44100
 _COMPARED_MINUTES = 10
 _CONTEXT_SECONDS = 20  # a segment and its context
 
-from flows.environment import WORKERS
+from flows.running.environment import WORKERS
 
 
 def measure(minutes: float, model: str) -> dict:
-    from storage.catalog import CatalogTrack
-    from storage.encode import AudioWriter, StemFormat
+    from storage.audio.writer import AudioWriter, StemFormat
+    from storage.sources.catalog import CatalogTrack
     from tasks.separate import SeparateSettings, separate_batch
     from tasks.worker import ModelRequest
 

@@ -1,1 +1,6 @@
 """What runs, in what order: one flow each, and the command line over them."""
+
+from flows.running import environment
+
+# Before any module of this room imports prefect or distributed.
+environment.prepare()

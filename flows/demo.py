@@ -5,15 +5,15 @@ from pathlib import Path
 
 import click
 
+from flows.cli.console import show
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.separate import separate
-from flows.tables import show
 from flows.train import train
-from storage.layout import OutputLayout
-from storage.metrics import read_all
-from tasks.compose import write_songs
-from tasks.models import registry
+from storage.files.layout import OutputLayout
+from storage.results.metrics import read_all
+from tasks.demo.compose import write_songs
+from tasks.loading import registry
 
 
 def demo(out: str, *, songs: int, seconds: float, steps: int) -> int:

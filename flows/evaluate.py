@@ -5,27 +5,24 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from flows import environment
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 
-environment.prepare()
-
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from flows.cluster import Cluster, cluster  # noqa: E402
-from flows.commit import clear_abandoned, commit  # noqa: E402
-from flows.progress import progress  # noqa: E402
-from storage import metrics, runs  # noqa: E402
-from storage.datasets import DatasetTrack, discover  # noqa: E402
-from storage.errors import DatasetError  # noqa: E402
-from storage.layout import OutputLayout  # noqa: E402
-from storage.location import location  # noqa: E402
-from tasks.evaluate import EvaluateSettings, evaluate_batch, failed_row  # noqa: E402
-from tasks.fanout import fan_out  # noqa: E402
-from tasks.models import model_stems  # noqa: E402
-from tasks.plan import batches  # noqa: E402
-from tasks.report import write_report  # noqa: E402
-from tasks.worker import ModelRequest  # noqa: E402
+from flows.running.cluster import Cluster, cluster
+from flows.running.commit import clear_abandoned, commit
+from flows.running.fanout import fan_out
+from flows.running.plan import batches
+from flows.running.progress import progress
+from storage import runs
+from storage.errors import DatasetError
+from storage.files.layout import OutputLayout
+from storage.files.location import location
+from storage.results import metrics
+from storage.sources.datasets import DatasetTrack, discover
+from tasks.evaluate import EvaluateSettings, evaluate_batch, failed_row
+from tasks.loading import model_stems
+from tasks.report import write_report
+from tasks.worker import ModelRequest
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,19 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from flows import environment
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 
-environment.prepare()
-
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from flows.cluster import cluster  # noqa: E402
-from flows.progress import progress  # noqa: E402
-from storage.atomic import write_bytes  # noqa: E402
-from storage.datasets import DatasetTrack, discover, leaks  # noqa: E402
-from storage.errors import DatasetError  # noqa: E402
-from storage.location import location  # noqa: E402
-from storage.store import Store, StoreFormat, group_path  # noqa: E402
-from tasks.fanout import fan_out  # noqa: E402
-from tasks.ingest import IngestRecord, ingest_batch, source_fingerprint  # noqa: E402
-from tasks.plan import batches  # noqa: E402
+from flows.running.cluster import cluster
+from flows.running.fanout import fan_out
+from flows.running.plan import batches
+from flows.running.progress import progress
+from storage.errors import DatasetError
+from storage.files.atomic import write_bytes
+from storage.files.location import location
+from storage.sources.datasets import DatasetTrack, discover, leaks
+from storage.store import Store, StoreFormat, group_path
+from tasks.ingest import IngestRecord, ingest_batch, source_fingerprint
 
 
 @dataclass(frozen=True)

@@ -5,31 +5,27 @@ import io
 from dataclasses import dataclass
 from functools import partial
 
-from flows import environment
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 
-environment.prepare()
-
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from flows.cluster import Cluster, cluster  # noqa: E402
-from flows.commit import commit_rows  # noqa: E402
-from flows.progress import progress  # noqa: E402
-from flows.separate import separate  # noqa: E402
-from storage import runs  # noqa: E402
-from storage.atomic import write_bytes  # noqa: E402
-from storage.catalog import list_catalog  # noqa: E402
-from storage.errors import CatalogError  # noqa: E402
-from storage.layout import OutputLayout  # noqa: E402
-from storage.location import absolute, location  # noqa: E402
-from storage.metrics import FAILED, read_all  # noqa: E402
-from storage.pairs import rank_pairs  # noqa: E402
-from storage.tables import MashupRow, PairRow, read_rows, write_rows  # noqa: E402
-from tasks.fanout import fan_out  # noqa: E402
-from tasks.mashup.analysis import analyse_songs, failed_analysis  # noqa: E402
-from tasks.mashup.keys import key_table  # noqa: E402
-from tasks.mashup.render import MISFIT, MashupSettings, lost_mashup, mash_pairs  # noqa: E402
-from tasks.mashup.songs import SeparatedSong, separated_songs  # noqa: E402
+from flows.running.cluster import Cluster, cluster
+from flows.running.commit import commit_rows
+from flows.running.fanout import fan_out
+from flows.running.progress import progress
+from flows.separate import separate
+from storage import runs
+from storage.errors import CatalogError
+from storage.files.atomic import write_bytes
+from storage.files.layout import OutputLayout
+from storage.files.location import absolute, location
+from storage.results.metrics import FAILED, read_all
+from storage.results.pairs import rank_pairs
+from storage.results.rows import MashupRow, PairRow, read_rows, write_rows
+from storage.sources.catalog import list_catalog
+from tasks.mashup.analysis import analyse_songs, failed_analysis
+from tasks.mashup.keys import key_table
+from tasks.mashup.render import MISFIT, MashupSettings, lost_mashup, mash_pairs
+from tasks.mashup.songs import SeparatedSong, separated_songs
 
 
 @dataclass(frozen=True)

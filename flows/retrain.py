@@ -3,25 +3,21 @@
 import hashlib
 import json
 
-from flows import environment
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 
-environment.prepare()
-
-from prefect import flow, task  # noqa: E402
-from prefect.artifacts import create_markdown_artifact  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from flows.evaluate import evaluate  # noqa: E402
-from flows.ingest import ingest  # noqa: E402
-from flows.train import train  # noqa: E402
-from storage import runs  # noqa: E402
-from storage.layout import OutputLayout, trainings  # noqa: E402
-from storage.location import location  # noqa: E402
-from storage.metrics import read_all  # noqa: E402
-from storage.store import Store  # noqa: E402
-from storage.tables import DecisionRow, write_rows  # noqa: E402
-from tasks.gate import contest, decide  # noqa: E402
-from tasks.models import registry  # noqa: E402
+from flows.evaluate import evaluate
+from flows.ingest import ingest
+from flows.train import train
+from storage import runs
+from storage.files.layout import OutputLayout, trainings
+from storage.files.location import location
+from storage.results.metrics import read_all
+from storage.results.rows import DecisionRow, write_rows
+from storage.store import Store
+from tasks.loading import registry
+from tasks.training.gate import contest, decide
 
 
 @flow(name="retrain")

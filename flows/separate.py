@@ -7,31 +7,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from flows import environment
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 
-environment.prepare()
-
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from flows.cluster import cluster  # noqa: E402
-from flows.commit import clear_abandoned, commit  # noqa: E402
-from flows.progress import progress  # noqa: E402
-from model.errors import ModelError  # noqa: E402
-from storage import metrics, runs  # noqa: E402
-from storage.atomic import remove_leftovers  # noqa: E402
-from storage.catalog import CatalogTrack, stream_catalog  # noqa: E402
-from storage.done import done_tracks  # noqa: E402
-from storage.encode import FORMATS  # noqa: E402
-from storage.errors import CatalogError  # noqa: E402
-from storage.layout import OutputLayout  # noqa: E402
-from storage.location import location  # noqa: E402
-from tasks.fanout import fan_out  # noqa: E402
-from tasks.models import model_stems  # noqa: E402
-from tasks.plan import Counts, Planner, batches, source_bytes  # noqa: E402
-from tasks.report import write_report  # noqa: E402
-from tasks.separate import SeparateSettings, lost_row, score_batch, separate_batch  # noqa: E402
-from tasks.worker import ModelRequest  # noqa: E402
+from flows.running.cluster import cluster
+from flows.running.commit import clear_abandoned, commit
+from flows.running.fanout import fan_out
+from flows.running.plan import Counts, Planner, batches, source_bytes
+from flows.running.progress import progress
+from model.errors import ModelError
+from storage import runs
+from storage.audio.writer import FORMATS
+from storage.errors import CatalogError
+from storage.files.atomic import remove_leftovers
+from storage.files.layout import OutputLayout
+from storage.files.location import location
+from storage.results import metrics
+from storage.results.done import done_tracks
+from storage.sources.catalog import CatalogTrack, stream_catalog
+from tasks.loading import model_stems
+from tasks.report import write_report
+from tasks.separate import SeparateSettings, lost_row, score_batch, separate_batch
+from tasks.worker import ModelRequest
 
 
 @dataclass(frozen=True)

@@ -6,23 +6,19 @@ import sys
 import time
 from pathlib import Path
 
-from flows import environment
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 
-environment.prepare()
-
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from flows.cluster import Cluster, cluster  # noqa: E402
-from flows.progress import progress  # noqa: E402
-from model.preset import load_preset  # noqa: E402
-from model.separator import resolved_device  # noqa: E402
-from storage.layout import TrainingLayout, trainings  # noqa: E402
-from storage.location import absolute  # noqa: E402
-from tasks.card import model_card  # noqa: E402
-from tasks.models import registry  # noqa: E402
-from tasks.train import TrainReport, TrainRequest  # noqa: E402
-from tasks.train import train as train_on_worker  # noqa: E402
+from flows.running.cluster import Cluster, cluster
+from flows.running.progress import progress
+from model.preset import load_preset
+from model.separation.stream import resolved_device
+from storage.files.layout import TrainingLayout, trainings
+from storage.files.location import absolute
+from tasks.loading import registry
+from tasks.training.card import model_card
+from tasks.training.train import TrainReport, TrainRequest
+from tasks.training.train import train as train_on_worker
 
 _POLL_SECONDS = 1.0
 

@@ -2,23 +2,19 @@
 
 from functools import partial
 
-from flows import environment
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
 
-environment.prepare()
-
-from prefect import flow, task  # noqa: E402
-from prefect.cache_policies import NO_CACHE  # noqa: E402
-
-from flows.cluster import Cluster, cluster  # noqa: E402
-from flows.commit import commit_rows  # noqa: E402
-from flows.progress import progress  # noqa: E402
-from model.preset import load_preset  # noqa: E402
-from storage import runs  # noqa: E402
-from storage.layout import OutputLayout  # noqa: E402
-from storage.location import absolute, location  # noqa: E402
-from storage.tables import TrialRow  # noqa: E402
-from tasks.fanout import fan_out  # noqa: E402
-from tasks.tune import Dimension, TuneSettings, lost_trial, run_trials, trials  # noqa: E402
+from flows.running.cluster import Cluster, cluster
+from flows.running.commit import commit_rows
+from flows.running.fanout import fan_out
+from flows.running.progress import progress
+from model.preset import load_preset
+from storage import runs
+from storage.files.layout import OutputLayout
+from storage.files.location import absolute, location
+from storage.results.rows import TrialRow
+from tasks.training.tune import Dimension, TuneSettings, lost_trial, run_trials, trials
 
 
 @flow(name="tune")

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from model.errors import PresetError
-from model.frontend import OVERLAP, FrontEnd
-from model.mixing import MixingSettings
+from model.spectra.frontend import OVERLAP, FrontEnd
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,35 @@ class Training:
     patience: int
     schedule: str
     source: str = "waveform"
+
+
+@dataclass(frozen=True)
+class MixingSettings:
+    """How examples are drawn. Probabilities are per example; levels are in dB.
+
+    `speed` is the largest change of speed (and with it pitch and formants) either way, as a factor
+    minus one. `vocal_db` is the range of the vocals' level against the backing, in RMS where both sound;
+    `part_db` that of the parts of a backing of several, from one common level. `mono` is the share
+    of examples whose mixture is the same on both sides.
+    """
+
+    speed: float = 0.0
+    vocal_db: tuple[float, float] = (-8.0, 4.0)
+    equalise: float = 0.0
+    reverberate: float = 0.0
+    double: float = 0.0
+    compress: float = 0.0
+    widen: float = 0.0
+    maximise: float = 0.0
+    second_voice: float = 0.0
+    second_backing: float = 0.0
+    without_vocals: float = 0.05
+    without_backing: float = 0.02
+    same_track: float = 0.0
+    distort: float = 0.0
+    distort_voice: float = 0.0
+    mono: float = 0.0
+    part_db: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)

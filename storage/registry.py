@@ -13,9 +13,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.atomic import write_bytes, write_json
 from storage.errors import RegistryError
-from storage.location import location
+from storage.files.atomic import write_bytes, write_json
+from storage.files.location import location
 
 _ID = re.compile(r"^(?P<preset>[\w.-]+)-(?P<digest>[0-9a-f]{8})$")
 _SUFFIX = ".safetensors"

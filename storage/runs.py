@@ -17,10 +17,10 @@ from pathlib import Path
 
 import psutil
 
-from storage.atomic import write_bytes, write_json
 from storage.beat import beating
 from storage.errors import MetricsError
-from storage.layout import OutputLayout
+from storage.files.atomic import write_bytes, write_json
+from storage.files.layout import OutputLayout
 
 RUNNING, COMPLETED, FAILED, KILLED = "running", "completed", "failed", "killed"
 _BEAT_SECONDS = 30.0

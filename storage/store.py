@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from storage.errors import StoreError
-from storage.location import location, make_folder
+from storage.files.location import location, make_folder
 
 VERSION = 1
 _TRACK_DEPTH = 2  # split / dataset / track

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from model.errors import ModelError
-from model.oracle import ideal_ratio_mask
-from model.scores import fitted_gain
-from storage import audio
-from storage.datasets import DatasetTrack
+from model.scoring.oracle import ideal_ratio_mask
+from model.scoring.scores import fitted_gain
+from storage.audio import reader as audio
 from storage.errors import StorageError
-from storage.fingerprint import joint_fingerprint
-from storage.metrics import FAILED, OK, StemRow
-from storage.windows import WindowScores
+from storage.files.fingerprint import joint_fingerprint
+from storage.results.metrics import FAILED, OK, StemRow
+from storage.results.windows import WindowScores
+from storage.sources.datasets import DatasetTrack
 from tasks.score import read_references, score_stems, to_length, window_rows
 from tasks.worker import ModelRequest, deadline, resident_separator
 
@@ -24,7 +24,7 @@ FLOOR, CEILING, SYSTEM = "floor:mixture", "ceiling:irm", "system:"
 class EvaluateSettings:
     """Which model is scored; `model_id` is the resolved id of `model`, `stems` are the model's.
 
-    `engine` is one of `model.scores.ENGINES`; `windows` keeps the scores of every window.
+    `engine` is one of `model.scoring.scores.ENGINES`; `windows` keeps the scores of every window.
     """
 
     model: ModelRequest

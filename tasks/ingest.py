@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from storage import audio, store
-from storage.datasets import DatasetTrack, Source
+from storage import store
+from storage.audio import reader as audio
 from storage.errors import StorageError
-from storage.fingerprint import joint_fingerprint
-from storage.location import location
+from storage.files.fingerprint import joint_fingerprint
+from storage.files.location import location
+from storage.sources.datasets import DatasetTrack, Source
 
 _BANDWIDTH_FLOOR = 1e-7  # −70 dB of the strongest bin: below it a stem has no content, only noise
 
@@ -128,7 +129,7 @@ def _write_spectra(group, stem: str, signal: np.ndarray, form: store.StoreFormat
     """Write the spectra shard by shard where the store keeps them; returns the stem's bandwidth in Hz."""
     import torch
 
-    from model.frontend import FrontEnd, analysis
+    from model.spectra.frontend import FrontEnd, analysis
 
     n_fft, hop = form.n_fft or 4096, form.hop or 1024
     frames = FrontEnd(form.sample_rate, n_fft, hop).frames(signal.shape[1])

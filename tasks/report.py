@@ -4,9 +4,9 @@ import html
 from pathlib import Path
 
 from storage import runs
-from storage.atomic import write_bytes
-from storage.layout import OutputLayout
-from storage.summary import by_model_and_stem, failures, first_stems, totals
+from storage.files.atomic import write_bytes
+from storage.files.layout import OutputLayout
+from storage.results.summary import by_model_and_stem, failures, first_stems, totals
 
 _SHOWN = 500
 _STYLE = """

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model.scores import WINDOW_SCORES, TrackScores, score
-from storage import audio, runs
-from storage.datasets import Source
+from model.scoring.scores import WINDOW_SCORES, TrackScores, score
+from storage import runs
+from storage.audio import reader as audio
 from storage.errors import AudioError
-from storage.layout import OutputLayout
-from storage.metrics import OK, StemRow, compact, write_part
-from storage.windows import WindowScores, write_windows
+from storage.files.layout import OutputLayout
+from storage.results.metrics import OK, StemRow, compact, write_part
+from storage.results.windows import WindowScores, write_windows
+from storage.sources.datasets import Source
 
 
 def read_references(references: Mapping[str, Source], stems: tuple[str, ...]) -> tuple[dict[str, np.ndarray], int]:

@@ -9,21 +9,21 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from model.addition import on_grid
 from model.errors import ModelError
-from model.meters import LoudnessMeter, TruePeakMeter, activity
-from model.separator import Piece, Separator
-from storage import audio
-from storage.atomic import remove_leftovers
-from storage.catalog import CatalogTrack
-from storage.encode import AudioWriter, StemFormat
+from model.scoring.meters import LoudnessMeter, TruePeakMeter, activity
+from model.separation.grid import on_grid
+from model.separation.stream import Piece, Separator
+from storage.audio import reader as audio
+from storage.audio.tags import Tags, read_tags
+from storage.audio.writer import AudioWriter, StemFormat
 from storage.errors import StorageError
-from storage.fingerprint import fingerprint
-from storage.layout import OutputLayout
-from storage.location import location
-from storage.metrics import FAILED, OK, StemRow
-from storage.tags import Tags, read_tags
-from storage.windows import WindowScores
+from storage.files.atomic import remove_leftovers
+from storage.files.fingerprint import fingerprint
+from storage.files.layout import OutputLayout
+from storage.files.location import location
+from storage.results.metrics import FAILED, OK, StemRow
+from storage.results.windows import WindowScores
+from storage.sources.catalog import CatalogTrack
 from tasks.score import read_references, score_stems, window_rows
 from tasks.worker import ModelRequest, deadline, resident_separator
 

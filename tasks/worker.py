@@ -10,8 +10,8 @@ from functools import lru_cache
 
 from distributed import WorkerPlugin, get_worker
 
-from model.separator import Separator
-from storage.location import sweep_scratch
+from model.separation.stream import Separator
+from storage.files.location import sweep_scratch
 
 log = logging.getLogger("unbraid.worker")
 
@@ -54,7 +54,7 @@ class ResidentModel(WorkerPlugin):
 @lru_cache(maxsize=1)
 def resident_separator(request: ModelRequest) -> Separator:
     """The process's separator, loaded at the first call with a request and kept."""
-    from tasks.models import load_separator
+    from tasks.loading import load_separator
 
     log.info("loading %s in process %d", request.name, os.getpid())
     return load_separator(request.name, device=request.device, precision=request.precision)

@@ -16,7 +16,7 @@ os.environ["UNBRAID_MODELS"] = str(_HOME / "models")
 for name in [name for name in os.environ if name.startswith("PREFECT_") and name != "PREFECT_HOME"]:
     del os.environ[name]
 
-import torch  # noqa: E402
+import torch
 
 torch.set_num_threads(1)  # the suite runs as many processes as there are cores
 
@@ -24,7 +24,7 @@ torch.set_num_threads(1)  # the suite runs as many processes as there are cores
 @pytest.fixture(scope="session")
 def dsd100(tmp_path_factory) -> Path:
     """Four made songs of 8 s in DSD100's layout, three in Dev and one in Test."""
-    from tasks.compose import write_songs
+    from tasks.demo.compose import write_songs
 
     root = tmp_path_factory.mktemp("dsd100")
     write_songs(root, train=3, test=1, seconds=8.0)
@@ -47,7 +47,7 @@ def untrained(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def separator(untrained):
-    from tasks.models import load_separator
+    from tasks.loading import load_separator
 
     return load_separator(str(untrained), device="cpu")
 

@@ -32,7 +32,7 @@ def test_what_cannot_be_done_is_told(untrained, tmp_path):
 
 
 def test_the_shipped_default_loads_by_its_presets_name():
-    from tasks.models import registry
+    from tasks.loading import registry
 
     shipped = [model for model in registry().models() if model.shipped]
     assert any(model.preset == "stereo" and model.champion for model in shipped)

@@ -120,9 +120,9 @@ def query(out, sql, as_csv) -> None:
     Tables: metrics (the rows that stand: the latest of each track and model) and history (all rows of
     all runs). Example: unbraid query OUT "select stem, median(sdr) from metrics group by stem"
     """
-    from flows.tables import show
-    from storage.location import location
-    from storage.query import query as run
+    from flows.cli.console import show
+    from storage.files.location import location
+    from storage.results.query import query as run
 
     table = run(location(out), sql)
     if as_csv:
@@ -142,10 +142,10 @@ def export_museval(out, folder, model) -> None:
     file a track. They are there when the run was made with --windows.
     """
     from storage.errors import MetricsError
-    from storage.layout import OutputLayout
-    from storage.location import location
-    from storage.museval_json import write_museval
-    from storage.windows import stored_windows
+    from storage.files.layout import OutputLayout
+    from storage.files.location import location
+    from storage.results.museval_json import write_museval
+    from storage.results.windows import stored_windows
 
     scores = [stem for stem in stored_windows(OutputLayout(location(out))) if stem.model_id == model]
     if not scores:
@@ -159,9 +159,9 @@ def export_museval(out, folder, model) -> None:
 @click.option("--name", required=True, help="The method's name; its rows have the model id museval:NAME.")
 def import_museval(folder, out, name) -> None:
     """Read museval's JSON below FOLDER, one file a track, into the metrics of OUT, to compare with."""
-    from storage.layout import OutputLayout
-    from storage.location import location
-    from storage.museval_json import read_museval
+    from storage.files.layout import OutputLayout
+    from storage.files.location import location
+    from storage.results.museval_json import read_museval
     from tasks.score import import_scores
 
     run_id, tracks = import_scores(OutputLayout(location(out)), read_museval(location(folder), f"museval:{name}"))

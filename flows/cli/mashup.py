@@ -59,7 +59,7 @@ def mashup(
 
 
 def _show_pairs(pairs) -> None:
-    from flows.tables import show
+    from flows.cli.console import show
 
     show(
         ["", "vocals of", "over", "score", "why"],

@@ -6,10 +6,10 @@ _SHOWN = 20
 
 
 def show_failures(out: str, run_id: str) -> None:
-    from flows.tables import show
-    from storage.layout import OutputLayout
-    from storage.location import location
-    from storage.summary import failures, totals
+    from flows.cli.console import show
+    from storage.files.layout import OutputLayout
+    from storage.files.location import location
+    from storage.results.summary import failures, totals
 
     layout = OutputLayout(location(out))
     show(["failed", "why"], [[row["path"], row["error"]] for row in failures(layout, run_id, _SHOWN)])
@@ -20,10 +20,10 @@ def show_failures(out: str, run_id: str) -> None:
 
 
 def show_scores(out: str, run_id: str) -> None:
-    from flows.tables import show
-    from storage.layout import OutputLayout
-    from storage.location import location
-    from storage.summary import by_model_and_stem
+    from flows.cli.console import show
+    from storage.files.layout import OutputLayout
+    from storage.files.location import location
+    from storage.results.summary import by_model_and_stem
 
     groups = by_model_and_stem(OutputLayout(location(out)), run_id)
     groups.sort(key=lambda group: (group["stem"], group["sdr"] if group["sdr"] is not None else -1e9))

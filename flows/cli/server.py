@@ -16,8 +16,8 @@ def outliving_the_server(flow: Callable[..., Any], folder: str, summary: type, *
     import httpx
 
     from storage.errors import StorageError
-    from storage.layout import OutputLayout
-    from storage.location import location
+    from storage.files.layout import OutputLayout
+    from storage.files.location import location
     from storage.runs import completed_here
 
     if not os.environ.get("UNBRAID_DEBUG"):

@@ -121,7 +121,7 @@ def tune(store, out, preset, space, search, trials, steps, seed, device, dask, w
 
     Never on a test split. All trials stay as rows: unbraid query OUT "select * from trials order by csdr desc"
     """
-    from flows.tables import show
+    from flows.cli.console import show
     from flows.tune import tune as flow
 
     rows = flow(
@@ -149,7 +149,7 @@ def models(context) -> None:
 @click.argument("model_id")
 def show_card(model_id) -> None:
     """Show a model's card."""
-    from tasks.models import registry
+    from tasks.loading import registry
 
     model = registry().find(model_id)
     click.echo(model.card or f"{model.model_id} has no card")
@@ -159,7 +159,7 @@ def show_card(model_id) -> None:
 @click.argument("model_id")
 def promote(model_id) -> None:
     """Make a model the champion of its preset: what the preset's bare name stands for."""
-    from tasks.models import registry
+    from tasks.loading import registry
 
     registry().promote(model_id)
     click.echo(f"{model_id} is champion of {registry().find(model_id).preset}")
@@ -169,15 +169,15 @@ def promote(model_id) -> None:
 @click.argument("preset")
 def rollback(preset) -> None:
     """Make the champion before the present one champion again."""
-    from tasks.models import registry
+    from tasks.loading import registry
 
     click.echo(f"{registry().rollback(preset)} is champion of {preset} again")
 
 
 def _list_models() -> None:
-    from flows.tables import show
+    from flows.cli.console import show
     from model.preset import preset_names
-    from tasks.models import registry
+    from tasks.loading import registry
 
     show(
         ["model", "preset", "champion", "from", "MB", "file"],

@@ -5,8 +5,8 @@ import sys
 
 import click
 
-from flows import environment
 from flows.cli.options import memory
+from flows.running import environment
 
 
 @click.command()

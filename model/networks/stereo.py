@@ -4,11 +4,11 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.bands import Spread, gathering
+from model.spectra.bands import Spread, gathering
 
 
 class StereoUNet(nn.Module):
-    """A U-Net over the whole band of a stereo signal, on the bent frequency axis of `model.bands`.
+    """A U-Net over the whole band of a stereo signal, on the bent frequency axis of `model.spectra.bands`.
 
     Input: magnitudes relative to the patch's mean, log-compressed, in `rows` rows. Each level halves
     both axes by a 5×5 convolution; from the second on a frequency-wise bottleneck (the
@@ -16,7 +16,7 @@ class StereoUNet(nn.Module):
     intermediate blocks", ISMIR 2020) lets a partial see its harmonics far away. The masks are
     interpolated back to all bins. Because the input is relative, a louder file gives the same masks.
 
-    With `mid_side` it sees |L + R| / 2 and |L − R| / 2 too (`model.frontend.magnitudes`): magnitudes of left
+    With `mid_side` it sees |L + R| / 2 and |L − R| / 2 too (`model.spectra.frontend.magnitudes`): magnitudes of left
     and right alone do not tell a voice in the middle from a backing that is as loud on both sides. With
     `exclusive` the masks are those of all `estimated` stems and sum to one (Spleeter's four-stem model shares
     a bin among its stems the same way); without, each is a sigmoid of its own.

@@ -1,0 +1,8 @@
+"""Where the weights that come with the package lie."""
+
+from importlib import resources
+from pathlib import Path
+
+
+def shipped_weights() -> Path:
+    return Path(str(resources.files("model") / "weights"))

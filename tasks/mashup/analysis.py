@@ -5,9 +5,9 @@ import time
 import numpy as np
 from scipy import signal as dsp
 
-from model.meters import LoudnessMeter, activity
+from model.scoring.meters import LoudnessMeter, activity
 from storage.errors import StorageError
-from storage.tables import AnalysisRow
+from storage.results.rows import AnalysisRow
 from tasks.mashup.beats import track_beats
 from tasks.mashup.keys import find_key
 from tasks.mashup.songs import SeparatedSong, read_song

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 from scipy import signal as dsp
 
-from model.meters import SILENCE_LUFS, LoudnessMeter, TruePeakMeter
+from model.scoring.meters import SILENCE_LUFS, LoudnessMeter, TruePeakMeter
 
 DEFAULT_BALANCE = -1.0  # LU of the vocals against the accompaniment
 CEILING_DB = -1.0  # dBTP, what streaming services ask for

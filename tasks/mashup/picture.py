@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.atomic import replacing
+from storage.files.atomic import replacing
 
 _SHOWN_SECONDS = 24.0
 _POINTS = 2400

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from storage.encode import write
+from storage.audio.writer import write
 from storage.errors import StorageError
-from storage.layout import OutputLayout
-from storage.location import location
-from storage.metrics import FAILED, OK
-from storage.tables import MashupRow
+from storage.files.layout import OutputLayout
+from storage.files.location import location
+from storage.results.metrics import FAILED, OK
+from storage.results.rows import MashupRow
 from tasks.mashup import denoise, loudness, morph, pitch
 from tasks.mashup.align import Alignment, align
 from tasks.mashup.analysis import vocal_activity

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from storage import audio
-from storage.layout import OutputLayout
-from storage.metrics import OK, read_all
+from storage.audio import reader as audio
+from storage.files.layout import OutputLayout
+from storage.results.metrics import OK, read_all
 
 VOCALS = "vocals"
 

@@ -64,7 +64,7 @@ def test_wrong_usage_is_exit_2():
 
 
 def test_models_lists_what_is_registered_and_shows_a_card():
-    from tasks.models import registry
+    from tasks.loading import registry
 
     model_id = registry().add("stereo", b"not really weights " + str(time.time()).encode(), "# the card")
     assert model_id in run("models").output

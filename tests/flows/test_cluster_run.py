@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 import soundfile as sf
 
-from storage.layout import OutputLayout
-from storage.metrics import read_all
+from storage.files.layout import OutputLayout
+from storage.results.metrics import read_all
 from tests.flows.test_deployments import free_port
 from tests.signals import noise
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import soundfile as sf
 
-from storage.layout import OutputLayout
-from storage.metrics import read_all
+from storage.files.layout import OutputLayout
+from storage.results.metrics import read_all
 from tests.signals import noise
 
 pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("cluster")]

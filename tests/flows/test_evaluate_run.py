@@ -2,10 +2,10 @@ import pytest
 
 from flows.evaluate import evaluate
 from flows.ingest import ingest
-from model.reference import museval
+from model.scoring.museval_engine import museval
 from storage.errors import DatasetError
-from storage.layout import OutputLayout
-from storage.metrics import read_all
+from storage.files.layout import OutputLayout
+from storage.results.metrics import read_all
 from storage.store import Store
 
 pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("flows")]
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("flows")]
 def test_scores_lie_between_floor_and_ceiling_and_floor_is_musevals(dsd100, untrained, tmp_path):
     import numpy as np
 
-    from storage.audio import read
+    from storage.audio.reader import read
     from tasks.evaluate import CEILING, FLOOR
 
     summary = evaluate(str(dsd100), str(tmp_path / "out"), model=str(untrained), workers=1)

@@ -10,10 +10,10 @@ import psutil
 import pytest
 import soundfile as sf
 
-from flows.orphans import end_orphans
+from flows.running.orphans import end_orphans
 from storage import runs
-from storage.layout import OutputLayout
-from storage.metrics import read_all
+from storage.files.layout import OutputLayout
+from storage.results.metrics import read_all
 from tests.flows.test_cluster_run import running
 from tests.flows.test_deployments import free_port, server_process
 from tests.signals import noise

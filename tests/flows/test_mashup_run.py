@@ -5,9 +5,9 @@ import soundfile as sf
 from click.testing import CliRunner
 
 from flows.cli import main
-from model.songs import RATE, compose
-from storage.layout import OutputLayout
-from storage.tables import read_rows
+from storage.files.layout import OutputLayout
+from storage.results.rows import read_rows
+from tasks.demo.synthesiser import RATE, compose
 from tests.signals import noise
 
 pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("flows")]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from storage.atomic import write_bytes
-from storage.audio import read
-from storage.layout import OutputLayout
-from storage.location import location
-from storage.metrics import read_all
+from storage.audio.reader import read
+from storage.files.atomic import write_bytes
+from storage.files.layout import OutputLayout
+from storage.files.location import location
+from storage.results.metrics import read_all
 from tests.flows.test_cluster_run import unbraid
 from tests.objects import object_store
 from tests.signals import noise

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from storage.layout import OutputLayout
-from storage.tables import read_rows
+from storage.files.layout import OutputLayout
+from storage.results.rows import read_rows
 
 pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("flows")]
 SMALL = {"batch_size": 2, "frames": 64, "warmup": 0, "validate_every": 4}

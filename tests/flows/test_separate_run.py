@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from storage import audio
-from storage.layout import OutputLayout
-from storage.metrics import read_all
+from storage.audio import reader as audio
+from storage.files.layout import OutputLayout
+from storage.results.metrics import read_all
 from storage.runs import read as read_record
 from tests.signals import noise
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from model.bsseval import bss_eval
-from model.reference import museval_bss_eval
-from storage.audio import read
+from model.scoring.bsseval import bss_eval
+from model.scoring.museval_engine import museval_bss_eval
+from storage.audio.reader import read
 
 pytestmark = [pytest.mark.real]
 

@@ -9,12 +9,12 @@ import pytest
 from flows.evaluate import evaluate
 from flows.ingest import ingest
 from flows.separate import separate
-from storage.audio import read
-from storage.datasets import discover
-from storage.layout import OutputLayout
-from storage.metrics import read_all
+from storage.audio.reader import read
+from storage.files.layout import OutputLayout
+from storage.results.metrics import read_all
+from storage.sources.datasets import discover
 from storage.store import Store
-from tasks.models import registry
+from tasks.loading import registry
 
 pytestmark = [pytest.mark.real, pytest.mark.whole, pytest.mark.xdist_group("real")]
 
@@ -52,7 +52,7 @@ def test_stem_mp4_is_five_streams_in_their_order(shared_data, tmp_path):
 
 
 def test_a_real_song_in_dsd100s_layout_goes_in_whole(shared_data, tmp_path):
-    from storage.encode import write
+    from storage.audio.writer import write
 
     song = shared_data / "everythingisfree" / "ichbinsoftware - Francium"
     stems = {path.stem: read(path) for path in song.iterdir()}

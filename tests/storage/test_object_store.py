@@ -9,18 +9,19 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 
-from storage import metrics, runs
-from storage.atomic import replacing, write_bytes
-from storage.audio import read
-from storage.catalog import list_catalog
-from storage.done import done_tracks
-from storage.encode import write
+from storage import runs
+from storage.audio.reader import read
+from storage.audio.writer import write
 from storage.errors import AudioError, CatalogError, StorageError
-from storage.fingerprint import fingerprint
-from storage.layout import OutputLayout
-from storage.location import absolute, is_url, local_file, location, scratch_folder, sweep_scratch
-from storage.query import query
+from storage.files.atomic import replacing, write_bytes
+from storage.files.fingerprint import fingerprint
+from storage.files.layout import OutputLayout
+from storage.files.location import absolute, is_url, local_file, location, scratch_folder, sweep_scratch
 from storage.registry import Registry
+from storage.results import metrics
+from storage.results.done import done_tracks
+from storage.results.query import query
+from storage.sources.catalog import list_catalog
 from storage.store import Store, StoredTrack, StoreFormat, write_waveform
 from tests.objects import object_store
 from tests.signals import noise

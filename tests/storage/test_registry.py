@@ -1,7 +1,7 @@
 import pytest
 
-from storage.atomic import remove_leftovers, replacing
 from storage.errors import RegistryError
+from storage.files.atomic import remove_leftovers, replacing
 from storage.registry import Registry
 
 

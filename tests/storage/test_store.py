@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from model.frontend import FrontEnd, spectrogram
+from model.spectra.frontend import FrontEnd, spectrogram
 from storage import store
-from storage.datasets import discover
 from storage.errors import StoreError
+from storage.sources.datasets import discover
 from storage.store import Store, StoreFormat
 from tasks.ingest import ingest_batch
 from tests.signals import noise
@@ -24,7 +24,7 @@ def filled(dsd100, tmp_path_factory):
 
 
 def test_waveforms_come_back_to_the_sample(filled, dsd100):
-    from storage.audio import read
+    from storage.audio.reader import read
 
     opened = Store.open(filled)
     sources = {t.track_id: t for t in discover(dsd100)}
@@ -86,8 +86,8 @@ def test_a_track_without_its_mark_is_gone_after_the_last_step(tmp_path):
 
 
 def test_loud_stems_keep_their_shape(tmp_path):
-    from storage.datasets import DatasetTrack, Source
-    from storage.encode import write
+    from storage.audio.writer import write
+    from storage.sources.datasets import DatasetTrack, Source
 
     loud = noise(2, 5000) * 30
     write(tmp_path / "loud.wav", loud, 44100, depth="float")
@@ -100,7 +100,7 @@ def test_loud_stems_keep_their_shape(tmp_path):
 
 
 def test_a_track_that_cannot_be_read_is_a_failed_record(tmp_path):
-    from storage.datasets import DatasetTrack, Source
+    from storage.sources.datasets import DatasetTrack, Source
 
     Store.create(tmp_path / "s.zarr", StoreFormat())
     (tmp_path / "bad.wav").write_text("no")

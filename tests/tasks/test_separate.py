@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from storage import audio
-from storage.catalog import CatalogTrack, list_catalog
-from storage.datasets import Source
-from storage.encode import write
-from storage.metrics import StemRow
-from storage.windows import WindowScores
+from storage.audio import reader as audio
+from storage.audio.writer import write
+from storage.results.metrics import StemRow
+from storage.results.windows import WindowScores
+from storage.sources.catalog import CatalogTrack, list_catalog
+from storage.sources.datasets import Source
 from tasks.separate import SeparateSettings, lost_row, score_batch, separate_batch
 from tasks.worker import ModelRequest
 from tests.signals import noise
@@ -173,7 +173,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     """Writing through a link to /dev/full, which takes nothing."""
     from contextlib import contextmanager
 
-    import storage.encode as module
+    import storage.audio.writer as module
     from storage.errors import AudioError
 
     @contextmanager

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.songs import RATE, compose
+from tasks.demo.synthesiser import RATE, compose
 from tasks.mashup.align import align, tempo_factor
 from tasks.mashup.beats import track_beats
 from tasks.mashup.errors import Misfit

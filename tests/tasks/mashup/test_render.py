@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from model.songs import RATE, compose
-from storage.encode import write
-from storage.layout import OutputLayout
+from storage.audio.writer import write
+from storage.files.layout import OutputLayout
+from tasks.demo.synthesiser import RATE, compose
 from tasks.mashup.analysis import analyse_songs, predicted_sdr
 from tasks.mashup.keys import key_table
 from tasks.mashup.render import MashupSettings, mash
@@ -117,8 +117,8 @@ def test_predicted_quality_falls_as_stems_share_bins(songs):
 
 
 def test_the_best_pairs_are_those_of_near_tempi_and_keys_with_singing(tmp_path):
-    from storage.pairs import rank_pairs
-    from storage.tables import AnalysisRow, write_rows
+    from storage.results.pairs import rank_pairs
+    from storage.results.rows import AnalysisRow, write_rows
 
     def row(name, tempo, tonic, activity=0.7):
         return AnalysisRow(name, f"{name}.wav", "m", "f", 200.0, tempo, 2.0, tonic, False, 0.5, activity, 8.0, 1.0)

@@ -6,7 +6,7 @@ import pyloudnorm
 import pytest
 from scipy import signal as dsp
 
-from model.songs import RATE, compose
+from tasks.demo.synthesiser import RATE, compose
 from tasks.mashup import denoise, loudness, pitch
 from tasks.mashup.align import TimeMap
 from tasks.mashup.beats import track_beats

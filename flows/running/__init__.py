@@ -1,0 +1,1 @@
+"""How runs run: workers, the bounded window, commits, progress, what must be set beforehand."""

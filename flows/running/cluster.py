@@ -1,0 +1,148 @@
+"""Where work runs: worker processes of this machine, or a Dask scheduler by address."""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from flows.running import environment
+from flows.running.fanout import WINDOW_PER_SLOT
+from storage.beat import beating
+from storage.errors import StorageError
+from tasks.worker import ModelRequest, ResidentModel
+
+_LOOK_SECONDS = 2.0
+_START_SECONDS = 60
+_REGISTER_TIMES, _REGISTER_SECONDS = 60, 0.5
+_LOST_AFTER = "5s"  # a worker that is gone so long is given up, and another one started
+
+
+class ClusterError(StorageError):
+    """A Dask scheduler cannot be reached, or has no worker that would do."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A connected client; `slots` tracks run at a time."""
+
+    client: object
+    slots: int
+
+    @property
+    def window(self) -> int:
+        """Batches in flight: enough that no worker waits, no more than a restart may lose."""
+        return max(2, WINDOW_PER_SLOT * self.slots)
+
+    def offering(self, resource: str) -> "Cluster":
+        """The part of the cluster whose workers offer this resource, such as GPU; its `slots` may be 0."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        return replace(self, slots=sum(w["nthreads"] for w in workers if resource in w.get("resources", {})))
+
+
+@contextlib.contextmanager
+def cluster(
+    address: str | None = None,
+    *,
+    model: ModelRequest | None = None,
+    workers: int | None = None,
+    tracks: int | None = None,
+    resources: dict[str, float] | None = None,
+    memory: str = "auto",
+) -> Iterator[Cluster]:
+    """Connect to the scheduler at `address` or UNBRAID_DASK, or start worker processes here and end them afterwards.
+
+    `model` is loaded in every worker as it starts. Locally there are as many workers as cores, but no
+    more than `tracks`; the cores are shared out among them as torch threads. One that comes near `memory`
+    ("4GB"; "auto" shares out the machine's) is ended and started anew. Raises ClusterError when nothing answers
+    at the address, or `memory` is no size.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    # One loss is a verdict on the batch; the fan-out decides what is tried again, track by track.
+    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": _LOST_AFTER}
+    settings |= {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.WORKERS.items()}
+    if not os.environ.get("UNBRAID_DEBUG"):
+        for library in ("tornado.application", "asyncio", "distributed.client"):  # a traceback for every lost worker
+            logging.getLogger(library).setLevel(logging.CRITICAL)
+    address = address or os.environ.get("UNBRAID_DASK")
+    with dask.config.set(settings), contextlib.ExitStack() as stack:
+        if address:
+            try:
+                client = stack.enter_context(Client(address, timeout="15s", set_as_default=False))
+            except (OSError, ValueError) as error:
+                raise ClusterError(f"no Dask scheduler answers at {address} ({error}); check --dask") from error
+            threads = 1
+        else:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            count = max(1, min(workers or cores, tracks or cores))
+            threads = max(1, cores // count)
+            local = stack.enter_context(
+                LocalCluster(
+                    n_workers=0,  # a worker that is killed while it starts would break the cluster's own start
+                    threads_per_worker=1,  # a deadline ends the process: it must hold one track only
+                    processes=True,
+                    dashboard_address=":0",  # any free port: two runs must not quarrel over one
+                    resources=resources,
+                    memory_limit=_size(memory),
+                    silence_logs=50,
+                )
+            )
+            client = stack.enter_context(Client(local, set_as_default=False))
+            stack.enter_context(_replenished(local, count))
+            _wait(client, count)
+        slots = sum(client.nthreads().values())
+        if address and not slots:
+            raise ClusterError(f"the scheduler at {address} has no workers; start some with `unbraid worker {address}`")
+        _register(client, ResidentModel(model, threads, quiet=not address))
+        yield Cluster(client, slots if address else count)
+
+
+def _wait(client, count: int) -> None:
+    """Until all local workers are there or, where some are killed as they start, at least one. Raises ClusterError."""
+    for workers, seconds in ((count, _START_SECONDS), (1, _START_SECONDS)):
+        try:
+            return client.wait_for_workers(workers, timeout=seconds)
+        except TimeoutError:
+            continue
+    raise ClusterError("no worker process starts here; is there memory left? See UNBRAID_DEBUG=1")
+
+
+def _register(client, plugin: ResidentModel) -> None:
+    """Set up the workers that are there and, later, those that come. One that is lost meanwhile is of the latter."""
+    from distributed.comm.core import CommClosedError
+
+    for _ in range(_REGISTER_TIMES):
+        try:
+            client.register_plugin(plugin)
+        except (CommClosedError, TimeoutError):
+            time.sleep(_REGISTER_SECONDS)
+            continue
+        return
+    raise ClusterError("workers are lost as soon as they start; is there memory left? See UNBRAID_DEBUG=1")
+
+
+def _size(memory: str) -> str | int:
+    """A limit as Dask takes it. Raises ClusterError."""
+    from dask.utils import parse_bytes
+
+    try:
+        return memory if memory == "auto" else parse_bytes(memory)
+    except ValueError as error:
+        raise ClusterError(f"{memory} is not a size of memory; write it as 4GB or 500MB") from error
+
+
+def _replenished(local, count: int) -> contextlib.AbstractContextManager[None]:
+    """Start workers, and bring back those whose nanny gave up: one that is killed while it starts is not restarted."""
+    from distributed.core import Status
+
+    def complete() -> None:
+        for name, nanny in list(local.workers.items()):
+            if nanny.status in (Status.failed, Status.closed):  # Dask would count it among the workers for ever
+                del local.workers[name]
+                local.worker_spec.pop(name, None)
+        local.scale(count)  # nothing is done where all are there
+
+    return beating(_LOOK_SECONDS, lambda: local.loop.add_callback(complete))

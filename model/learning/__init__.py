@@ -1,0 +1,1 @@
+"""What a training step is made of: mixing, augmentation, losses, the optimiser's loop."""

@@ -1,0 +1,105 @@
+"""What training minimises.
+
+Spectra enter as magnitudes and one angle, computed once without gradients, so that only real
+arithmetic on the masks is differentiated: half of a training step's time otherwise.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from model.spectra.frontend import magnitudes
+
+EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class Spectra:
+    """A batch of mixtures X and their stems S, as real tensors.
+
+    seen: what the network sees, (batch, seen channels, bins, frames). mixture: |X| (batch, channels, bins,
+    frames). stems: |S| (batch, stems, channels, bins, frames). along: the part of S in phase with X,
+    Re(X* · S) / |X|; across: the part at right angles to it; both for the first `masks` stems. So
+    |m·X − S|² = (m·|X| − along)² + across².
+    """
+
+    seen: torch.Tensor
+    mixture: torch.Tensor
+    stems: torch.Tensor
+    along: torch.Tensor
+    across: torch.Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, stems: torch.Tensor, *, masks: int, mid_side: bool = False) -> "Spectra":
+        """From complex spectra (batch, stems, channels, frames, bins), time-major as the store has them."""
+        mixture = stems.sum(1)
+        size = mixture.abs()
+        turned = stems[:, :masks] * (mixture.conj() / torch.clamp(size, min=EPSILON))[:, None]
+        parts = (magnitudes(mixture, mid_side=mid_side), size, stems.abs(), turned.real, turned.imag)
+        return cls(*(part.transpose(-1, -2).contiguous() for part in parts))
+
+
+def mask_loss(
+    masks: torch.Tensor, spectra: Spectra, band: torch.Tensor, *, compressed: float = 0.5, squared: bool = False
+) -> torch.Tensor:
+    """Distance between the masked mixture and the stems, scalar.
+
+    masks: (batch, masks, channels, bins, frames) in 0…1, of all stems or of all but the last, whose mask is
+    then what the others leave. band: (batch, 1, bins, 1), 1 where the example has content and 0 above.
+
+    Two parts. The complex part, the mean over masks of |m·X − S| over the mixture's mean magnitude, is what
+    SDR sees (by Parseval the error of the waveform); of two stems one stands for both, since X − m·X is the
+    other. The compressed part, on square roots of magnitudes of all stems, weighs quiet partials as an ear
+    does and keeps a mask from closing where phases disagree. `compressed` is its weight.
+
+    `squared` takes the squares of both, the first as a share of the mixture's energy. Where a network is in doubt
+    the absolute error is least at the likelier of all and nothing, the squared one in between, at the chance
+    itself; and SDR counts squares.
+    """
+    total = masks.new_zeros(())
+    share = band.mean().clamp(min=EPSILON) * spectra.mixture.numel()
+    for item in range(len(masks)):  # one example's planes stay in the processor's cache
+        b, x = band[item], spectra.mixture[item]
+        scale = 1 / torch.clamp(x.mean(), min=EPSILON)
+        root = torch.sqrt(x * scale)
+        energy = torch.clamp((x * scale).square().mean(), min=EPSILON)
+        error = roots = 0
+        for m, along, across in zip(masks[item], spectra.along[item], spectra.across[item], strict=True):
+            miss = (m * x - along) * scale
+            power = miss.square() + ((across * scale).square() + EPSILON)
+            error = error + (power / energy if squared else torch.sqrt(power))
+        for m, stem in zip(_complete(masks[item], len(spectra.stems[item])), spectra.stems[item], strict=True):
+            difference = torch.sqrt(m + EPSILON) * root - torch.sqrt(stem * scale)
+            roots = roots + (difference.square() if squared else difference.abs())
+        weighted = error / len(masks[item]) + roots * (compressed / len(spectra.stems[item]))
+        total = total + (weighted * b).sum()
+    return total / share
+
+
+def _complete(masks: torch.Tensor, stems: int) -> list[torch.Tensor]:
+    """The masks of all stems: the last one's is what the others leave where the network gives none."""
+    if len(masks) == stems:
+        return list(masks)
+    return [*masks, torch.clamp(1 - masks.sum(0), min=0)]
+
+
+def magnitude_l1(masks: torch.Tensor, spectra: Spectra) -> torch.Tensor:
+    """‖ |V| − m·|X| ‖₁, the loss of Jansson et al. 2017, on magnitudes scaled by the patch's maximum."""
+    scale = 1 / torch.clamp(spectra.mixture.amax(dim=(1, 2, 3), keepdim=True), min=EPSILON)
+    return ((masks[:, 0] * spectra.mixture - spectra.stems[:, 0]) * scale).abs().mean()
+
+
+def cross_entropy(masks: torch.Tensor, spectra: Spectra, band: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy between P(vocal) and the ideal binary mask, scalar; masks (batch, 1, channels, bins, frames).
+
+    A bin is vocal where the vocals are louder than the rest (Wang, "On ideal binary mask as the
+    computational goal of auditory scene analysis", 2005). Bins weigh by the root of their magnitude: silent
+    ones, most of all there are, have no class worth learning.
+    """
+    vocal = (spectra.stems[:, 0] > spectra.stems[:, 1:].sum(1)).float()
+    scale = 1 / torch.clamp(spectra.mixture.mean(dim=(1, 2, 3), keepdim=True), min=EPSILON)
+    weight = torch.sqrt(spectra.mixture * scale) * band
+    probability = masks[:, 0].clamp(1e-6, 1 - 1e-6)
+    entropy = torch.nn.functional.binary_cross_entropy(probability, vocal, reduction="none")
+    return (entropy * weight).sum() / torch.clamp(weight.sum(), min=EPSILON)

@@ -1,0 +1,157 @@
+"""The training loop's arithmetic: batches in, better weights out. Files and workers are elsewhere."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from model.checkpoint import Weights, build
+from model.errors import CheckpointError
+from model.learning.losses import Spectra, cross_entropy, magnitude_l1, mask_loss
+from model.preset import Preset
+from model.separation.stream import Separator, resolved_precision
+from model.spectra.frontend import analysis
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples of a preset's length.
+
+    stems: waveforms float32 (batch, stems, channels, samples) in the preset's order, or their spectra
+    complex64 (batch, stems, channels, frames, bins). bandwidth: (batch,) in Hz, where content ends.
+    """
+
+    stems: torch.Tensor
+    bandwidth: torch.Tensor
+
+
+class Trainer:
+    """Network, optimiser and moving average, a step at a time.
+
+    The moving average of the weights (Polyak) is what is validated and shipped; the raw weights only
+    move it.
+    """
+
+    def __init__(self, preset: Preset, *, seed: int = 0, device: str = "cpu", precision: str = "auto") -> None:
+        torch.manual_seed(seed)
+        self.preset = preset
+        self.settings = preset.training
+        self.device = torch.device(device)
+        self.precision = resolved_precision(precision, self.device)
+        self.network = build(preset).to(self.device, memory_format=torch.channels_last).train()
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        self.seed = seed
+        self.step = 0
+
+    def train(self, batch: Batch) -> float:
+        """One step of gradient descent; returns the loss."""
+        # Dropout draws from here: the same step draws the same numbers, also after a resume.
+        torch.manual_seed(self.seed * 1_000_003 + self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        spectra, band = self._spectra(batch)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            masks = self.network(spectra.seen)
+        if self.settings.loss == "magnitude_l1":
+            loss = magnitude_l1(masks, spectra)
+        elif self.settings.loss == "cross_entropy":
+            loss = cross_entropy(masks, spectra, band)
+        else:
+            loss = mask_loss(masks, spectra, band, squared=self.settings.loss == "mask_squared")
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        self.step += 1
+        self._follow()
+        return float(loss.detach())
+
+    def start_from(self, weights: Weights) -> int:
+        """Take over the tensors of another model that this network has too; returns how many.
+
+        What has another shape or name stays as it was drawn. Raises CheckpointError when nothing fits.
+        """
+        own = self.network.state_dict()
+        fitting = {
+            name: tensor for name, tensor in weights.tensors.items() if name in own and own[name].shape == tensor.shape
+        }
+        if not fitting:
+            raise CheckpointError(
+                f"a model of preset {weights.preset.name} has nothing that {self.preset.name} can use"
+            )
+        for name, tensor in fitting.items():
+            own[name].copy_(tensor)
+        self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+        return len(fitting)
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then constant or a cosine to a hundredth."""
+        settings = self.settings
+        rate = settings.learning_rate
+        if step < settings.warmup:
+            return rate * (step + 1) / settings.warmup
+        if settings.schedule == "constant":
+            return rate
+        progress = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+        return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+    def separator(self) -> Separator:
+        """A separator with the averaged weights as they are now."""
+        network = build(self.preset)
+        network.load_state_dict(self.average)
+        return Separator(
+            self.preset,
+            network.to(memory_format=torch.channels_last),
+            device=str(self.device),
+            precision=self.precision,
+        )
+
+    def state(self) -> tuple[dict[str, torch.Tensor], dict]:
+        """Everything a resume needs, as tensors and plain values."""
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.items()}
+        optimiser = self.optimiser.state_dict()
+        for index, slots in optimiser["state"].items():
+            tensors |= {f"optimiser.{index}.{slot}": torch.as_tensor(value) for slot, value in slots.items()}
+        return tensors, {"step": self.step, "seed": self.seed}
+
+    def restore(self, tensors: dict[str, torch.Tensor], values: dict) -> None:
+        """Go on from `state()`."""
+        parts: dict[str, dict] = {"network": {}, "average": {}}
+        slots: dict[int, dict] = {}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "optimiser":
+                index, slot = rest.split(".")
+                slots.setdefault(int(index), {})[slot] = tensor
+            else:
+                parts[kind][rest] = tensor.to(self.device)
+        self.network.load_state_dict(parts["network"])
+        self.average = parts["average"]
+        state = self.optimiser.state_dict()
+        state["state"] = slots
+        self.optimiser.load_state_dict(state)
+        self.step, self.seed = values["step"], values["seed"]
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        # Early on the average would remember the random start; let it forget faster then.
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        for name, value in self.network.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def _spectra(self, batch: Batch) -> tuple[Spectra, torch.Tensor]:
+        """The batch's magnitudes, and its band (batch, 1, bins, 1)."""
+        preset = self.preset
+        stems = batch.stems.to(self.device)
+        if not stems.is_complex():
+            stems = analysis(stems, preset.n_fft, preset.hop)
+        hertz = torch.arange(preset.bins, device=self.device) * preset.sample_rate / preset.n_fft
+        band = (hertz <= batch.bandwidth.to(self.device)[:, None]).float()[:, None, :, None]
+        return Spectra.of(stems[..., : preset.bins], masks=preset.masks, mid_side=preset.mid_side), band

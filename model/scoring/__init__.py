@@ -1,0 +1,1 @@
+"""How near estimates are to references, and how loud signals are."""

@@ -1,0 +1,47 @@
+"""Open-Unmix (Stöter et al., JOSS 2019): `--model openunmix:umxl`, or `openunmix:/folder` for one's own training."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.errors import ModelError
+from model.separation.foreign import ForeignModel, weights_digest
+
+
+def load(name: str, device: str) -> ForeignModel:
+    """A model that `openunmix.utils.load_separator` finds: umx, umxhq, umxse, umxl, or a folder.
+
+    Raises ModelError when the package is missing or knows no such model.
+    """
+    try:
+        from openunmix import utils
+    except ImportError as error:
+        raise ModelError(f"openunmix is not installed ({error}); pip install 'unbraid[openunmix]'") from error
+    try:
+        # In a folder of one's own every target is a .json beside its weights; the published names bring theirs.
+        own = sorted(path.stem for path in Path(name).glob("*.json") if path.stem != "separator")
+        separator = utils.load_separator(name, targets=own or None, device=device, pretrained=True)
+    except Exception as error:
+        raise ModelError(f"openunmix cannot load {name} ({type(error).__name__}: {error})") from error
+    separator.freeze()
+    separator = separator.to(device)
+    targets = tuple(separator.target_models)
+
+    @torch.inference_mode()
+    def separate(audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:
+        estimates = separator(torch.from_numpy(audio)[None].to(device))[0].cpu().numpy()
+        return dict(zip(targets, estimates, strict=False))
+
+    return ForeignModel(
+        model_id=f"openunmix:{Path(name).name}-{weights_digest(separator)}",
+        stems=targets,
+        sample_rate=int(separator.sample_rate),
+        channels=_channels(next(iter(separator.target_models.values()))),
+        separate=separate,
+    )
+
+
+def _channels(target: torch.nn.Module) -> int:
+    """Its own count is not kept; its last batch norm has it times the bins."""
+    return target.bn3.num_features // target.nb_output_bins

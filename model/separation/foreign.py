@@ -1,0 +1,162 @@
+"""Separators that are not ours, made to look like ours: streamed, at any rate, adding up to the mixture.
+
+Anyone's separator joins by an entry point of the group `unbraid.separators`:
+
+    [project.entry-points."unbraid.separators"]
+    mine = "my_package:load"
+
+where `load(name, device)` returns a `ForeignModel`; `--model mine:NAME` then works wherever a model id does.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+import numpy as np
+import torch
+
+from model.errors import ModelError
+from model.separation.stream import Piece, adding_up, separate_whole
+
+GROUP = "unbraid.separators"
+_CORE_SECONDS, _CONTEXT_SECONDS, _FADE_SECONDS = 60.0, 6.0, 0.5
+
+
+@dataclass(frozen=True)
+class ForeignModel:
+    """A function from a waveform and its rate to named stems, and what to know of it.
+
+    `separate(audio, rate)` takes float32 (channels, samples) and returns the same shape for each of `stems`.
+    `sample_rate` and `channels` are those it wants, None where any will do. `model_id` must change when the
+    weights do: rows are done under it.
+    """
+
+    model_id: str
+    stems: tuple[str, ...]
+    separate: Callable[[np.ndarray, int], dict[str, np.ndarray]]
+    sample_rate: int | None = None
+    channels: int | None = None
+
+
+def is_foreign(name: str) -> bool:
+    """Is this the name of another's model, such as demucs:htdemucs?"""
+    return name.partition(":")[0] in _entry_points()
+
+
+def load_foreign(name: str, device: str) -> "ForeignSeparator":
+    """The separator behind `family:name`. Raises ModelError when it cannot be loaded."""
+    family, _, own = name.partition(":")
+    try:
+        load = _entry_points()[family].load()
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"the separators {family} cannot be loaded ({error}); install their package again") from error
+    return ForeignSeparator(load(own, device))
+
+
+def weights_digest(module: torch.nn.Module) -> str:
+    """Eight hex digits of the SHA-256 of a module's parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:8]
+
+
+class ForeignSeparator:
+    """What `model.separation.stream.Separator` is to our networks."""
+
+    def __init__(self, model: ForeignModel) -> None:
+        self._model = model
+        self.model_id = model.model_id
+        self.stems = _with_rest(model.stems)
+
+    def stream(self, rate: int, channels: int) -> "ForeignStream":
+        return ForeignStream(self._model, self.stems, rate, channels)
+
+    def separate(self, audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:
+        """Stems of a whole mixture: audio (channels, samples) or (samples,) in, the same shape out for each stem."""
+        return separate_whole(self, audio, rate)
+
+
+class ForeignStream:
+    """One file in constant memory: parts of a minute with context either side, cross-faded over a second.
+
+    The parts' grid starts with the file, so how it is pushed changes nothing.
+    """
+
+    def __init__(self, model: ForeignModel, stems: tuple[str, ...], rate: int, channels: int) -> None:
+        self._model, self._stems, self._rate, self._channels = model, stems, rate, channels
+        self._core, self._context = round(_CORE_SECONDS * rate), round(_CONTEXT_SECONDS * rate)
+        self._fade = round(_FADE_SECONDS * rate)
+        self._buffer = np.zeros((channels, 0), np.float32)
+        self._first = 0  # the sample with which the buffer begins
+        self._part = 0
+        self._tail: np.ndarray | None = None  # the last part's estimate around its end
+
+    def push(self, block: np.ndarray) -> Iterator[Piece]:
+        """Add samples (channels, samples); yield what they complete."""
+        self._buffer = np.concatenate([self._buffer, np.asarray(block, np.float32)], axis=1)
+        while self._first + self._buffer.shape[1] > (self._part + 1) * self._core + self._context:
+            yield self._separate(last=False)
+
+    def finish(self) -> Iterator[Piece]:
+        """Yield the rest of the file."""
+        while self._buffer.shape[1] and self._first + self._buffer.shape[1] > self._part * self._core - self._fade:
+            yield self._separate(last=self._first + self._buffer.shape[1] <= (self._part + 1) * self._core)
+
+    def _separate(self, *, last: bool) -> Piece:
+        """The next part: from `fade` before its core to `fade` before its end, or to the end of the file."""
+        begin, end = self._part * self._core, (self._part + 1) * self._core
+        seen = self._buffer[:, : end + self._context - self._first]
+        estimates = self._estimate(seen)
+        start = max(0, begin - self._fade) - self._first
+        stop = seen.shape[1] if last else end - self._fade - self._first
+        if self._tail is not None:
+            width = min(self._tail.shape[-1], stop - start)
+            rising = np.linspace(0, 1, self._tail.shape[-1], dtype=np.float32)[:width]
+            faded = estimates[..., start : start + width]
+            estimates[..., start : start + width] = faded * rising + self._tail[..., :width] * (1 - rising)
+        mixture = self._buffer[:, start:stop].copy()
+        piece = adding_up(torch.from_numpy(mixture), torch.from_numpy(estimates[..., start:stop]), self._stems)
+        self._tail = None if last else estimates[..., stop : stop + 2 * self._fade].copy()
+        self._part += 1
+        keep = seen.shape[1] if last else max(0, end - self._context - self._first)
+        self._buffer = self._buffer[:, keep:].copy()
+        self._first += keep
+        return piece
+
+    def _estimate(self, audio: np.ndarray) -> np.ndarray:
+        """(stems but the last, channels, samples), at the file's rate and channels."""
+        import soxr
+
+        model, wanted = self._model, self._model.channels or self._channels
+        groups = [audio] if wanted == self._channels else [np.repeat(row[None], wanted, axis=0) for row in audio]
+        found = []
+        for group in groups:
+            rate = model.sample_rate or self._rate
+            given = group if rate == self._rate else soxr.resample(group.T, self._rate, rate, "HQ").T
+            stems = model.separate(np.ascontiguousarray(given, np.float32), rate)
+            own = np.stack([np.asarray(stems[stem], np.float32) for stem in self._stems[:-1]])
+            if rate != self._rate:
+                own = np.stack([soxr.resample(stem.T, rate, self._rate, "HQ").T for stem in own])
+            own = _to_length(own, audio.shape[1])
+            found.append(own if wanted == self._channels else own.mean(axis=1, keepdims=True))
+        return np.ascontiguousarray(np.concatenate(found, axis=1), np.float32)
+
+
+def _with_rest(stems: tuple[str, ...]) -> tuple[str, ...]:
+    """The stems with the one at the end that is what the others leave of the mixture."""
+    for rest in ("other", "accompaniment"):
+        if rest in stems:
+            return (*(stem for stem in stems if stem != rest), rest)
+    return (*stems, "accompaniment" if stems == ("vocals",) else "other")
+
+
+def _to_length(audio: np.ndarray, samples: int) -> np.ndarray:
+    audio = audio[..., :samples]
+    return np.pad(audio, [(0, 0)] * (audio.ndim - 1) + [(0, samples - audio.shape[-1])])
+
+
+def _entry_points() -> dict[str, metadata.EntryPoint]:
+    return {entry.name: entry for entry in metadata.entry_points(group=GROUP)}

@@ -1,0 +1,1 @@
+"""Signals into frames and back, and the warped frequency axis of the networks."""

@@ -1,0 +1,147 @@
+"""Audio files out: written block by block to a temporary name, renamed when whole."""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from storage.audio.reader import AudioInfo
+from storage.audio.tags import Tags, write_tags
+from storage.errors import AudioError
+from storage.files.atomic import replacing
+from storage.files.location import location
+
+FORMATS = ("flac", "wav", "ogg", "opus", "mp3")
+LOSSLESS = ("flac", "wav")
+
+_CONTAINERS = {"flac": "FLAC", "wav": "WAV", "ogg": "OGG", "opus": "OGG", "mp3": "MP3"}
+_CODECS = {"ogg": "VORBIS", "opus": "OPUS", "mp3": "MPEG_LAYER_III"}
+_CHANNELS = {"flac": 8, "mp3": 2}
+_RATES = {
+    "opus": (8000, 12000, 16000, 24000, 48000),
+    "mp3": (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
+}
+# libsndfile crashes the process on one long Ogg Vorbis write (240 s of stereo did), so write little.
+_SLICE = 1 << 16
+# A RIFF header counts bytes in 32 bits; beyond that RF64 is the same file with a 64-bit count.
+_RIFF_LIMIT = 4_000_000_000
+
+
+@dataclass(frozen=True)
+class StemFormat:
+    """How stems are written: a format name of `FORMATS` and a depth ("int16", "int24", "int32", "float")."""
+
+    name: str
+    depth: str
+
+    @property
+    def bits(self) -> int | None:
+        """Integer bits of the samples written, or None where they are float or lossy."""
+        return {"int16": 16, "int24": 24, "int32": 32}.get(self.depth) if self.name in LOSSLESS else None
+
+    @classmethod
+    def keeping(cls, source: AudioInfo, name: str) -> "StemFormat":
+        """The format `name` at the source's own depth, or the deepest that the format has.
+
+        Raises AudioError where the format cannot hold the source's channels.
+        """
+        if name not in FORMATS:
+            raise AudioError(f"{name} is not a stem format; choose one of {', '.join(FORMATS)}")
+        if source.channels > _CHANNELS.get(name, 255):
+            raise AudioError(
+                f"{source.path} has {source.channels} channels and {name} holds {_CHANNELS[name]}; use --format wav"
+            )
+        # FLAC as libsndfile writes it ends at 24 bits.
+        deep = name == "flac" and source.depth in ("int32", "float")
+        return cls(name, "int24" if deep else source.depth)
+
+    def rate(self, source_rate: int) -> int:
+        """The rate to write at: the source's own where the codec has it, else the next one up that it has."""
+        rates = _RATES.get(self.name)
+        if rates is None or source_rate in rates:
+            return source_rate
+        return next((rate for rate in rates if rate > source_rate), rates[-1])
+
+    def subtype(self) -> str:
+        """libsndfile's name of the sample format."""
+        depth = {"int16": "PCM_16", "int24": "PCM_24", "int32": "PCM_32", "float": "FLOAT"}[self.depth]
+        return _CODECS.get(self.name, depth)
+
+
+class AudioWriter(contextlib.AbstractContextManager):
+    """Write float32 (channels, samples) blocks to `target`, which appears whole when the `with` ends.
+
+    Raises AudioError when the disk is full or the codec refuses the rate.
+    """
+
+    def __init__(
+        self, target: Path, stem_format: StemFormat, rate: int, channels: int, samples: int | None,
+        tags: Tags | None = None,
+    ) -> None:  # fmt: skip
+        self._target = target
+        self._tags = tags or Tags()
+        self._format = stem_format
+        self._source_rate = rate
+        self._rate = stem_format.rate(rate)
+        self._channels = channels
+        self._samples = samples
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> "AudioWriter":
+        import soundfile
+
+        self.temporary = self._stack.enter_context(replacing(self._target))
+        container = _CONTAINERS[self._format.name]
+        bytes_each = {"int16": 2, "int24": 3}.get(self._format.depth, 4) * self._channels
+        if container == "WAV" and (self._samples is None or self._samples * bytes_each > _RIFF_LIMIT):
+            container = "RF64"
+        try:
+            self._file = soundfile.SoundFile(
+                self.temporary, "w", self._rate, self._channels, self._format.subtype(), format=container
+            )
+        except (soundfile.SoundFileError, RuntimeError) as error:
+            self._stack.close()
+            raise AudioError(
+                f"{self._target} cannot be written as {self._format.name} at {self._rate} Hz with "
+                f"{self._channels} channels ({error}); use --format wav"
+            ) from error
+        self._resampler = None
+        if self._rate != self._source_rate:
+            import soxr
+
+            self._resampler = soxr.ResampleStream(self._source_rate, self._rate, self._channels, dtype="float32")
+        return self
+
+    def write(self, block: np.ndarray, *, last: bool = False) -> None:
+        """Append `block` (channels, samples); `last` flushes the resampler where there is one."""
+        frames = block.T
+        if self._resampler is not None:
+            frames = self._resampler.resample_chunk(np.ascontiguousarray(frames), last=last)
+        import soundfile
+
+        try:
+            for start in range(0, len(frames), _SLICE):
+                self._file.write(frames[start : start + _SLICE])
+        except (soundfile.SoundFileError, RuntimeError, OSError, AssertionError) as error:
+            # soundfile asserts that all frames were taken: on a full disk they are not.
+            raise AudioError(
+                f"{self._target} could not be written ({error}); is the disk full or read-only?"
+            ) from error
+
+    def __exit__(self, kind, error, trace) -> bool | None:
+        self._file.close()
+        if error is None:
+            try:
+                write_tags(self.temporary, self._tags, self._format.name)
+            except Exception as refused:  # mutagen raises what its parsers raise
+                failure = AudioError(f"the tags of {self._target} cannot be written ({refused}); use --no-tags")
+                self._stack.__exit__(AudioError, failure, None)
+                raise failure from refused
+        return self._stack.__exit__(kind, error, trace)
+
+
+def write(target: Path, audio: np.ndarray, rate: int, *, name: str = "wav", depth: str = "int16") -> None:
+    """Write a whole array (channels, samples) at once. Raises AudioError."""
+    with AudioWriter(location(target), StemFormat(name, depth), rate, audio.shape[0], audio.shape[1]) as writer:
+        writer.write(np.asarray(audio, np.float32), last=True)

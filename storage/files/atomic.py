@@ -1,0 +1,77 @@
+"""Files that are there whole or not at all: a temporary name beside the target, then a rename; for an object of a
+store a scratch file, then an upload.
+"""
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from storage.files.location import is_url, make_folder, scratch_folder, upload
+
+# Readers of a folder (pyarrow, duckdb, our own listings) pass over names that start with a dot.
+PREFIX = ".unbraid-"
+SUFFIX = ".tmp"
+
+
+def temporary_beside(target: Path) -> Path:
+    """A name in `target`'s folder that no reader takes for a result; short, so long names still fit."""
+    return target.parent / f"{PREFIX}{uuid.uuid4().hex[:12]}{SUFFIX}"
+
+
+@contextlib.contextmanager
+def replacing(target: Path, *, durable: bool = False) -> Iterator[Path]:
+    """Yield a temporary path; on success it becomes `target`, on any error it is removed.
+
+    `durable` also flushes file and folder to the disk first, so that the rename survives a power
+    cut: worth its milliseconds for commit marks, not for every stem.
+    """
+    if is_url(target):
+        with scratch_folder() as folder:
+            yield folder / target.name
+            upload(folder / target.name, target)
+        return
+    make_folder(target.parent)
+    temporary = temporary_beside(target)
+    try:
+        yield temporary
+        if durable:
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(temporary, target)
+        if durable:
+            _sync_folder(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(target: Path, data: bytes, *, durable: bool = True) -> None:
+    with replacing(target, durable=durable) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(target: Path, value: object) -> None:
+    write_bytes(target, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Delete temporary files that a killed process left below `folder`; returns how many. A store has none."""
+    count = 0
+    if is_url(folder):
+        return count
+    for path in folder.rglob(f"{PREFIX}*{SUFFIX}"):
+        path.unlink(missing_ok=True)
+        count += 1
+    return count
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":  # folders cannot be opened for fsync elsewhere
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

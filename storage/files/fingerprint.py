@@ -1,0 +1,64 @@
+"""Has a source file changed since it was read?"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from storage.files.location import is_url, location
+
+ABSENT = "absent"
+
+
+@dataclass(frozen=True)
+class FileState:
+    """What a listing tells of a file: bytes, seconds since 1970 (None where a store does not tell), and a mark that
+    changes with the content: the time in nanoseconds, or an object's ETag.
+    """
+
+    size: int
+    modified: float | None
+    mark: str
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.size:x}-{self.mark}"
+
+    @classmethod
+    def of_file(cls, status: os.stat_result) -> "FileState":
+        return cls(status.st_size, status.st_mtime, f"{status.st_mtime_ns:x}")
+
+    @classmethod
+    def of_object(cls, entry: Mapping) -> "FileState":
+        """From an entry of fsspec's `info` or `ls`, whose names differ from store to store."""
+        told = (entry.get(name) for name in ("LastModified", "mtime", "updated", "created"))
+        modified = next((when for when in told if when), None)
+        seconds = modified.timestamp() if hasattr(modified, "timestamp") else modified
+        mark = entry.get("ETag") or entry.get("etag") or entry.get("md5Hash") or seconds
+        return cls(int(entry.get("size") or 0), seconds, str(mark).strip('"'))
+
+
+def look(path: str | os.PathLike) -> FileState | None:
+    """The state of a file or object, None where it cannot be looked at.
+
+    A stat call or a listing, not a hash of the bytes: a million tracks are planned in seconds.
+    """
+    try:
+        if not is_url(path):
+            return FileState.of_file(os.stat(path))
+        place = location(path)
+        return FileState.of_object(place.fs.info(place.path))
+    except Exception:  # each store's package raises errors of its own
+        return None
+
+
+def fingerprint(path: str | os.PathLike) -> str:
+    """Size and mark of a file, as a short string; ABSENT where it cannot be looked at."""
+    state = look(path)
+    return state.fingerprint if state else ABSENT
+
+
+def joint_fingerprint(paths: Iterable[str | os.PathLike]) -> str:
+    """One fingerprint for several files."""
+    joined = "\n".join(f"{path}\0{fingerprint(path)}" for path in sorted(map(str, paths)))
+    return hashlib.sha256(joined.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -1,0 +1,122 @@
+"""Every path the project writes, in one place.
+
+OUT/stems/<path of the track in its catalog>/<stem>.<ext>
+OUT/metrics/run_id=<run>/<part>.parquet
+OUT/windows/run_id=<run>/<part>.parquet     scores of every window, where they are kept
+OUT/runs/<run>.json            what shaped a run (and <run>.beat while it goes on)
+OUT/reports/<run>.html         what came out of it
+OUT/mixes/<A over B>/mix.flac, vocals.flac, accompaniment.flac, beats.png
+OUT/<table>/run_id=<run>/<part>.parquet     decisions, trials, mash-ups and their kin (storage/results/rows.py)
+RUNS/<name>/checkpoint.safetensors, record.json, log.jsonl     a training run
+"""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from storage.files.location import is_url, location
+
+# Names that Windows keeps for devices; a catalog made on Linux may be opened there.
+_DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class OutputLayout:
+    """The folder a run writes to."""
+
+    root: Path
+
+    @property
+    def stems(self) -> Path:
+        return self.root / "stems"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics"
+
+    @property
+    def windows(self) -> Path:
+        return self.root / "windows"
+
+    @property
+    def runs(self) -> Path:
+        return self.root / "runs"
+
+    @property
+    def reports(self) -> Path:
+        return self.root / "reports"
+
+    def track(self, track_path: str) -> Path:
+        """The folder of a track's stems. The whole file name is a folder, so `a.wav` and `a.mp3` never meet."""
+        return self.stems.joinpath(*safe_parts(track_path))
+
+    def stem(self, track_path: str, stem: str, extension: str) -> Path:
+        return self.track(track_path) / f"{stem}.{extension}"
+
+    def run_metrics(self, run_id: str) -> Path:
+        return self.metrics / f"run_id={run_id}"
+
+    def run_windows(self, run_id: str) -> Path:
+        return self.windows / f"run_id={run_id}"
+
+    def run_record(self, run_id: str) -> Path:
+        return self.runs / f"{run_id}.json"
+
+    def run_beat(self, run_id: str) -> Path:
+        return self.runs / f"{run_id}.beat"
+
+    def mashup(self, name: str) -> Path:
+        return self.root.joinpath("mixes", *safe_parts(name))
+
+    def report(self, run_id: str) -> Path:
+        return self.reports / f"{run_id}.html"
+
+
+def trainings(store: str) -> str:
+    """The folder of a store's training runs: beside it, or in the present folder for a store at a URL, since
+    checkpoints are written on the machine that trains.
+    """
+    return f"{location(store).name if is_url(store) else store.rstrip('/')}.runs"
+
+
+@dataclass(frozen=True)
+class TrainingLayout:
+    """The folder of one training run, on the machine that trains."""
+
+    root: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.root / "checkpoint.safetensors"
+
+    @property
+    def best(self) -> Path:
+        return self.root / "best.safetensors"
+
+    @property
+    def record(self) -> Path:
+        return self.root / "record.json"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log.jsonl"
+
+
+def shown(name: str | os.PathLike) -> str:
+    """A path as any table and screen can hold it: bytes that are no UTF-8 become \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def safe_parts(relative: str) -> tuple[str, ...]:
+    """The folders of a relative path, none of which leaves the output folder or names a device."""
+    parts = []
+    for part in PurePosixPath(relative).parts:
+        if part in ("/", ".", ""):
+            continue
+        if part == "..":
+            part = "__"
+        if _DEVICES.match(part):
+            part = f"_{part}"
+        parts.append(part)
+    return tuple(parts)

@@ -1,0 +1,1 @@
+"""What there is to work on: catalogs to separate, multitrack datasets to learn from."""

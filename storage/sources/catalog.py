@@ -1,0 +1,270 @@
+"""Catalogs: which tracks there are to separate, from a file, a folder, a dataset or a manifest."""
+
+import csv
+import glob
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.audio.reader import EXTENSIONS
+from storage.errors import CatalogError, DatasetError
+from storage.files.fingerprint import FileState
+from storage.files.layout import shown
+from storage.files.location import is_url, location
+from storage.sources.datasets import STEMS, DatasetTrack, Source, discover, recognise
+
+MANIFESTS = (".csv", ".parquet")
+_NOT_THERE = "{} is not there; give an audio file, a folder, a glob, or a .csv or .parquet manifest"
+_STEM_MP4 = ".stem.mp4"
+_STEM_MP4_REFERENCES = (("drums", 1), ("bass", 2), ("other", 3), ("vocals", 4))
+
+
+@dataclass(frozen=True)
+class CatalogTrack:
+    """One track to separate.
+
+    `path` is its place in the catalog, with forward slashes, and decides where its stems go; `source`
+    is the file or URL to read. `references` are (stem, source) pairs to score against. `problem` is a
+    sentence where the track is known to be unreadable before anyone tries. `state` is what the listing
+    told of the source, None where nobody looked.
+    """
+
+    track_id: str
+    path: str
+    source: str
+    references: tuple[tuple[str, Source], ...] = ()
+    problem: str | None = None
+    state: FileState | None = None
+
+
+def list_catalog(source: str | os.PathLike) -> list[CatalogTrack]:
+    """Every track of a catalog, sorted by path. Raises what `stream_catalog` does."""
+    return sorted(stream_catalog(source), key=lambda track: track.path)
+
+
+def stream_catalog(source: str | os.PathLike) -> Iterator[CatalogTrack]:
+    """The tracks of a catalog one by one, each path once, in the same order each time: a file, a folder, a glob
+    or a manifest, here or in an object store. Nothing of it is kept but a folder at a time and a manifest's hashes,
+    so a million tracks need no memory.
+
+    Raises CatalogError when there is nothing there, no track in it, or a manifest is malformed.
+    """
+    root = location(source)
+    if is_url(root):
+        found, empty = _in_store(root)
+    elif root.is_dir():
+        found = iter(_dataset(root) or _walk(root))
+        empty = f"{root} holds no audio files ({', '.join(sorted(EXTENSIONS))})"
+    elif root.suffix.lower() in MANIFESTS and root.exists():
+        found, empty = _once(_manifest(root), root), f"the manifest {root} lists no tracks"
+    elif root.exists() or root.is_symlink():
+        found, empty = iter([_track(root, root.name)]), ""
+    elif glob.has_magic(str(root)):
+        found, empty = _matching(root), f"nothing matches {root}"
+    else:
+        raise CatalogError(_NOT_THERE.format(root))
+    first = next(found, None)
+    if first is None:
+        raise CatalogError(empty)
+    yield first
+    yield from found
+
+
+def _once(tracks: Iterator[CatalogTrack], source: Path) -> Iterator[CatalogTrack]:
+    """The tracks, as long as no path comes twice; 8 bytes of each are remembered."""
+    seen: set[int] = set()
+    for track in tracks:
+        key = hash(track.path)
+        if key in seen:
+            raise CatalogError(f"{source} lists {track.path} more than once; name each track once")
+        seen.add(key)
+        yield track
+
+
+def _matching(pattern: Path) -> Iterator[CatalogTrack]:
+    """Audio files that match a glob (** goes through folders), by their place below its fixed part."""
+    fixed = []
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    base = Path(*fixed) if fixed else Path()
+    for name in sorted(glob.iglob(str(pattern), recursive=True)):
+        path = Path(name)
+        if path.suffix.lower() in EXTENSIONS and path.is_file():
+            yield _track(path, path.relative_to(base).as_posix())
+
+
+def _in_store(root: Path) -> tuple[Iterator[CatalogTrack], str]:
+    """The tracks at a URL, and the sentence that says there are none. Raises CatalogError."""
+    try:
+        if glob.has_magic(root.path):
+            return _matching_objects(root), f"nothing matches {root}"
+        if root.suffix.lower() in MANIFESTS:
+            return _once(_manifest(root), root), f"the manifest {root} lists no tracks"
+        if root.is_file():
+            return iter([_track(root, root.name, _state(root))]), ""
+        if not root.exists():
+            raise CatalogError(_NOT_THERE.format(root))
+    except CatalogError:
+        raise
+    except Exception as error:  # each store's package raises errors of its own
+        raise CatalogError(f"{root} cannot be listed ({error}); check the store and your rights in it") from error
+    return _walk_store(root), f"{root} holds no audio files ({', '.join(sorted(EXTENSIONS))})"
+
+
+def _state(root: Path) -> FileState:
+    return FileState.of_object(root.fs.info(root.path))
+
+
+def _matching_objects(pattern: Path) -> Iterator[CatalogTrack]:
+    fixed = pattern.path[: re.search(r"[*?\[]", pattern.path).start()].rpartition("/")[0]
+    for path, entry in sorted(pattern.fs.glob(pattern.path, detail=True).items()):
+        name = path.rpartition("/")[2]
+        if entry["type"] == "file" and Path(name).suffix.lower() in EXTENSIONS and not name.startswith("."):
+            yield _track(location(pattern.fs.unstrip_protocol(path)), path.removeprefix(f"{fixed}/"),
+                         FileState.of_object(entry))  # fmt: skip
+
+
+def _walk_store(root: Path) -> Iterator[CatalogTrack]:
+    """The audio objects below a prefix, one listing a "folder", whose own come before those of its folders."""
+    folders = [root.path.rstrip("/")]
+    base = len(folders[0]) + 1
+    while folders:
+        deeper = []
+        for entry in sorted(root.fs.ls(folders.pop(), detail=True), key=lambda entry: entry["name"]):
+            name = entry["name"].rstrip("/").rpartition("/")[2]
+            if name.startswith("."):
+                continue
+            if entry["type"] == "directory":
+                deeper.append(entry["name"].rstrip("/"))
+            elif Path(name).suffix.lower() in EXTENSIONS:
+                url = location(root.fs.unstrip_protocol(entry["name"]))
+                yield _track(url, entry["name"][base:], FileState.of_object(entry))
+        folders += reversed(deeper)
+
+
+def _track(path: Path, relative: str, state: FileState | None = None) -> CatalogTrack:
+    references: tuple[tuple[str, Source], ...] = ()
+    if path.name.lower().endswith(_STEM_MP4):
+        references = tuple((stem, Source(str(path), stream)) for stem, stream in _STEM_MP4_REFERENCES)
+    return CatalogTrack(shown(relative), shown(relative), str(path), references, state=state)
+
+
+def _walk(root: Path) -> Iterator[CatalogTrack]:
+    """The audio files below a folder, a folder at a time, each folder's own before those of its folders."""
+    folders, seen = [root], set()
+    while folders:
+        folder = folders.pop()
+        try:
+            identity = os.stat(folder)
+            if (identity.st_dev, identity.st_ino) in seen:  # a link back up would never end
+                continue
+            seen.add((identity.st_dev, identity.st_ino))
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            relative = shown(folder.relative_to(root).as_posix())
+            yield CatalogTrack(
+                relative, relative, str(folder), problem=f"the folder {folder} cannot be listed ({error.strerror})"
+            )
+            continue
+        deeper = []
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = Path(entry.path)
+            named_audio = path.suffix.lower() in EXTENSIONS
+            if entry.is_dir():
+                deeper.append(path)
+            if named_audio and (not entry.is_dir() or not _holds_audio(path)):
+                yield _track(path, path.relative_to(root).as_posix())
+        folders += reversed(deeper)
+
+
+def _holds_audio(folder: Path) -> bool:
+    """A folder called "Live.wav" with songs in it is a folder; an empty one was meant to be a song."""
+    try:
+        return any(Path(name).suffix.lower() in EXTENSIONS for name in os.listdir(folder))
+    except OSError:
+        return False
+
+
+def _dataset(root: Path) -> list[CatalogTrack] | None:
+    """The mixtures of a multitrack dataset with their stems as references; None where `root` is a plain folder.
+
+    Only where every audio file below belongs to the dataset: nothing in a catalog is passed over.
+    """
+    try:
+        kind = recognise(root)
+        if kind not in ("dsd100", "musdb18hq", "stems"):
+            return None
+        tracks = discover(root, kind=kind)
+    except DatasetError:
+        return None
+    belonging = {source.path for t in tracks for source in (*t.stems.values(), *([t.mixture] if t.mixture else []))}
+    audio = {str(p) for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")}
+    if audio != belonging or any(track.mixture is None for track in tracks):
+        return None
+    return [from_dataset(track, root) for track in tracks]
+
+
+def from_dataset(track: DatasetTrack, root: Path) -> CatalogTrack:
+    """A dataset track as a catalog track: its mixture to separate, its stems to score against."""
+    path = shown(Path(track.mixture.path).relative_to(root).as_posix())
+    return CatalogTrack(path, path, track.mixture.path, tuple(sorted(track.stems.items())))
+
+
+def _manifest(manifest: Path) -> Iterator[CatalogTrack]:
+    """Columns: path, and if wanted track_id and one per reference stem; paths are relative to the manifest."""
+    for number, row in enumerate(_rows(manifest), start=1):
+        name = (row.get("path") or "").strip()
+        if not name:
+            raise CatalogError(f"{manifest} has no path in row {number}; every row needs one")
+        source = _beside(manifest, name)
+        references = tuple(
+            (stem, Source(str(_beside(manifest, row[stem])))) for stem in STEMS if (row.get(stem) or "").strip()
+        )
+        relative = shown(_place(source, name))
+        yield CatalogTrack((row.get("track_id") or relative).strip(), relative, str(source), references)
+
+
+def _place(source: Path, name: str) -> str:
+    """A manifest's track in the catalog: as it is named there, or its whole path where that leads elsewhere."""
+    if is_url(name):
+        return source.path.lstrip("/")
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        return (source.path if is_url(source) else source.resolve().as_posix()).lstrip("/")
+    return Path(name).as_posix()
+
+
+def _rows(manifest: Path) -> Iterator[dict]:
+    if manifest.suffix.lower() == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            with manifest.open("rb") as raw, pyarrow.parquet.ParquetFile(raw) as opened:
+                names = opened.schema_arrow.names
+                if "path" not in names:
+                    raise CatalogError(f"{manifest} has no column 'path'; it has {', '.join(names)}")
+                wanted = [name for name in ("path", "track_id", *STEMS) if name in names]
+                for batch in opened.iter_batches(batch_size=10_000, columns=wanted):
+                    yield from batch.to_pylist()
+        except (OSError, pyarrow.ArrowException) as error:
+            raise CatalogError(f"{manifest} is not a Parquet file that can be read ({error})") from error
+        return
+    try:
+        with manifest.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            if "path" not in (reader.fieldnames or []):
+                columns = ", ".join(reader.fieldnames or []) or "none"
+                raise CatalogError(f"{manifest} has no column 'path' in its first line; it has {columns}")
+            yield from reader
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CatalogError(f"{manifest} is not a CSV file in UTF-8 ({error})") from error
+
+
+def _beside(manifest: Path, name: str) -> Path:
+    return location(name.strip()) if is_url(name) else manifest.parent / name.strip()

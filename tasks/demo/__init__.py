@@ -1,0 +1,1 @@
+"""A little synthetic band, for the demo and the tests."""

@@ -1,0 +1,1 @@
+"""Training on a worker: spans, examples, runs, searches, the gate."""

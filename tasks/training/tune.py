@@ -1,0 +1,134 @@
+"""A search over a preset's settings: which trials there are, and one of them on a worker."""
+
+import itertools
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from model.errors import ModelError, PresetError
+from model.preset import load_preset
+from storage.errors import StorageError
+from storage.results.metrics import FAILED, OK
+from storage.results.rows import TrialRow
+from tasks.training.train import TrainRequest, train
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A setting and where its values come from: `choices`, or a range `low` … `high`."""
+
+    setting: str
+    choices: tuple = ()
+    low: float = 0.0
+    high: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> "Dimension":
+        """From `setting=a,b,c` or `setting=low..high`. Raises PresetError."""
+        setting, equals, values = text.partition("=")
+        try:
+            if not equals or not values:
+                raise ValueError
+            if ".." in values:
+                low, high = (json.loads(end) for end in values.split("..", 1))
+                if not low < high:
+                    raise ValueError
+                return cls(setting, low=low, high=high)
+            return cls(setting, choices=tuple(_value(choice) for choice in values.split(",")))
+        except (ValueError, TypeError) as error:
+            raise PresetError(f"{text} is no dimension; write setting=a,b,c or setting=low..high") from error
+
+    def draw(self, random: np.random.Generator) -> object:
+        """A choice, or a number of the range: uniform in its logarithm where both ends are positive."""
+        if self.choices:
+            return self.choices[int(random.integers(len(self.choices)))]
+        if self.low > 0:
+            number = float(np.exp(random.uniform(np.log(self.low), np.log(self.high))))
+        else:
+            number = float(random.uniform(self.low, self.high))
+        return round(number) if isinstance(self.low, int) and isinstance(self.high, int) else float(f"{number:.4g}")
+
+
+def trials(space: list[Dimension], search: str, number: int, seed: int) -> list[dict]:
+    """Settings of each trial, none twice: `number` drawn at random, or the whole grid of choices.
+
+    Raises PresetError for a grid over a range, or an empty space.
+    """
+    if not space:
+        raise PresetError("there is nothing to search; give a --space")
+    if search == "grid":
+        ranges = [dimension.setting for dimension in space if not dimension.choices]
+        if ranges:
+            raise PresetError(f"a grid needs choices, not a range, for {', '.join(ranges)}")
+        return [
+            dict(zip([d.setting for d in space], values, strict=True))
+            for values in itertools.product(*(d.choices for d in space))
+        ]
+    random = np.random.default_rng(seed)
+    found: dict[str, dict] = {}
+    for _ in range(50 * number):
+        drawn = {dimension.setting: dimension.draw(random) for dimension in space}
+        found.setdefault(json.dumps(drawn, sort_keys=True), drawn)
+        if len(found) == number:
+            break
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class TuneSettings:
+    """What all trials share. `folder` gets a folder for each."""
+
+    store: str
+    folder: str
+    preset: str
+    steps: int
+    seed: int
+    device: str = "cpu"
+    threads: int | None = None
+
+
+def run_trials(settings: TuneSettings, numbered: list[tuple[int, dict]]) -> list[TrialRow]:
+    """Train each trial to its end; one that was killed before goes on. Settings that fit nothing are a failed row."""
+    rows = []
+    for trial, chosen in numbered:
+        began = time.perf_counter()
+        shared = {"trial": trial, "preset": settings.preset, "settings": json.dumps(chosen, sort_keys=True)}
+        try:
+            load_preset(settings.preset, **chosen)
+            request = TrainRequest(
+                settings.store,
+                str(Path(settings.folder) / f"trial-{trial:03d}"),
+                settings.preset,
+                tuple(sorted({"steps": settings.steps, "validate_every": settings.steps, **chosen}.items())),
+                settings.seed,
+                settings.device,
+                resume=True,
+                threads=settings.threads,
+            )
+            report = train(request)
+        except (StorageError, ModelError, ValueError, RuntimeError, TypeError) as error:
+            seconds = time.perf_counter() - began
+            rows.append(TrialRow(**shared, status=FAILED, error=f"{type(error).__name__}: {error}", seconds=seconds))
+            continue
+        rows.append(
+            TrialRow(**shared, status=OK, csdr=report.best_db, best_step=report.best_step, steps=report.steps,
+                     seconds=report.seconds, weights=report.weights)
+        )  # fmt: skip
+    return rows
+
+
+def lost_trial(settings: TuneSettings, numbered: tuple[int, dict], why: str) -> TrialRow:
+    """The row of a trial that took its worker with it."""
+    return TrialRow(
+        numbered[0], settings.preset, json.dumps(numbered[1], sort_keys=True), FAILED, error=f"LostTrial: {why}"
+    )
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

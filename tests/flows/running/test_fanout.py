@@ -1,0 +1,100 @@
+"""The bounded window, on real worker processes that really die."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from flows.running.cluster import ClusterError, cluster
+from flows.running.fanout import fan_out
+from tasks.worker import deadline
+
+pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("cluster")]
+
+
+@pytest.fixture(scope="module")
+def where():
+    with cluster(workers=2) as found:
+        yield found
+
+
+def work(items):
+    """Doubles numbers; strings say how to go wrong."""
+    for item in items:
+        if item == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if item == "raise":
+            raise ValueError("no")
+        if item == "hang":
+            with deadline(1.0):
+                time.sleep(600)
+    return [item * 2 for item in items]
+
+
+def run(where, batches, window=4):
+    found = list(fan_out(where.client, work, batches, window=window))
+    results = [value for outcome in found for value in outcome.results]
+    lost = {outcome.items[0]: outcome.lost for outcome in found if outcome.lost}
+    return results, lost
+
+
+def test_every_item_comes_back_once(where):
+    results, lost = run(where, [[i, i + 1, i + 2] for i in range(0, 300, 3)])
+    assert sorted(results) == [i * 2 for i in range(300)]
+    assert not lost
+
+
+def test_no_more_than_the_window_is_in_flight(where):
+    taken = []
+
+    def batches():
+        for number in range(40):
+            taken.append(number)
+            yield [number]
+
+    most = 0
+    for done, _ in enumerate(fan_out(where.client, work, batches(), window=5), start=1):
+        most = max(most, len(taken) - done + 1)
+    assert most <= 5
+
+
+def test_one_that_kills_its_worker_is_named_and_the_rest_is_done(where):
+    results, lost = run(where, [[1, 2, "die", 3], [4, 5], [6], [7, 8]])
+    assert sorted(results) == [2, 4, 6, 8, 10, 12, 14, 16]
+    assert list(lost) == ["die"]
+    assert "worker process died over it" in lost["die"]
+
+
+def test_killers_among_many_take_nobody_with_them(where):
+    results, lost = run(where, [[n, "die" if n % 10 == 0 else n + 100] for n in range(1, 31)], window=6)
+    expected = [2 * n for n in range(1, 31)] + [2 * (n + 100) for n in range(1, 31) if n % 10]
+    assert sorted(results) == sorted(expected)
+    assert set(lost) == {"die"}
+
+
+def test_one_that_hangs_in_a_call_is_ended_by_its_deadline(where):
+    results, lost = run(where, [[1, "hang"], [2]])
+    assert sorted(results) == [2, 4]
+    assert list(lost) == ["hang"]
+
+
+def test_one_that_raises_is_lost_with_its_reason(where):
+    results, lost = run(where, [[1, "raise", 2]])
+    assert sorted(results) == [2, 4]
+    assert lost == {"raise": "ValueError: no"}
+
+
+def test_workers_that_offer_a_gpu_are_told_apart_and_work_that_wants_one_goes_there():
+    with cluster(workers=1) as without:
+        assert without.offering("GPU").slots == 0
+    with cluster(workers=1, resources={"GPU": 1}) as gpu:
+        part = gpu.offering("GPU")
+        assert part.slots == 1
+        found = list(fan_out(part.client, work, [[1], [2]], window=part.window, resources={"GPU": 1}))
+    assert sorted(value for outcome in found for value in outcome.results) == [2, 4]
+
+
+def test_a_memory_limit_that_is_no_size_is_a_sentence():
+    with pytest.raises(ClusterError, match="lots is not a size of memory"), cluster(workers=1, memory="lots"):
+        pytest.fail("it started")

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import torch
+
+from model.learning.losses import Spectra, magnitude_l1, mask_loss
+from model.learning.trainer import Batch, Trainer
+from model.preset import load_preset, preset_names
+from model.spectra.frontend import analysis
+from tests.signals import noise
+
+
+def small(name, **training):
+    return load_preset(name, batch_size=2, frames=64, warmup=0, **training)
+
+
+def batch(preset, seed=0):
+    samples = (preset.training.frames - 1) * preset.hop + preset.n_fft
+    parts = [
+        torch.from_numpy(np.stack([noise(preset.channels, samples, seed * 10 + 2 * i + j) for i in range(2)]))
+        for j in range(len(preset.stems))
+    ]
+    return Batch(torch.stack(parts, 1), bandwidth=torch.tensor([22050.0, 8000.0]))
+
+
+def spectra(seed=0):
+    torch.manual_seed(seed)
+    parts = torch.randn(2, 2, 1, 8, 16, dtype=torch.complex64)
+    return parts, Spectra.of(parts.transpose(0, 1), masks=1)
+
+
+def test_the_loss_is_least_at_the_best_real_mask():
+    """|m·X − V| is least at Re(V/X), clipped; the mask that SDR wants."""
+    (vocals, rest), found = spectra()
+    ratio = (vocals / (vocals + rest)).transpose(-1, -2)
+    best = ratio.real.clamp(0, 1)
+    band = torch.ones(2, 1, 16, 1)
+    loss = lambda mask: float(mask_loss(mask[:, None], found, band, compressed=0.0))  # noqa: E731
+    assert loss(best) < min(
+        loss((best + 0.1).clamp(0, 1)), loss((best - 0.1).clamp(0, 1)), loss(ratio.abs().clamp(0, 1))
+    )
+
+
+def test_the_loss_is_the_complex_distance():
+    (vocals, rest), found = spectra()
+    mask = torch.rand(2, 1, 16, 8)
+    mixture = (vocals + rest).transpose(-1, -2)
+    scale = mixture.abs().mean(dim=(1, 2, 3), keepdim=True)
+    plain = ((mask * mixture - vocals.transpose(-1, -2)).abs() / scale).mean()
+    ours = mask_loss(mask[:, None], found, torch.ones(2, 1, 16, 1), compressed=0.0)
+    assert float(ours) == pytest.approx(float(plain), rel=1e-4)
+
+
+@pytest.mark.parametrize(("squared", "best"), [(False, 0.0), (True, 0.3)])
+def test_in_doubt_the_absolute_loss_takes_the_likelier_side_and_the_squared_one_the_chance(squared, best):
+    """The same mixture ten times, three times all of it vocals and seven times none."""
+    torch.manual_seed(0)
+    mixture = torch.randn(1, 1, 8, 16, dtype=torch.complex64).expand(10, 1, 8, 16)
+    vocal = (torch.arange(10) < 3)[:, None, None, None]
+    found = Spectra.of(torch.stack([mixture * vocal, mixture * ~vocal], 1), masks=1)
+    band = torch.ones(10, 1, 16, 1)
+    tried = torch.linspace(0, 1, 21)
+    losses = [
+        float(mask_loss(torch.full((10, 1, 1, 16, 8), float(m)), found, band, compressed=0.0, squared=squared))
+        for m in tried
+    ]
+    assert float(tried[int(np.argmin(losses))]) == pytest.approx(best, abs=0.01)
+
+
+def test_bins_above_an_examples_band_do_not_count():
+    _, found = spectra()
+    band = torch.ones(2, 1, 16, 1)
+    band[:, :, 8:] = 0
+    mask = torch.rand(2, 1, 16, 8)
+    changed = mask.clone()
+    changed[:, :, 8:] = 0
+    assert float(mask_loss(mask[:, None], found, band)) == float(mask_loss(changed[:, None], found, band))
+
+
+def test_gradients_stay_finite_at_closed_and_open_masks_and_in_silence():
+    silent = Spectra.of(torch.zeros(2, 2, 1, 8, 16, dtype=torch.complex64), masks=1)
+    for found in (silent, spectra()[1]):
+        mask = torch.cat([torch.zeros(1, 1, 16, 8), torch.ones(1, 1, 16, 8)]).requires_grad_()
+        mask_loss(mask[:, None], found, torch.ones(2, 1, 16, 1)).backward()
+        assert torch.isfinite(mask.grad).all()
+        magnitude_l1(mask[:, None], found).backward()
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_steps_on_one_batch_lower_its_loss(name):
+    preset = small(name, learning_rate=1e-3)
+    trainer = Trainer(preset, precision="float32")
+    losses = [trainer.train(batch(preset)) for _ in range(6)]
+    assert losses[-1] < losses[0]
+
+
+def test_spectra_and_waveforms_are_the_same_training_data():
+    preset = small("stereo")
+    waves = batch(preset)
+    frames = analysis(waves.stems, preset.n_fft, preset.hop)
+    first = Trainer(preset, precision="float32").train(waves)
+    second = Trainer(preset, precision="float32").train(Batch(frames, bandwidth=waves.bandwidth))
+    assert first == pytest.approx(second, rel=1e-6)
+
+
+def test_two_trainings_of_one_seed_have_the_same_weights():
+    preset = small("stereo")
+    trainers = [Trainer(preset, seed=4) for _ in range(2)]
+    for trainer in trainers:
+        for step in range(2):
+            trainer.train(batch(preset, step))
+    assert all(torch.equal(a, b) for a, b in zip(*(t.average.values() for t in trainers), strict=True))
+
+
+def test_a_restored_trainer_goes_on_as_if_it_had_never_stopped():
+    preset = small("jansson")
+    straight = Trainer(preset, seed=2)
+    straight.train(batch(preset, 0))
+    tensors, values = straight.state()
+    copied = {name: tensor.clone() for name, tensor in tensors.items()}
+    after = [straight.train(batch(preset, step)) for step in (1, 2)]
+    resumed = Trainer(preset, seed=9)
+    resumed.restore(copied, values)
+    assert [resumed.train(batch(preset, step)) for step in (1, 2)] == after
+    assert all(torch.equal(straight.average[name], resumed.average[name]) for name in straight.average)
+
+
+def test_the_learning_rate_warms_up_and_comes_down():
+    trainer = Trainer(load_preset("stereo", steps=100, warmup=10))
+    rates = [trainer.learning_rate(step) for step in range(100)]
+    assert rates[0] < rates[9] == pytest.approx(1e-3)
+    assert rates[-1] < 0.02e-3 * 2
+    assert Trainer(load_preset("jansson")).learning_rate(5000) == 1e-4

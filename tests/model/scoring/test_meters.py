@@ -1,0 +1,47 @@
+import numpy as np
+import pyloudnorm
+import pytest
+
+from model.scoring.meters import LoudnessMeter, TruePeakMeter, activity
+from tests.signals import noise
+
+
+def measured(meter, audio, size):
+    for start in range(0, audio.shape[1], size):
+        meter.push(audio[:, start : start + size])
+    return meter
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 48000, 96000])
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_loudness_in_blocks_is_pyloudnorms_of_the_whole(rate, channels):
+    swell = np.repeat(10 ** (np.random.default_rng(0).uniform(-40, 0, 12) / 20), rate)
+    audio = noise(channels, rate * 12) * swell
+    ours = measured(LoudnessMeter(rate, channels), audio, 7777).integrated()
+    theirs = pyloudnorm.Meter(rate).integrated_loudness(audio.T.astype(np.float64))
+    assert ours == pytest.approx(theirs, abs=0.02)
+
+
+def test_silence_has_no_loudness_and_no_peak():
+    assert measured(LoudnessMeter(44100, 2), np.zeros((2, 44100)), 5000).integrated() is None
+    assert measured(TruePeakMeter(2), np.zeros((2, 44100)), 5000).decibels() is None
+
+
+def test_the_peak_between_samples_is_found():
+    """A sine at a quarter of the rate whose samples all miss its top by 3 dB."""
+    audio = np.sin(np.pi / 2 * np.arange(48000) + np.pi / 4)[None] * 0.5
+    assert 20 * np.log10(np.abs(audio).max()) == pytest.approx(-9.03, abs=0.01)
+    assert measured(TruePeakMeter(1), audio, 48000).decibels() == pytest.approx(-6.02, abs=0.2)
+
+
+def test_passing_over_quiet_stretches_does_not_change_the_peak():
+    audio = noise(2, 60000) * np.linspace(0.05, 1, 60000, dtype=np.float32)
+    whole = TruePeakMeter(2)
+    whole._gain = np.inf  # nothing is ever passed over
+    assert measured(TruePeakMeter(2), audio, 9001).decibels() == measured(whole, audio, 9001).decibels()
+
+
+def test_activity_is_the_share_of_blocks_near_the_mixture():
+    blocks = np.array([-20.0, -25.0, -60.0, -np.inf])
+    assert activity(blocks, -18.0) == 0.5
+    assert activity(blocks, None) is None

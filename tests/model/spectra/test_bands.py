@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from model.spectra.bands import gathering, row_centres, spreading
+
+
+@pytest.mark.parametrize(("bins", "rows"), [(2049, 512), (513, 128), (64, 64), (2049, 1024)])
+def test_rows_run_from_the_first_bin_to_the_last_without_turning_back(bins, rows):
+    centres = row_centres(bins, rows)
+    assert len(centres) == rows
+    assert centres[0] == 0
+    assert centres[-1] == bins - 1
+    assert (centres.diff() > 0.99).all()
+    assert (centres.diff().diff() > -1e-9).all()
+
+
+@pytest.mark.parametrize(("bins", "rows"), [(2049, 512), (513, 128)])
+def test_a_flat_spectrum_stays_flat_there_and_back(bins, rows):
+    flat = torch.ones(bins)
+    torch.testing.assert_close(gathering(bins, rows) @ flat, torch.ones(rows))
+    torch.testing.assert_close(spreading(bins, rows) @ torch.ones(rows), flat)
+
+
+def test_no_bin_goes_unseen():
+    assert (gathering(2049, 512).sum(0) > 0).all()
+    assert (spreading(2049, 512).sum(0) > 0).all()
+
+
+def test_below_the_knee_rows_are_bins():
+    identity = spreading(2049, 512) @ gathering(2049, 512)
+    torch.testing.assert_close(identity[:100, :100], torch.eye(100))

@@ -1,0 +1,130 @@
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import soundfile as sf
+
+from storage.audio.reader import read
+from storage.errors import CatalogError
+from storage.files.layout import OutputLayout
+from storage.sources.catalog import list_catalog, stream_catalog
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sf.write(path, np.zeros((10, 1)), 8000, format="WAV")
+
+
+def test_a_folder_lists_every_audio_file_below_once(tmp_path):
+    for name in ("a/x.wav", "b/x.wav", "b/c/Y.FLAC", "z.mp3"):
+        touch(tmp_path / name)
+    for name in ("cover.jpg", ".hidden.wav", "a/._x.wav"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "b" / "up").symlink_to(tmp_path)  # a link back up must not end in a circle
+    assert [t.path for t in list_catalog(tmp_path)] == ["a/x.wav", "b/c/Y.FLAC", "b/x.wav", "z.mp3"]
+
+
+def test_a_stream_lists_the_same_tracks_in_the_same_order_each_time(tmp_path):
+    for name in ("b/x.wav", "a/x.wav", "z.mp3", "b/c/Y.FLAC"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    streamed = [track.path for track in stream_catalog(tmp_path)]
+    assert streamed == [track.path for track in stream_catalog(tmp_path)]
+    assert sorted(streamed) == [track.path for track in list_catalog(tmp_path)]
+
+
+def test_a_glob_names_the_files_that_match_below_its_fixed_part(tmp_path):
+    for name in ("m/a/one.flac", "m/b/two.flac", "m/b/two.txt", "n/three.flac"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert [t.path for t in stream_catalog(f"{tmp_path}/m/**/*.flac")] == ["a/one.flac", "b/two.flac"]
+    with pytest.raises(CatalogError, match="nothing matches"):
+        list(stream_catalog(f"{tmp_path}/m/*.ogg"))
+
+
+def test_what_looks_like_a_track_and_is_none_is_listed_all_the_same(tmp_path):
+    touch(tmp_path / "good.wav")
+    (tmp_path / "folder.wav").mkdir()
+    (tmp_path / "dangling.flac").symlink_to("/nowhere")
+    assert [t.path for t in list_catalog(tmp_path)] == ["dangling.flac", "folder.wav", "good.wav"]
+
+
+def test_a_folder_named_like_a_file_with_songs_in_it_is_a_folder(tmp_path):
+    touch(tmp_path / "Live.wav" / "one.wav")
+    assert [t.path for t in list_catalog(tmp_path)] == ["Live.wav/one.wav"]
+
+
+def test_a_file_name_that_is_no_utf8_can_be_shown(tmp_path):
+    name = os.fsdecode(b"caf\xe9.wav")
+    touch(tmp_path / "x.wav")
+    (tmp_path / "x.wav").rename(tmp_path / name)
+    (track,) = list_catalog(tmp_path)
+    assert track.path == "caf\\xe9.wav"
+    assert os.path.exists(track.source)
+    assert read(track.source)[0].shape == (1, 10)
+
+
+def test_a_dataset_is_its_mixtures_with_references(dsd100):
+    tracks = list_catalog(dsd100)
+    assert len(tracks) == 4
+    assert all(t.path.endswith("mixture.wav") and dict(t.references).keys() >= {"vocals", "bass"} for t in tracks)
+
+
+def test_a_dataset_with_other_songs_in_it_is_a_plain_folder(tmp_path):
+    for stem in ("mixture", "vocals", "drums"):
+        touch(tmp_path / "A - One" / f"{stem}.wav")
+    assert [t.path for t in list_catalog(tmp_path)] == ["A - One/mixture.wav"]
+    touch(tmp_path / "another.wav")
+    assert len(list_catalog(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_manifest_lists_paths_beside_it_with_ids_and_references(tmp_path, kind):
+    touch(tmp_path / "songs" / "x.wav")
+    rows = {"path": ["songs/x.wav", "songs/y.wav"], "track_id": ["one", ""], "vocals": ["ref.wav", ""]}
+    manifest = tmp_path / f"list.{kind}"
+    if kind == "csv":
+        lines = ["path,track_id,vocals", *(",".join(row) for row in zip(*rows.values(), strict=True))]
+        manifest.write_text("\n".join(lines))
+    else:
+        pq.write_table(pa.table(rows), manifest)
+    one, two = list_catalog(manifest)
+    assert (one.track_id, one.source) == ("one", str(tmp_path / "songs/x.wav"))
+    assert [stem for stem, _ in one.references] == ["vocals"]
+    assert (two.track_id, two.references) == ("songs/y.wav", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name\nx.wav\n", "no column 'path'"),
+        ('path\n""\n', "no path in row 1"),
+        ("path\na.wav\na.wav\n", "more than once"),
+    ],
+)
+def test_a_malformed_manifest_is_told(tmp_path, text, words):
+    (tmp_path / "list.csv").write_text(text)
+    with pytest.raises(CatalogError, match=words):
+        list_catalog(tmp_path / "list.csv")
+
+
+def test_nothing_to_list_is_told(tmp_path):
+    with pytest.raises(CatalogError, match="holds no audio"):
+        list_catalog(tmp_path)
+    with pytest.raises(CatalogError, match="is not there"):
+        list_catalog(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("path", ["../../etc/x.wav", "/etc/x.wav", "a/../../x.wav", "CON", "con.wav/NUL"])
+def test_no_stem_leaves_the_output_folder_or_names_a_device(tmp_path, path):
+    target = OutputLayout(tmp_path).stem(path, "vocals", "flac")
+    assert (tmp_path / "stems") in target.parents
+    assert ".." not in target.parts
+    assert not {"con", "nul", "con.wav"} & {part.lower() for part in target.parts}
+
+
+def test_same_names_in_other_folders_and_formats_never_meet(tmp_path):
+    paths = ["a/x.wav", "b/x.wav", "a/x.mp3", "x.wav"]
+    assert len({OutputLayout(tmp_path).stem(path, "vocals", "flac") for path in paths}) == 4

@@ -52,6 +52,13 @@ SCHEMA = pa.schema(
         ("settings_hash", pa.string()),
         ("magnitude_mse", pa.float64()),
         ("magnitude_snr", pa.float64()),
+        ("device", pa.string()),
+        ("precision", pa.string()),
+        ("predicted_low", pa.float64()),
+        ("predicted_high", pa.float64()),
+        ("vocal_presence", pa.float64()),
+        ("source", pa.string()),
+        ("format", pa.string()),
     ]
 )
 _SORTED_BY = ["track_id", "model_id", "stem"]
@@ -63,7 +70,10 @@ _TAKEN_IN = b"unbraid.parts"
 class StemRow:
     """One row. A failed track has one, with `stem` None. Scores are None where there is no reference.
 
-    `scenario` names the stems that were scored together: it decides which windows count as silent.
+    `scenario` names the stems that were scored together: it decides which windows count as silent. `device` and
+    `precision` are those the network ran with, resolved. `predicted_low` and `predicted_high` bound `predicted_sdr`
+    (dB); `vocal_presence` is between 0 and 1. `source` is the file or URL that was read, `format` that of the stem's
+    file, or the one a failed track was to be written in.
     """
 
     model_id: str
@@ -92,10 +102,17 @@ class StemRow:
     true_peak_db: float | None = None
     activity: float | None = None
     predicted_sdr: float | None = None
+    predicted_low: float | None = None
+    predicted_high: float | None = None
+    vocal_presence: float | None = None
+    device: str | None = None
+    precision: str | None = None
     seconds: float | None = None
     stem_path: str | None = None
     source_fingerprint: str | None = None
     settings_hash: str | None = None
+    source: str | None = None
+    format: str | None = None
     finished_at: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
 
 

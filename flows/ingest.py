@@ -1,5 +1,7 @@
 """A dataset goes into the zarr store: list, check for leaks, fan out over tracks, consolidate, sum up."""
 
+import shutil
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,12 +13,12 @@ from flows.running.cluster import cluster
 from flows.running.fanout import fan_out
 from flows.running.plan import batches
 from flows.running.progress import progress
-from storage.errors import DatasetError
+from storage.errors import DatasetError, StoreError
 from storage.files.atomic import write_bytes
-from storage.files.location import location
+from storage.files.location import is_url, location
 from storage.sources.datasets import DatasetTrack, discover, leaks
 from storage.store import Store, StoreFormat, group_path
-from tasks.ingest import IngestRecord, ingest_batch, source_fingerprint
+from tasks.ingest import IngestRecord, disk_need, ingest_batch, source_fingerprint
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def ingest(
     stem: str | None = None,
     test_artists: list[str] | None = None,
     drop_leaked: bool = False,
-    spectrograms: bool = True,
+    spectrograms: bool = False,
     dask: str | None = None,
     workers: int | None = None,
 ) -> IngestSummary:
@@ -53,6 +55,7 @@ def ingest(
     opened, todo, before = plan_phase(tracks, store, spectrograms, drop_leaked)
     records: list[IngestRecord] = []
     if todo:
+        say_disk_need(opened, todo)
         with cluster(dask, workers=workers, tracks=len(todo)) as where:
             records = ingest_phase(store, todo, where)
     return consolidate_phase(opened, before, records)
@@ -80,6 +83,18 @@ def plan_phase(
     opened.prepare({group_path(t.split, t.dataset) for t in tracks})
     todo = [t for t in tracks if not opened.finished(group_path(t.split, t.track_id), source_fingerprint(t))]
     return opened, todo, len(tracks) - len(todo)
+
+
+def say_disk_need(opened: Store, todo: list[DatasetTrack]) -> None:
+    """Say on the screen how much disk the tracks will take. Raises StoreError where there is not so much."""
+    need = disk_need(todo, opened.format)
+    kept = "spectra and waveforms" if opened.format.n_fft else "waveforms alone"
+    free = None if is_url(opened.path) else shutil.disk_usage(opened.path).free
+    room = "" if free is None else f"; {free / 1e9:.1f} GB are free"
+    sentence = f"{len(todo)} tracks, {need.hours:.2f} hours, {kept}: at most {need.bytes / 1e9:.2f} GB of disk{room}"
+    print(sentence, file=sys.stderr, flush=True)
+    if free is not None and need.least > free:
+        raise StoreError(f"{opened.path} would not fit on its disk: {sentence}; free some, or use another disk")
 
 
 @task(name="ingest", cache_policy=NO_CACHE)

@@ -32,7 +32,7 @@ def retrain(
     settings: dict | None = None,
     seed: int = 0,
     device: str = "auto",
-    spectrograms: bool = True,
+    spectrograms: bool = False,
     split: str = "test",
     engine: str = "sdr",
     dask: str | None = None,

@@ -6,6 +6,9 @@
 Time comes first and a shard holds a span of time, so that a reader takes one span in one read and
 cuts many patches from it. A track's group is written whole by one task (two writers in one shard
 lose data) and its attribute `complete`, set last, is its commit mark.
+
+Arrays name their dimensions and carry `units`, `scale_factor` and the step of their time axis, so that
+`xarray.open_datatree(STORE, engine="zarr")` shows them at the level of the source.
 """
 
 import hashlib
@@ -206,10 +209,21 @@ class Store:
         return self._arrays[key]
 
 
-def write_waveform(group, stem: str, waveform: np.ndarray) -> str:
-    """Write int16 (samples, channels), read it back, compare; returns the SHA-256 of its bytes.
+def write_waveform(group, stem: str, waveform: np.ndarray, *, rate: int, scale: float) -> str:
+    """Write a stem's samples, read them back, and compare.
 
-    Raises StoreError when the disk gives back something else.
+    Args:
+        group: The track's zarr group.
+        stem: Name of the stem.
+        waveform: int16 (samples, channels).
+        rate: Sample rate in Hz.
+        scale: What the samples / 32768 are multiplied by to get the level of the source.
+
+    Returns:
+        The SHA-256 of the samples' bytes.
+
+    Raises:
+        StoreError: The disk gives back something else.
     """
     from zarr.codecs import ZstdCodec
 
@@ -220,6 +234,13 @@ def write_waveform(group, stem: str, waveform: np.ndarray) -> str:
         chunks=(min(_SAMPLES_PER_CHUNK, len(waveform)), waveform.shape[1]),
         shards=_shards(len(waveform), _SAMPLES_PER_CHUNK, _SAMPLES_PER_SHARD, waveform.shape[1:]),
         compressors=ZstdCodec(level=1),
+        dimension_names=("time", "channel"),
+        attributes={
+            "long_name": f"{stem}, waveform",
+            "units": "1",  # full scale
+            "scale_factor": scale / 32768,
+            "axis_time": {"units": "s", "step": 1 / rate, "start": 0.0},
+        },
     )
     array[:] = waveform
     if not np.array_equal(array[:], waveform):
@@ -230,7 +251,10 @@ def write_waveform(group, stem: str, waveform: np.ndarray) -> str:
 class SpectrogramWriter:
     """Writes a stem's spectra shard by shard, each verified as it lands."""
 
-    def __init__(self, group, stem: str, frames: int, channels: int, bins: int) -> None:
+    def __init__(
+        self, group, stem: str, frames: int, channels: int, bins: int, *, form: StoreFormat, scale: float
+    ) -> None:
+        step = form.hop / form.sample_rate
         self._array = group.create_array(
             f"{stem}/spectrogram",
             shape=(frames, channels, bins, 2),
@@ -238,6 +262,16 @@ class SpectrogramWriter:
             chunks=(min(_FRAMES_PER_CHUNK, frames), channels, bins, 2),
             shards=_shards(frames, _FRAMES_PER_CHUNK, FRAMES_PER_SHARD, (channels, bins, 2)),
             compressors=None,  # zstd saves 19 % and costs three quarters of the reading speed
+            dimension_names=("frame", "channel", "frequency", "part"),
+            attributes={
+                "long_name": f"{stem}, complex short-time Fourier transform",
+                "units": "1",  # full scale
+                "scale_factor": scale,
+                # Frame f begins (f + 1) · hop − n_fft samples into the signal; this is where its middle lies.
+                "axis_frame": {"units": "s", "step": step, "start": step - form.n_fft / 2 / form.sample_rate},
+                "axis_frequency": {"units": "Hz", "step": form.sample_rate / form.n_fft, "start": 0.0},
+                "axis_part": ["real", "imaginary"],
+            },
         )
         self._name = f"{group.path}/{stem}"
 
@@ -248,6 +282,13 @@ class SpectrogramWriter:
         self._array[start : start + len(halves)] = halves
         if not np.array_equal(self._array[start : start + len(halves)], halves):
             raise StoreError(f"{self._name} read back differs from what was written; check the disk")
+
+
+def spectrogram_bytes(form: StoreFormat, samples: int, channels: int) -> int:
+    """Bytes that the spectra of a stem take: they are not compressed, and their last chunk is filled up."""
+    frames = samples // form.hop + form.n_fft // form.hop
+    chunk = min(_FRAMES_PER_CHUNK, frames)
+    return -(-frames // chunk) * chunk * channels * (form.n_fft // 2 + 1) * 4
 
 
 def _shards(length: int, chunk: int, shard: int, rest: tuple[int, ...]) -> tuple[int, ...]:

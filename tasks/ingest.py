@@ -12,6 +12,7 @@ from storage.files.fingerprint import joint_fingerprint
 from storage.files.location import location
 from storage.sources.datasets import DatasetTrack, Source
 
+_PROBED_TRACKS = 200  # whose headers are read before an ingest begins
 _BANDWIDTH_FLOOR = 1e-7  # −70 dB of the strongest bin: below it a stem has no content, only noise
 
 
@@ -25,6 +26,57 @@ class IngestRecord:
     stems: tuple[str, ...] = ()
     duration: float = 0.0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """What an ingest would add to a store.
+
+    Attributes:
+        hours: Hours of music, each track counted once.
+        waveforms: Bytes of the waveforms before compression: what they take at most.
+        spectra: Bytes of the spectra, which are not compressed; 0 in a store of waveforms alone.
+    """
+
+    hours: float
+    waveforms: int
+    spectra: int
+
+    @property
+    def bytes(self) -> int:
+        """At most so many bytes."""
+        return self.waveforms + self.spectra
+
+    @property
+    def least(self) -> int:
+        """Fewer than so many bytes it will not be: compression rarely saves more than three quarters."""
+        return self.spectra + self.waveforms // 4
+
+
+def disk_need(tracks: list[DatasetTrack], form: store.StoreFormat) -> DiskNeed:
+    """How much disk `tracks` will take, from the headers of their files (of 200 tracks where there are more).
+
+    Files that cannot be read count as nothing: they will be failed records.
+    """
+    step = max(1, len(tracks) // _PROBED_TRACKS)
+    probed = tracks[::step]
+    hours = waveforms = spectra = 0.0
+    for track in probed:
+        longest = 0.0
+        sources = [(source, True) for source in track.stems.values()]
+        for source, transformed in [*sources, *([(track.mixture, False)] if track.mixture else [])]:
+            try:
+                info = audio.probe(source.path, stream=source.stream)
+            except StorageError:
+                continue
+            samples = (info.duration or 0.0) * form.sample_rate
+            longest = max(longest, info.duration or 0.0)
+            waveforms += samples * info.channels * 2
+            if transformed and form.n_fft:
+                spectra += store.spectrogram_bytes(form, round(samples), info.channels)
+        hours += longest / 3600
+    share = len(tracks) / max(1, len(probed))
+    return DiskNeed(hours * share, round(waveforms * share), round(spectra * share))
 
 
 def source_fingerprint(track: DatasetTrack) -> str:
@@ -70,10 +122,10 @@ def _write(opened: store.Store, track: DatasetTrack, fingerprint: str) -> store.
         scales[stem] = max(1.0, float(np.abs(signal).max()) * 32768 / 32767)
         whole = np.round(signal.T * (32767 / scales[stem])).astype(np.int16)
         scales[stem] *= 32768 / 32767
-        checksums[stem] = store.write_waveform(group, stem, whole)
+        checksums[stem] = store.write_waveform(group, stem, whole, rate=rate, scale=scales[stem])
         channels[stem] = signal.shape[0]
         exact = np.ascontiguousarray(whole.T, np.float32) / np.float32(32768)
-        bandwidths[stem] = _write_spectra(group, stem, exact, opened.format)
+        bandwidths[stem] = _write_spectra(group, stem, exact, opened.format, scales[stem])
     written = store.StoredTrack(
         track_id=track.track_id,
         dataset=track.dataset,
@@ -125,7 +177,7 @@ def _is_sum(mixture: np.ndarray, stems: list[np.ndarray]) -> bool:
     return float(np.abs(mixture - sum(stems)).max(initial=0)) <= (len(stems) + 1) / 32768
 
 
-def _write_spectra(group, stem: str, signal: np.ndarray, form: store.StoreFormat) -> float:
+def _write_spectra(group, stem: str, signal: np.ndarray, form: store.StoreFormat, scale: float) -> float:
     """Write the spectra shard by shard where the store keeps them; returns the stem's bandwidth in Hz."""
     import torch
 
@@ -137,7 +189,8 @@ def _write_spectra(group, stem: str, signal: np.ndarray, form: store.StoreFormat
     padded = np.pad(signal, ((0, 0), (left, (frames - 1) * hop + n_fft - left - signal.shape[1])))
     writer = None
     if form.n_fft and stem != "mixture":  # a mixture's spectrum is computed when it is asked for
-        writer = store.SpectrogramWriter(group, stem, frames, signal.shape[0], n_fft // 2 + 1)
+        channels, bins = signal.shape[0], n_fft // 2 + 1
+        writer = store.SpectrogramWriter(group, stem, frames, channels, bins, form=form, scale=scale)
     power = np.zeros(n_fft // 2 + 1)
     for start in range(0, frames, store.FRAMES_PER_SHARD):
         stop = min(frames, start + store.FRAMES_PER_SHARD)

@@ -17,8 +17,8 @@ from flows.cli.options import dask, device, kind, settings_of, workers
 @click.option("--stem", help="For a folder of loose files: which stem they are, e.g. vocals or accompaniment.")
 @click.option("--test-artist", multiple=True, metavar="NAME", help="Keep this artist's tracks for the test split.")
 @click.option("--drop-leaked", is_flag=True, help="Leave out training copies of songs that are in a test split.")
-@click.option("--spectrograms/--waveforms-only", default=True, show_default=True,
-              help="Keep complex STFTs beside the waveforms, or save eleven twelfths of the disk.")  # fmt: skip
+@click.option("--spectrograms/--waveforms-only", default=False, show_default=True,
+              help="Keep complex STFTs too, for --set source=spectrogram: twelve times the disk.")  # fmt: skip
 @dask
 @workers
 def ingest(dataset, store, kind, name, split, stem, test_artist, drop_leaked, spectrograms, dask, workers) -> None:
@@ -80,7 +80,7 @@ def train(store, preset, device, resume, run, seed, steps, settings, start, prom
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Replace a setting of the preset.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--split", type=click.Choice(["test", "train", "all"]), default="test", show_default=True)
-@click.option("--spectrograms/--waveforms-only", default=True, help="As in `unbraid ingest`, for --new.")
+@click.option("--spectrograms/--waveforms-only", default=False, help="As in `unbraid ingest`, for --new.")
 @device
 @dask
 @workers

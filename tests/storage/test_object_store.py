@@ -128,7 +128,7 @@ def test_a_store_in_a_bucket_gives_back_what_was_written(bucket):
     store = Store.create(f"{bucket}/train.zarr", StoreFormat(n_fft=0, hop=0))
     store.prepare({"train/made"})
     waveform = np.random.default_rng(0).integers(-(2**15), 2**15, (3000, 2)).astype(np.int16)
-    checksum = write_waveform(store.begin_track("train/made/one"), "vocals", waveform)
+    checksum = write_waveform(store.begin_track("train/made/one"), "vocals", waveform, rate=44100, scale=1.0)
     track = StoredTrack("made/one", "made", "train", "x", "one", "x-one", 3000, ("vocals",), {"vocals": 1.0},
                         {"vocals": 2}, {"vocals": 22050.0}, "f", {"vocals": checksum}, 44100)  # fmt: skip
     store.finish_track(track)

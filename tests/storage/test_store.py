@@ -7,7 +7,7 @@ from storage import store
 from storage.errors import StoreError
 from storage.sources.datasets import discover
 from storage.store import Store, StoreFormat
-from tasks.ingest import ingest_batch
+from tasks.ingest import disk_need, ingest_batch
 from tests.signals import noise
 
 
@@ -72,7 +72,9 @@ def test_a_half_written_track_is_written_anew(tmp_path, dsd100):
     opened = Store.create(path, StoreFormat(n_fft=0, hop=0))
     track = discover(dsd100)[0]
     group = opened.begin_track(store.group_path(track.split, track.track_id))
-    store.write_waveform(group, "vocals", np.ones((10, 2), np.int16))  # killed here: no commit mark
+    store.write_waveform(
+        group, "vocals", np.ones((10, 2), np.int16), rate=44100, scale=1.0
+    )  # killed here: no commit mark
     assert Store.create(path, StoreFormat(n_fft=0, hop=0)).tracks() == []
     assert ingest_batch(str(path), [track])[0].status == "ok"
     assert opened.consolidate() == 1
@@ -119,3 +121,37 @@ def test_what_is_no_store_is_told(tmp_path):
     Store.create(tmp_path / "s.zarr", StoreFormat())
     with pytest.raises(StoreError, match="was made with"):
         Store.create(tmp_path / "s.zarr", StoreFormat(sample_rate=48000))
+
+
+def test_xarray_opens_a_store_at_the_level_of_the_source_and_knows_its_axes(filled):
+    xarray = pytest.importorskip("xarray")
+    opened = Store.open(filled)
+    track = opened.tracks("train")[0]
+    with xarray.open_datatree(filled, engine="zarr") as tree:
+        stem = tree[f"{track.group}/vocals"]
+        assert stem["waveform"].dims == ("time", "channel")
+        assert stem["spectrogram"].dims == ("frame", "channel", "frequency", "part")
+        np.testing.assert_allclose(stem["waveform"].values.T, opened.waveform(track, "vocals"), atol=1e-6)
+        assert stem["waveform"].attrs["axis_time"]["step"] == 1 / 44100
+        assert stem["spectrogram"].attrs["axis_frequency"]["step"] == 44100 / 4096
+
+
+def test_the_middle_of_a_frame_is_where_its_attributes_say():
+    click = torch.zeros(1, 44100)
+    click[0, 20000] = 1.0
+    loudest = int(spectrogram(click, FrontEnd(44100, 4096, 1024)).abs().square().sum(-1).argmax())
+    step = 1024 / 44100
+    middle = loudest * step + step - 4096 / 2 / 44100
+    assert abs(middle - 20000 / 44100) <= step / 2
+
+
+@pytest.mark.parametrize("form", [StoreFormat(), StoreFormat(n_fft=0, hop=0)])
+def test_the_disk_that_was_announced_is_enough_and_not_four_times_too_much(dsd100, tmp_path, form):
+    opened = Store.create(tmp_path / "s.zarr", form)
+    tracks = discover(dsd100)
+    need = disk_need(tracks, form)
+    opened.prepare({f"{t.split}/{t.dataset}" for t in tracks})
+    ingest_batch(str(tmp_path / "s.zarr"), tracks)
+    taken = sum(file.stat().st_size for file in (tmp_path / "s.zarr").rglob("*") if file.is_file())
+    assert need.least <= taken <= need.bytes + 100_000
+    assert need.hours == pytest.approx(4 * 8 / 3600)

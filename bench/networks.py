@@ -17,11 +17,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from flows.evaluate import evaluate
-from model.checkpoint import Weights
 from model.preset import preset_names
 from storage.files.layout import OutputLayout
 from storage.results.metrics import read_all
-from tasks.loading import load_separator, registry
+from tasks.loading import load_separator, load_weights, registry
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "dsd100_dev_excerpts"
 COLUMNS = ("sdr", "usdr", "magnitude_mse", "magnitude_snr")
@@ -53,8 +52,7 @@ def mean(rows: list[dict], column: str) -> float:
 
 def parameters(model: str) -> float:
     """In millions."""
-    weights = Weights.from_bytes(registry().read(model)[1], model)
-    return sum(parameter.numel() for parameter in weights.network().parameters()) / 1e6
+    return sum(parameter.numel() for parameter in load_weights(model)[1].network().parameters()) / 1e6
 
 
 def speed(model: str) -> float:

@@ -4,7 +4,8 @@
 
 NOTES.md is what only a person can say: scores with how they were taken, and what the model is bad at. What was
 trained, on what, for how long is read from the weights; the data's licences are below. Older weights of the preset
-are taken out.
+are taken out, with the cards of presets that borrow them. A preset that borrows (hq) gets a card alone, beside the
+weights it borrows: WEIGHTS is the lender's file then.
 """
 
 import json
@@ -16,8 +17,8 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from model.checkpoint import Weights
-from model.preset import load_preset
+from model.checkpoint import Weights, model_id
+from model.preset import borrowing_presets
 from storage.registry import Registry
 from tasks.training.card import model_card
 
@@ -41,20 +42,36 @@ research use.
 """
 
 
+FOLDER = ROOT / "model" / "weights"
+
+
 def main(source: Path, preset: str, notes: Path) -> None:
     weights = Weights.from_bytes(source.read_bytes(), str(source))
-    if weights.preset.name != preset:  # the same network under another preset, as hq is stereo's
-        weights = Weights(load_preset(preset), weights.tensors, weights.record)
     data = weights.to_bytes(torch.float16)
-    folder = ROOT / "model" / "weights"
-    for old in folder.glob(f"{preset}-????????.*"):
+    lender = borrowing_presets().get(preset)
+    if weights.preset.name != (lender or preset):
+        sys.exit(f"{source} holds weights of {weights.preset.name}, not of {lender or preset}")
+    if lender:
+        name = f"{preset}-{model_id(lender, data).rpartition('-')[2]}"
+        if not (FOLDER / f"{model_id(lender, data)}.safetensors").exists():
+            sys.exit(f"ship {lender} first: {preset} is a view on its weights")
+        take_out(preset)
+    else:
+        borrowers = [name for name, lending in borrowing_presets().items() if lending == preset]
+        for old in (preset, *borrowers):
+            take_out(old)
+        champions = FOLDER / "champions.json"
+        pointers = json.loads(champions.read_text()) if champions.exists() else {}
+        champions.write_text(json.dumps({name: ids for name, ids in pointers.items() if name != preset}))
+        name = Registry(FOLDER, FOLDER).add(preset, data, "", champion=True)
+    (FOLDER / f"{name}.md").write_text(f"{model_card(data, name)}\n{notes.read_text().strip()}\n{DATA}")
+    print(f"{name}, {'no file of its own' if lender else f'{len(data) / 1e6:.1f} MB'}")
+
+
+def take_out(preset: str) -> None:
+    """Remove a preset's weights and cards from the package's folder."""
+    for old in FOLDER.glob(f"{preset}-????????.*"):
         old.unlink()
-    champions = folder / "champions.json"
-    pointers = json.loads(champions.read_text()) if champions.exists() else {}
-    champions.write_text(json.dumps({name: ids for name, ids in pointers.items() if name != preset}))
-    model_id = Registry(folder, folder).add(preset, data, "", champion=True)
-    (folder / f"{model_id}.md").write_text(f"{model_card(data)}\n{notes.read_text().strip()}\n{DATA}")
-    print(f"{model_id}, {len(data) / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.running.cluster import Cluster, cluster
 from flows.running.progress import progress
-from model.preset import load_preset
+from model.preset import load_trainable
 from model.separation.stream import resolved_device
 from storage.files.layout import TrainingLayout, trainings
 from storage.files.location import absolute
@@ -45,7 +45,7 @@ def train(
     registry. Raises PresetError or StoreError when it cannot start.
     """
     overrides = {**(settings or {}), **({"steps": steps} if steps else {})}
-    total = load_preset(preset, **overrides).training.steps
+    total = load_trainable(preset, **overrides).training.steps
     folder = run or f"{trainings(store)}/{preset}-seed{seed}"
     request = TrainRequest(
         store=absolute(store),

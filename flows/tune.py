@@ -9,7 +9,7 @@ from flows.running.cluster import Cluster, cluster
 from flows.running.commit import commit_rows
 from flows.running.fanout import fan_out
 from flows.running.progress import progress
-from model.preset import load_preset
+from model.preset import load_trainable
 from storage import runs
 from storage.files.layout import OutputLayout
 from storage.files.location import absolute, location
@@ -35,7 +35,7 @@ def tune(
 
     Raises PresetError or StoreError when it cannot start; a trial that does not work is a row.
     """
-    load_preset(preset)
+    load_trainable(preset)
     chosen = list(enumerate(trials([Dimension.parse(text) for text in space], search, number, seed)))
     run_id = runs.new_run_id("tune")
     layout = OutputLayout(location(out))

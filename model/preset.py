@@ -76,7 +76,11 @@ class MixingSettings:
 
 @dataclass(frozen=True)
 class Preset:
-    """A model configuration. `stems` ends with the one that is the mixture minus the others."""
+    """A model configuration. `stems` ends with the one that is the mixture minus the others.
+
+    `weights` names the preset whose weights it uses, where it has none of its own: the same network under
+    another `inference`.
+    """
 
     name: str
     network: str
@@ -90,6 +94,7 @@ class Preset:
     inference: Inference
     training: Training
     mixing: MixingSettings
+    weights: str | None = None
 
     @property
     def front_end(self) -> FrontEnd:
@@ -113,6 +118,10 @@ class Preset:
     def interleave(self) -> int:
         """How many sequences at the network's hop the frames at hop n_fft / 4 fall into."""
         return round(self.hop * OVERLAP / self.n_fft)
+
+    def viewing(self, lent: "Preset") -> "Preset":
+        """This preset's name and inference over the network of `lent`, whose weights it borrows."""
+        return dataclasses.replace(lent, name=self.name, inference=self.inference, weights=lent.name)
 
     def to_dict(self) -> dict:
         return dataclasses.asdict(self)
@@ -148,13 +157,28 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
+def borrowing_presets() -> dict[str, str]:
+    """Preset → the preset whose weights it uses, of the presets that have none of their own."""
+    lenders = {name: _fields(name).get("weights") for name in preset_names()}
+    return {name: lender for name, lender in lenders.items() if lender}
+
+
 def load_preset(name: str, **settings: object) -> Preset:
-    """A shipped preset with some settings replaced: training fields by name, others as `mixing.speed`,
-    `inference.batch` or `network_options.rows`. Raises PresetError.
+    """A shipped preset with some settings replaced.
+
+    Args:
+        name: One of `preset_names()`.
+        settings: Training fields by name, others as `mixing.speed`, `inference.batch` or `network_options.rows`.
+
+    Raises:
+        PresetError: There is no such preset or setting, or its values do not fit together.
     """
     if name not in preset_names():
         raise PresetError(f"{name} is not a preset; choose one of {', '.join(preset_names())}")
-    fields = tomllib.loads((resources.files("model") / "presets" / f"{name}.toml").read_text())
+    fields = _fields(name)
+    if lender := fields.get("weights"):
+        lent = _fields(lender)
+        fields = {**lent, **fields, "inference": {**lent["inference"], **fields["inference"]}}
     for key, value in settings.items():
         part, dot, setting = key.rpartition(".")
         part = part if dot else "training"
@@ -164,3 +188,20 @@ def load_preset(name: str, **settings: object) -> Preset:
             raise PresetError(f"preset {name} has no such training setting: {setting}")
         fields[part][setting] = value
     return Preset.from_dict(fields)
+
+
+def load_trainable(name: str, **settings: object) -> Preset:
+    """`load_preset` for a training.
+
+    Raises:
+        PresetError: As `load_preset`, or the preset borrows its weights from another.
+    """
+    preset = load_preset(name, **settings)
+    if preset.weights:
+        raise PresetError(f"{name} uses the weights of {preset.weights}; train {preset.weights}")
+    return preset
+
+
+def _fields(name: str) -> dict:
+    """What the TOML of a preset says."""
+    return tomllib.loads((resources.files("model") / "presets" / f"{name}.toml").read_text())

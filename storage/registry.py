@@ -3,13 +3,16 @@
     FOLDER/<model id>.safetensors   FOLDER/<model id>.md (card)   FOLDER/champions.json
 
 The folder of the package holds the shipped models; a user's own folder (UNBRAID_MODELS, or
-~/.local/share/unbraid/models) is looked at first.
+~/.local/share/unbraid/models) is looked at first. A preset may borrow another's weights: `hq` has no file
+of its own, and `hq-479dc906` is the file `stereo-479dc906.safetensors` under another view.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +27,10 @@ _CHAMPIONS = "champions.json"
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A model on disk. `champion` marks the one that its preset's bare name stands for."""
+    """A model on disk. `champion` marks the one that its preset's bare name stands for.
+
+    `path` is the file with its weights, of the lending preset where its own borrows them.
+    """
 
     model_id: str
     preset: str
@@ -34,41 +40,79 @@ class RegisteredModel:
 
     @property
     def card(self) -> str | None:
-        """The text of its model card, or None where it has none."""
-        path = self.path.with_suffix(".md")
-        return path.read_text() if path.exists() else None
+        """The text of its own card, else of the card beside its weights, or None where there is neither."""
+        for path in (self.path.with_name(f"{self.model_id}.md"), self.path.with_suffix(".md")):
+            if path.exists():
+                return path.read_text()
+        return None
 
 
 class Registry:
-    """The user's folder before the shipped one."""
+    """The user's folder before the shipped one.
 
-    def __init__(self, shipped: Path, folder: Path | None = None) -> None:
+    Args:
+        shipped: Folder of the models that came with the package.
+        folder: The user's folder; `default_folder()` where none is given.
+        borrowers: Preset → the preset whose weights it uses.
+    """
+
+    def __init__(self, shipped: Path, folder: Path | None = None, borrowers: Mapping[str, str] | None = None) -> None:
         self.folder = folder or default_folder()
         self._shipped = shipped
+        self._borrowers = dict(borrowers or {})
 
     def models(self) -> list[RegisteredModel]:
+        """Every model with weights of its own, and the champion of every preset that borrows; sorted by id."""
         champions = self.champions()
-        found: dict[str, RegisteredModel] = {}
+        models: dict[str, RegisteredModel] = {}
         for folder in (self.folder, self._shipped):
             for path in sorted(folder.glob(f"*{_SUFFIX}")):
                 match = _ID.match(path.stem)
-                if match and path.stem not in found:
+                if match and path.stem not in models:
                     preset = match["preset"]
                     champion = champions.get(preset) == path.stem
-                    found[path.stem] = RegisteredModel(path.stem, preset, path, champion, folder == self._shipped)
-        return sorted(found.values(), key=lambda model: model.model_id)
+                    models[path.stem] = RegisteredModel(path.stem, preset, path, champion, folder == self._shipped)
+        for borrower in self._borrowers.keys() & champions.keys():
+            model_id = champions[borrower]
+            if model_id not in models and (borrowed := self._borrowed(model_id, models)):
+                models[model_id] = dataclasses.replace(borrowed, champion=True)
+        return sorted(models.values(), key=lambda model: model.model_id)
 
     def champions(self) -> dict[str, str]:
-        """Preset → model id; the user's choice over the shipped one."""
+        """Preset → model id; the user's choice over the shipped one, the lender's champion where there is none."""
         pointers = {**_pointers(self._shipped), **_pointers(self.folder)}
-        return {preset: ids[0] for preset, ids in pointers.items() if ids}
+        champions = {preset: ids[0] for preset, ids in pointers.items() if ids}
+        return {**self._lent(champions), **champions}
+
+    def _lent(self, champions: Mapping[str, str]) -> dict[str, str]:
+        """Borrowing preset → the id under which it uses its lender's champion."""
+        return {
+            borrower: f"{borrower}-{champions[lender].rpartition('-')[2]}"
+            for borrower, lender in self._borrowers.items()
+            if lender in champions
+        }
+
+    def _borrowed(self, model_id: str, models: Mapping[str, RegisteredModel]) -> RegisteredModel | None:
+        """The model of a borrowing preset over the weights of the lender's model of the same hash."""
+        match = _ID.match(model_id)
+        lender = self._borrowers.get(match["preset"]) if match else None
+        lent = models.get(f"{lender}-{match['digest']}") if match and lender else None
+        if lent is None:
+            return None
+        return dataclasses.replace(lent, model_id=model_id, preset=match["preset"], champion=False)
 
     def find(self, name: str) -> RegisteredModel:
-        """A model by id, or the champion of a preset by the preset's name. Raises RegistryError."""
+        """A model by id, or the champion of a preset by the preset's name.
+
+        Raises:
+            RegistryError: No such model is registered.
+        """
         models = self.models()
         for model in models:
             if name == model.model_id or (name == model.preset and model.champion):
                 return model
+        if borrowed := self._borrowed(name, {model.model_id: model for model in models}):
+            return borrowed
         known = ", ".join(model.model_id for model in models) or "none"
         if any(model.preset == name for model in models):
             raise RegistryError(f"preset {name} has models but no champion; name one of {known}")
@@ -117,11 +161,12 @@ class Registry:
         """
         own = _pointers(self.folder)
         before = own.get(preset, [])[1:]
-        shipped = _pointers(self._shipped).get(preset, [])
-        if preset not in own or not (before or shipped):
+        lent = self._lent(self.champions()).get(preset)
+        earlier = before or _pointers(self._shipped).get(preset, []) or ([lent] if lent else [])
+        if preset not in own or not earlier:
             raise RegistryError(f"preset {preset} has no champion before its present one; see `unbraid models`")
         self._point({name: ids for name, ids in {**own, preset: before}.items() if ids})
-        return (before or shipped)[0]
+        return earlier[0]
 
     def _point(self, pointers: dict[str, list[str]]) -> None:
         write_json(self.folder / _CHAMPIONS, pointers)
@@ -138,8 +183,8 @@ def default_folder() -> Path:
 def _pointers(folder: Path) -> dict[str, list[str]]:
     """Preset → its champions in this folder, the present one first."""
     try:
-        found = json.loads((folder / _CHAMPIONS).read_text())
-        return {preset: [ids] if isinstance(ids, str) else list(ids) for preset, ids in found.items()}
+        pointers = json.loads((folder / _CHAMPIONS).read_text())
+        return {preset: [ids] if isinstance(ids, str) else list(ids) for preset, ids in pointers.items()}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:

@@ -1,8 +1,10 @@
 """From a model's name to a separator ready to use."""
 
+import dataclasses
 from pathlib import Path
 
 from model.checkpoint import Weights
+from model.preset import borrowing_presets, load_preset
 from model.separation.foreign import ForeignSeparator, is_foreign, load_foreign
 from model.separation.stream import Separator, resolved_device
 from model.weights import shipped_weights
@@ -11,7 +13,22 @@ from storage.registry import Registry
 
 def registry() -> Registry:
     """The user's models and those that came with the package."""
-    return Registry(shipped_weights())
+    return Registry(shipped_weights(), borrowers=borrowing_presets())
+
+
+def load_weights(name: str) -> tuple[str, Weights]:
+    """(model id, weights) of a model id, a preset's champion or a weights file, under the preset of the id.
+
+    Raises:
+        RegistryError: The model is unknown or damaged.
+        CheckpointError: The file is none of ours.
+    """
+    model_id, data = registry().read(name)
+    weights = Weights.from_bytes(data, str(Path(name).name))
+    preset = model_id.rpartition("-")[0]
+    if borrowing_presets().get(preset) == weights.preset.name:
+        weights = dataclasses.replace(weights, preset=load_preset(preset).viewing(weights.preset))
+    return model_id, weights
 
 
 def load_separator(
@@ -24,8 +41,7 @@ def load_separator(
     """
     if is_foreign(name):
         return load_foreign(name, resolved_device(device))
-    model_id, data = registry().read(name)
-    weights = Weights.from_bytes(data, name)
+    model_id, weights = load_weights(name)
     return Separator.from_weights(weights, model_id=model_id, device=resolved_device(device), precision=precision)
 
 
@@ -34,5 +50,5 @@ def model_stems(name: str) -> tuple[str, tuple[str, ...]]:
     if is_foreign(name):
         separator = load_foreign(name, "cpu")
         return separator.model_id, separator.stems
-    model_id, data = registry().read(name)
-    return model_id, Weights.from_bytes(data, str(Path(name).name)).preset.stems
+    model_id, weights = load_weights(name)
+    return model_id, weights.preset.stems

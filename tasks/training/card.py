@@ -3,15 +3,21 @@
 from model.checkpoint import Weights, model_id
 
 
-def model_card(data: bytes) -> str:
-    """Markdown: what the weights are, what they learned from, and how they were validated."""
+def model_card(data: bytes, name: str | None = None) -> str:
+    """Markdown: what the weights are, what they learned from, and how they were validated.
+
+    Args:
+        data: A weights file's bytes.
+        name: The model id to show instead of the weights' own, for a preset that borrows them.
+    """
     weights = Weights.from_bytes(data, "weights")
     record, preset = weights.record, weights.preset
+    name = name or model_id(preset.name, data)
     hours = sum(entry["hours"] for entry in record.get("datasets", {}).values())
     lines = [
-        f"# {model_id(preset.name, data)}",
+        f"# {name}",
         "",
-        f"Preset `{preset.name}`: {' and '.join(preset.stems)} from {preset.sample_rate} Hz, "
+        f"Preset `{name.rpartition('-')[0]}`: {' and '.join(preset.stems)} from {preset.sample_rate} Hz, "
         f"{record.get('parameters', 0) / 1e6:.1f} M parameters.",
         "",
         f"Trained {record.get('best_step')} steps ({record.get('seconds', 0) / 60:.0f} minutes, "

@@ -22,7 +22,7 @@ import torch
 
 from model.checkpoint import Weights, model_id, pack, unpack
 from model.learning.trainer import Trainer
-from model.preset import Preset, load_preset
+from model.preset import Preset, load_trainable
 from model.scoring.scores import score
 from model.separation.stream import Separator, resolved_device
 from storage.errors import StoreError
@@ -83,7 +83,7 @@ def train(request: TrainRequest) -> TrainReport:
     if request.threads:
         torch.set_num_threads(request.threads)
     folder = TrainingLayout(Path(request.folder))
-    preset = load_preset(request.preset, **dict(request.overrides))
+    preset = load_trainable(request.preset, **dict(request.overrides))
     device = resolved_device(request.device)
     tracks = Store.open(location(request.store)).tracks("train")
     training, validation = split_for_validation(tracks, preset.stems)

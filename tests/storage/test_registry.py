@@ -59,6 +59,43 @@ def test_an_unknown_model_is_told_with_those_there_are(registry):
         registry.read("hq")
 
 
+@pytest.fixture
+def lending(tmp_path):
+    return Registry(tmp_path / "shipped", tmp_path / "own", borrowers={"hq": "stereo"})
+
+
+def test_a_preset_that_borrows_is_the_lenders_file_under_its_own_name(lending):
+    stereo = lending.add("stereo", b"weights", "the card of stereo")
+    borrowed = lending.find("hq")
+    assert borrowed.model_id == stereo.replace("stereo", "hq")
+    assert borrowed.path == lending.find("stereo").path
+    assert lending.read("hq") == (borrowed.model_id, b"weights")
+    assert lending.champions() == {"stereo": stereo, "hq": borrowed.model_id}
+    assert [model.model_id for model in lending.models() if model.champion] == [borrowed.model_id, stereo]
+
+
+def test_a_borrowed_model_has_the_card_beside_the_weights_or_its_own(lending):
+    stereo = lending.add("stereo", b"weights", "the card of stereo")
+    assert lending.find("hq").card == "the card of stereo"
+    (lending.folder / f"{stereo.replace('stereo', 'hq')}.md").write_text("the card of hq")
+    assert lending.find("hq").card == "the card of hq"
+    assert lending.find("stereo").card == "the card of stereo"
+
+
+def test_a_borrowing_preset_follows_its_lenders_champion_until_it_is_promoted_itself(lending):
+    one, two = (lending.add("stereo", data, "", champion=True) for data in (b"one", b"two"))
+    first, second = (model_id.replace("stereo", "hq") for model_id in (one, two))
+    assert lending.find("hq").model_id == second
+    assert lending.find(first).path == lending.find(one).path
+    lending.promote(first)
+    assert lending.find("hq").model_id == first
+    assert lending.read("hq")[1] == b"one"
+    assert lending.rollback("hq") == second
+    assert lending.find("hq").model_id == second
+    with pytest.raises(RegistryError, match="not a registered model"):
+        lending.find("hq-00000000")
+
+
 def test_a_file_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "x"
     with pytest.raises(KeyboardInterrupt), replacing(target) as temporary:

@@ -13,6 +13,7 @@ from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
 from flows.running.plan import batches
 from flows.running.progress import progress
+from flows.running.record import recorded
 from storage import runs
 from storage.errors import DatasetError
 from storage.files.layout import OutputLayout
@@ -70,7 +71,7 @@ def evaluate(
     clear_abandoned(layout)
     run_id = runs.new_run_id("evaluate")
     runs.begin(layout, run_id, {"dataset": dataset, "split": split, **dataclasses.asdict(settings)})
-    with runs.recorded(layout, run_id):
+    with recorded(layout, run_id):
         with cluster(dask, model=settings.model, workers=workers, tracks=len(tracks)) as where:
             done, failed = evaluate_phase(tracks, layout, settings, run_id, where)
         return close_phase(layout, EvaluateSummary(run_id, out, model_id, done, failed, ""))

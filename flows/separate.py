@@ -15,6 +15,7 @@ from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
 from flows.running.plan import Counts, Planner, batches, source_bytes
 from flows.running.progress import progress
+from flows.running.record import recorded
 from model.errors import ModelError
 from storage import runs
 from storage.audio.writer import FORMATS
@@ -93,7 +94,7 @@ def separate(
     runs.begin(layout, run_id, {"source": source, "tracks": counts.all, **dataclasses.asdict(settings)})
     done = failed = 0
     audio_seconds = 0.0
-    with runs.recorded(layout, run_id):
+    with recorded(layout, run_id):
         if counts.todo:
             with (
                 _tidied(layout, run_id),

@@ -1,7 +1,8 @@
-"""Run records: one JSON file a run that says what was asked, with what, and how it ended.
+"""Run records: one JSON file per run that says what was asked for, with what, and how it ended.
 
-While a run goes on it also touches a file beside its record now and then, so that another machine that writes to the
-same place can tell a run that goes on from one that was killed.
+While a run goes on, its flow also renews a file beside the record now and then: its beat. Another run over the same
+output tells by it a run that goes on from one that was killed. A process table says so only within one PID namespace
+of one boot: containers share host names and not process numbers, and machines share neither.
 """
 
 import contextlib
@@ -10,21 +11,24 @@ import json
 import os
 import platform
 import subprocess
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 
-from storage.beat import beating
 from storage.errors import MetricsError
 from storage.files.atomic import write_bytes, write_json
 from storage.files.layout import OutputLayout
 
-RUNNING, COMPLETED, FAILED, KILLED = "running", "completed", "failed", "killed"
-_BEAT_SECONDS = 30.0
-_DEAD_AFTER = 300.0  # seconds without a beat; clocks of machines differ
+RUNNING, COMPLETED, FAILED, STOPPED, KILLED = "running", "completed", "failed", "stopped", "killed"
+BEAT_SECONDS = 10.0
+# A beat younger than this is a living run's. An older one is watched before it counts as a killed run's, because a
+# clock that was set forward makes every beat old.
+_FRESH_SECONDS = 120.0
+_WATCHED_SECONDS = 4 * BEAT_SECONDS
 _PACKAGES = ("unbraid", "prefect", "dask", "distributed", "torch", "zarr", "pyarrow", "soundfile", "av", "numpy")
 
 
@@ -43,7 +47,7 @@ def begin(out: OutputLayout, run_id: str, parameters: dict) -> None:
             "state": RUNNING,
             "started_at": _now(),
             "host": platform.node(),
-            "process": _process(os.getpid()),
+            "process": _process(),
             "parameters": parameters,
             "versions": {name: _version(name) for name in _PACKAGES},
             "git_revision": _revision(),
@@ -59,21 +63,6 @@ def end(out: OutputLayout, run_id: str, state: str, summary: dict) -> None:
     write_json(out.run_record(run_id), {**record, "state": state, "ended_at": _now(), "summary": summary})
 
 
-@contextlib.contextmanager
-def recorded(out: OutputLayout, run_id: str) -> Iterator[None]:
-    """Around a run's work: it beats, and a body that leaves by an exception ends its record as failed.
-
-    Raises MetricsError where another run has begun over the same output since that was last looked at.
-    """
-    try:
-        with _beating(out, run_id):
-            _alone(out, run_id)
-            yield
-    except BaseException as error:
-        end(out, run_id, FAILED, {"error": f"{type(error).__name__}: {error}"})
-        raise
-
-
 def read(out: OutputLayout, run_id: str) -> dict:
     """A run's record. Raises MetricsError when there is none."""
     try:
@@ -83,88 +72,149 @@ def read(out: OutputLayout, run_id: str) -> dict:
 
 
 def completed_here(out: OutputLayout) -> dict | None:
-    """The record of the latest run that this process brought to its end, None where it did not."""
-    here = {"host": platform.node(), "process": _process(os.getpid()), "state": COMPLETED}
-    for path in sorted(out.runs.glob("*.json"), reverse=True):
-        record = read(out, path.stem)
-        if all(record.get(name) == value for name, value in here.items()):
-            return record
-    return None
+    """The record of the run that this process brought to its end last, None where there is none."""
+    here = {"host": platform.node(), "process": _process(), "state": COMPLETED}
+    records = (read(out, path.stem) for path in out.runs.glob("*.json"))
+    completed = [record for record in records if all(record.get(name) == value for name, value in here.items())]
+    return max(completed, key=lambda record: record["ended_at"], default=None)
 
 
-def close_abandoned(out: OutputLayout) -> list[str]:
-    """Mark runs that were killed as such; returns their ids. Raises MetricsError when one still runs here."""
-    closed = []
-    for path in sorted(out.runs.glob("*.json")):
-        record = read(out, path.stem)
-        if record.get("state") != RUNNING:
-            continue
-        _refuse_beside(out, path.stem, record)
-        end(out, path.stem, KILLED, {})
-        out.run_beat(path.stem).unlink(missing_ok=True)
-        closed.append(path.stem)
-    return closed
+def beat(out: OutputLayout, run_id: str) -> None:
+    """Say that a run goes on. A disk that is full does not end the run by this."""
+    with contextlib.suppress(OSError):
+        write_bytes(out.run_beat(run_id), _now().encode(), durable=False)
 
 
-def _alone(out: OutputLayout, run_id: str) -> None:
-    """Raise MetricsError where a run beside this one goes on: of two that start together both may give way."""
-    for path in out.runs.glob("*.json"):
-        record = read(out, path.stem) if path.stem != run_id else {}
-        if record.get("state") == RUNNING:
-            _refuse_beside(out, path.stem, record)
+def fall_silent(out: OutputLayout, run_id: str) -> None:
+    """Remove a run's beat, as the last thing it does."""
+    with contextlib.suppress(OSError):
+        out.run_beat(run_id).unlink(missing_ok=True)
 
 
-def _refuse_beside(out: OutputLayout, run_id: str, record: dict) -> None:
-    """Raise MetricsError where a run that says it is running really is."""
+def close_abandoned(out: OutputLayout, watching: Callable[[str], None] = lambda sentence: None) -> list[str]:
+    """Mark runs that were killed as such.
+
+    Args:
+        out: The output whose runs are looked at.
+        watching: Is told why it takes a while, where a beat has to be watched.
+
+    Returns:
+        The ids of the runs that were killed.
+
+    Raises:
+        MetricsError: A run still writes to this output.
+    """
+    killed = []
+    for run_id, record in _running(out):
+        _refuse_beside(out, run_id, record, watching)
+        end(out, run_id, KILLED, {})
+        fall_silent(out, run_id)
+        killed.append(run_id)
+    return killed
+
+
+def refuse_company(out: OutputLayout, run_id: str) -> None:
+    """Raise MetricsError where another run than `run_id` goes on: of two that start together both may give way."""
+    for other, record in _running(out):
+        if other != run_id:
+            _refuse_beside(out, other, record)
+
+
+def _running(out: OutputLayout) -> list[tuple[str, dict]]:
+    """The runs whose record says that they go on, with the record."""
+    records = ((path.stem, read(out, path.stem)) for path in sorted(out.runs.glob("*.json")))
+    return [(run_id, record) for run_id, record in records if record.get("state") == RUNNING]
+
+
+def _refuse_beside(
+    out: OutputLayout, run_id: str, record: dict, watching: Callable[[str], None] = lambda sentence: None
+) -> None:
+    """Raise MetricsError where a run that says it goes on really does."""
     writer = record.get("process") or {}
-    here = record.get("host") == platform.node()
-    if _alive(writer) if here else _beats(out, run_id):
-        where = f"process {writer.get('pid')}" + ("" if here else f" on {record.get('host')}")
-        raise MetricsError(f"{out.root} is being written by {run_id} ({where}); wait for it, or stop it")
+    namespace = _namespace()
+    if namespace is not None and writer.get("namespace") == namespace:
+        alive, place = _in_process_table(writer), ""
+    else:
+        alive, place = _beats(out, run_id, record, watching), f" on {record.get('host')}"
+    if alive:
+        raise MetricsError(
+            f"{out.root} is being written by {run_id} (process {writer.get('pid')}{place}); wait for it, or stop it"
+        )
 
 
-@contextlib.contextmanager
-def _beating(out: OutputLayout, run_id: str) -> Iterator[None]:
-    beat = out.run_beat(run_id)
+def _beats(out: OutputLayout, run_id: str, record: dict, watching: Callable[[str], None]) -> bool:
+    """Does a run of another namespace or machine go on?"""
+    seen = _last_beat(out, run_id)
+    # A run that has not beaten yet has only just written its record.
+    if abs(_age(seen or record.get("started_at"))) < _FRESH_SECONDS:
+        return True
+    watching(f"looking for {_WATCHED_SECONDS:.0f} s whether {run_id} on {record.get('host')} still goes on")
+    limit = time.monotonic() + _WATCHED_SECONDS
+    while time.monotonic() < limit:
+        time.sleep(min(1.0, _WATCHED_SECONDS / 10))
+        if _last_beat(out, run_id) != seen:
+            return True
+    return False
 
-    def touch() -> None:
-        with contextlib.suppress(OSError):  # a disk that is full must not end the run by this
-            write_bytes(beat, _now().encode(), durable=False)
 
+def _last_beat(out: OutputLayout, run_id: str) -> str | None:
     try:
-        with beating(_BEAT_SECONDS, touch):
-            yield
-    finally:
-        with contextlib.suppress(OSError):
-            beat.unlink(missing_ok=True)
-
-
-def _beats(out: OutputLayout, run_id: str) -> bool:
-    try:
-        last = datetime.datetime.fromisoformat(out.run_beat(run_id).read_text())
+        return out.run_beat(run_id).read_text()
     except (OSError, ValueError):
-        return False
-    return (datetime.datetime.now(datetime.UTC) - last).total_seconds() < _DEAD_AFTER
+        return None
 
 
-def _process(pid: int) -> dict:
-    """A process by number and start: after a reboot another one may have the number."""
-    return {"pid": pid, "started": psutil.Process(pid).create_time()}
+def _age(moment: str | None) -> float:
+    """Seconds since a moment by this machine's clock; infinite where it is none."""
+    try:
+        then = datetime.datetime.fromisoformat(moment or "")
+        return (datetime.datetime.now(datetime.UTC) - then).total_seconds()
+    except (TypeError, ValueError):
+        return float("inf")
 
 
-def _alive(process: dict) -> bool:
-    """Is it still there, and another than this one?"""
+def _process() -> dict:
+    """This process: its number, its start (another process may get the number later) and where the number counts."""
+    return {"pid": os.getpid(), "started": _started(os.getpid()), "namespace": _namespace()}
+
+
+def _namespace() -> str | None:
+    """The boot and the PID namespace that process numbers belong to, None where it cannot be told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        # Elsewhere than on Linux a machine has one namespace, and a container runs in a Linux of its own.
+        return None if platform.system() == "Linux" else platform.node()
+
+
+def _started(pid: int) -> float:
+    """When a process started, in clock ticks since boot: a time of day would move when the clock is set.
+
+    Raises OSError or psutil.Error where there is no such process; a zombie is none.
+    """
+    if platform.system() != "Linux":
+        return psutil.Process(pid).create_time()
+    # proc(5): the second field, the command in parentheses, may hold anything; 3rd: state, 22nd: start.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    if fields[0] in "ZX":
+        raise ProcessLookupError(pid)
+    return float(fields[19])
+
+
+def _in_process_table(process: dict) -> bool:
+    """Is a process of this namespace still there, and another than this one?"""
     pid = process.get("pid")
     if not pid or pid == os.getpid():
         return False
     try:
-        return abs(psutil.Process(pid).create_time() - process["started"]) < 1.0
-    except psutil.Error:
+        return _started(pid) == process["started"]
+    except (OSError, psutil.Error):
         return False
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat()
 
 
 def _version(package: str) -> str | None:
@@ -180,7 +230,7 @@ def _revision() -> str | None:
     if not (here / ".git").exists():
         return None
     try:
-        found = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
+        head = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return found.stdout.strip() or None
+    return head.stdout.strip() or None

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from flows.running import environment
+from flows.running.beat import beating
 from flows.running.fanout import WINDOW_PER_SLOT
-from storage.beat import beating
 from storage.errors import StorageError
 from tasks.worker import ModelRequest, ResidentModel
 

@@ -1,5 +1,6 @@
 """Results of a batch become rows on disk: the commit mark of its tracks."""
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -47,7 +48,7 @@ def clear_abandoned(out: OutputLayout) -> None:
     Raises MetricsError when a run is still writing to it.
     """
     end_orphans()
-    abandoned = runs.close_abandoned(out)
+    abandoned = runs.close_abandoned(out, lambda sentence: print(f"unbraid: {sentence}", file=sys.stderr, flush=True))
     for run_id in abandoned:
         metrics.compact(out, run_id)
     if abandoned:

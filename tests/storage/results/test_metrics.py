@@ -4,7 +4,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from storage import runs
 from storage.errors import MetricsError
 from storage.files.layout import OutputLayout
 from storage.results import metrics
@@ -135,61 +134,3 @@ def test_a_query_only_reads_the_tables_it_was_given(out, sql):
 def test_a_folder_without_metrics_is_told(tmp_path):
     with pytest.raises(MetricsError, match="has no metrics"):
         query(tmp_path, "select 1")
-
-
-def test_a_killed_runs_record_is_closed_and_a_living_one_refuses_company(out, monkeypatch):
-    import subprocess
-
-    runs.begin(out, "separate-1", {})
-    assert runs.close_abandoned(out) == ["separate-1"]  # this very process: a second call in it, not a rival
-    assert runs.read(out, "separate-1")["state"] == "killed"
-    with subprocess.Popen(["sleep", "30"]) as rival:
-        with monkeypatch.context() as patch:
-            patch.setattr("os.getpid", lambda: rival.pid)
-            runs.begin(out, "separate-2", {})
-        with pytest.raises(MetricsError, match=f"process {rival.pid}"):
-            runs.close_abandoned(out)
-        rival.kill()
-    assert runs.close_abandoned(out) == ["separate-2"]
-
-
-def test_a_process_that_only_has_the_number_of_a_killed_run_does_not_block(out, monkeypatch):
-    import subprocess
-
-    with subprocess.Popen(["sleep", "30"]) as other:
-        with monkeypatch.context() as patch:
-            patch.setattr("storage.runs._process", lambda pid: {"pid": other.pid, "started": 1.0})
-            runs.begin(out, "separate-1", {})
-        assert runs.close_abandoned(out) == ["separate-1"]
-        other.kill()
-
-
-def test_a_run_that_breaks_says_so_in_its_record(out):
-    runs.begin(out, "r", {"a": 1})
-    with pytest.raises(ValueError, match="broke"), runs.recorded(out, "r"):
-        raise ValueError("broke")
-    record = runs.read(out, "r")
-    assert (record["state"], record["summary"]["error"]) == ("failed", "ValueError: broke")
-    assert record["versions"]["torch"].startswith("2.13.0")
-
-
-def test_a_run_of_another_machine_is_left_alone_while_it_beats(out, monkeypatch):
-    with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("platform.node", lambda: "another-machine")
-        runs.begin(out, "separate-1", {})
-        with runs.recorded(out, "separate-1"):
-            elsewhere.undo()
-            with pytest.raises(MetricsError, match="separate-1 .* on another-machine"):
-                runs.close_abandoned(out)
-    assert runs.close_abandoned(out) == ["separate-1"]  # it beats no more, and never said that it ended
-
-
-def test_of_two_runs_that_began_unseen_by_each_other_the_later_gives_way(out, monkeypatch):
-    monkeypatch.setattr("platform.node", lambda: "one")
-    runs.begin(out, "separate-1", {})
-    with runs.recorded(out, "separate-1"):
-        monkeypatch.setattr("platform.node", lambda: "two")
-        runs.begin(out, "separate-2", {})
-        with pytest.raises(MetricsError, match="is being written by separate-1"), runs.recorded(out, "separate-2"):
-            pytest.fail("two runs over one output")
-    assert runs.read(out, "separate-2")["state"] == "failed"

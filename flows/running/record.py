@@ -1,0 +1,34 @@
+"""Around a run's work: its record beats while it goes on, and says how it ended."""
+
+import contextlib
+from collections.abc import Iterator
+
+from flows.running.beat import beating
+from storage import runs
+from storage.files.layout import OutputLayout
+
+
+@contextlib.contextmanager
+def recorded(out: OutputLayout, run_id: str) -> Iterator[None]:
+    """Renew a run's beat while the body works; a body that leaves by an exception ends the record.
+
+    The record says "stopped" after Ctrl-C, a signal or a cancellation, "failed" after an error.
+
+    Args:
+        out: The output the run writes to.
+        run_id: A run whose record has begun.
+
+    Raises:
+        MetricsError: Another run has begun over the same output since that was last looked at.
+    """
+    try:
+        with beating(runs.BEAT_SECONDS, lambda: runs.beat(out, run_id)):
+            runs.refuse_company(out, run_id)
+            yield
+    except BaseException as error:
+        # What a user or Prefect stops a run by (KeyboardInterrupt, TerminationSignal, CancelledError) is no Exception.
+        state = runs.FAILED if isinstance(error, Exception) else runs.STOPPED
+        runs.end(out, run_id, state, {"error": f"{type(error).__name__}: {error}".rstrip(": ")})
+        raise
+    finally:
+        runs.fall_silent(out, run_id)

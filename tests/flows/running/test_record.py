@@ -1,0 +1,58 @@
+import pytest
+
+from flows.running.record import recorded
+from storage import runs
+from storage.errors import MetricsError
+from storage.files.layout import OutputLayout
+
+
+@pytest.fixture
+def out(tmp_path):
+    return OutputLayout(tmp_path)
+
+
+def test_a_run_that_breaks_says_so_in_its_record(out):
+    runs.begin(out, "r", {"a": 1})
+    with pytest.raises(ValueError, match="broke"), recorded(out, "r"):
+        raise ValueError("broke")
+    record = runs.read(out, "r")
+    assert (record["state"], record["summary"]["error"]) == ("failed", "ValueError: broke")
+    assert record["versions"]["torch"].startswith("2.13.0")
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_a_run_that_is_stopped_has_not_failed(out, stop):
+    runs.begin(out, "r", {})
+    with pytest.raises(stop), recorded(out, "r"):
+        raise stop
+    assert runs.read(out, "r")["state"] == "stopped"
+
+
+def test_it_beats_while_it_goes_on_and_is_silent_afterwards(out):
+    runs.begin(out, "r", {})
+    with recorded(out, "r"):
+        assert out.run_beat("r").exists()
+    assert not out.run_beat("r").exists()
+
+
+def test_a_run_of_another_machine_is_left_alone_while_it_beats(out, monkeypatch):
+    monkeypatch.setattr(runs, "_WATCHED_SECONDS", 0.5)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("platform.node", lambda: "another-machine")
+        elsewhere.setattr(runs, "_namespace", lambda: "another boot")
+        runs.begin(out, "separate-1", {})
+        with recorded(out, "separate-1"):
+            elsewhere.undo()
+            with pytest.raises(MetricsError, match=r"separate-1 .* on another-machine"):
+                runs.close_abandoned(out)
+
+
+def test_of_two_runs_that_began_unseen_by_each_other_the_later_gives_way(out, monkeypatch):
+    monkeypatch.setattr(runs, "_namespace", lambda: "one")
+    runs.begin(out, "separate-1", {})
+    with recorded(out, "separate-1"):
+        monkeypatch.setattr(runs, "_namespace", lambda: "two")
+        runs.begin(out, "separate-2", {})
+        with pytest.raises(MetricsError, match="is being written by separate-1"), recorded(out, "separate-2"):
+            pytest.fail("two runs over one output")
+    assert runs.read(out, "separate-2")["state"] == "failed"

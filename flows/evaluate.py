@@ -36,6 +36,7 @@ class EvaluateSummary:
     done: int
     failed: int
     report: str
+    device: str = "auto"  # where the model ran: a model that is compared with this one runs there too
 
     @property
     def exit_code(self) -> int:
@@ -73,8 +74,11 @@ def evaluate(
     runs.begin(layout, run_id, {"dataset": dataset, "split": split, **dataclasses.asdict(settings)})
     with recorded(layout, run_id):
         with cluster(dask, model=settings.model, workers=workers, tracks=len(tracks)) as where:
+            # One device for all tracks, whichever worker takes them: scores are compared with each other.
+            device = where.device(device)
+            settings = dataclasses.replace(settings, model=ModelRequest(model, device, precision))
             done, failed = evaluate_phase(tracks, layout, settings, run_id, where)
-        return close_phase(layout, EvaluateSummary(run_id, out, model_id, done, failed, ""))
+        return close_phase(layout, EvaluateSummary(run_id, out, model_id, done, failed, "", device))
 
 
 @task(name="evaluate", cache_policy=NO_CACHE)
@@ -82,9 +86,12 @@ def evaluate_phase(
     tracks: list[DatasetTrack], out: OutputLayout, settings: EvaluateSettings, run_id: str, where: Cluster
 ) -> tuple[int, int]:
     """Score tracks on the workers and write each batch's rows as it ends."""
+    resources = {"GPU": 1} if settings.model.device == "cuda" and where.offering("GPU").slots else None
+    where = where.offering("GPU") if resources else where
     with progress("evaluate", len(tracks)) as line:
         cut = batches(tracks, where.slots, lambda track: 0)
-        for outcome in fan_out(where.client, partial(evaluate_batch, settings), cut, window=where.window):
+        run = partial(evaluate_batch, settings)
+        for outcome in fan_out(where.client, run, cut, window=where.window, resources=resources):
             results = outcome.results
             if outcome.lost:
                 results = [failed_row(settings, outcome.items[0], outcome.lost, "LostTrack")]

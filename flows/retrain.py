@@ -57,6 +57,7 @@ def retrain(
             evaluated.append(
                 evaluate(test, out, model=model, split=split, device=device, engine=engine, dask=dask, workers=workers)
             )
+            device = evaluated[-1].device  # the champion runs where the challenger did
     return decide_phase(preset, report.model_id, champion, test, out, [summary.run_id for summary in evaluated])
 
 
@@ -70,7 +71,7 @@ def decide_phase(
     found = contest(rows, challenger, champion) if champion is not None else None
     decision = decide(preset, challenger, champion, test, found)
     if decision.promoted:
-        registry().promote(challenger)
+        registry().promote(challenger, instead_of=champion)
     write_rows(layout, runs.new_run_id("retrain"), [decision])
     create_markdown_artifact(_markdown(decision), key="retrain-decision", description=decision.reason)
     return decision

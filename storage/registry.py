@@ -12,17 +12,24 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from storage.errors import RegistryError
 from storage.files.atomic import write_bytes, write_json
-from storage.files.location import location
+from storage.files.location import is_url, location, make_folder
 
 _ID = re.compile(r"^(?P<preset>[\w.-]+)-(?P<digest>[0-9a-f]{8})$")
 _SUFFIX = ".safetensors"
 _CHAMPIONS = "champions.json"
+_LOCK_SECONDS = 30.0
+_SWAPS = 20  # tries, where others write too
+
+ANY = "any champion"
+Pointers = dict[str, list[str]]  # preset → its champions, the present one first
 
 
 @dataclass(frozen=True)
@@ -147,29 +154,77 @@ class Registry:
             self.promote(model_id)
         return model_id
 
-    def promote(self, model_id: str) -> None:
-        """Make a model the champion of its preset, atomically; the one before is kept. Raises RegistryError."""
+    def promote(self, model_id: str, *, instead_of: str | None = ANY) -> None:
+        """Make a model the champion of its preset, in one step; the one before is kept.
+
+        Args:
+            model_id: A registered model.
+            instead_of: The champion that the decision was made against (None for no champion); by default any.
+
+        Raises:
+            RegistryError: There is no such model, or meanwhile another one than `instead_of` became champion.
+        """
         model = self.find(model_id)
-        own = _pointers(self.folder)
-        before = [earlier for earlier in own.get(model.preset, []) if earlier != model.model_id]
-        self._point({**own, model.preset: [model.model_id, *before]})
+
+        def change(pointers: Pointers) -> Pointers:
+            present = self.champions().get(model.preset)
+            if instead_of is not ANY and present != instead_of:
+                raise RegistryError(
+                    f"{model_id} was judged against {instead_of or 'no champion'}, but {present} has become "
+                    f"champion of {model.preset} meanwhile; it stays champion, run the comparison again"
+                )
+            before = [earlier for earlier in pointers.get(model.preset, []) if earlier != model.model_id]
+            return {**pointers, model.preset: [model.model_id, *before]}
+
+        self._change(change)
 
     def rollback(self, preset: str) -> str:
         """Make the champion before the present one champion again; returns its id.
 
-        Behind the user's own champions stands the shipped one. Raises RegistryError when there is none before.
+        Behind the user's own champions comes the shipped one. Raises RegistryError when there is none before.
         """
-        own = _pointers(self.folder)
-        before = own.get(preset, [])[1:]
         lent = self._lent(self.champions()).get(preset)
-        earlier = before or _pointers(self._shipped).get(preset, []) or ([lent] if lent else [])
-        if preset not in own or not earlier:
-            raise RegistryError(f"preset {preset} has no champion before its present one; see `unbraid models`")
-        self._point({name: ids for name, ids in {**own, preset: before}.items() if ids})
-        return earlier[0]
+        fallback = _pointers(self._shipped).get(preset, []) or ([lent] if lent else [])
+        champion = ""
 
-    def _point(self, pointers: dict[str, list[str]]) -> None:
-        write_json(self.folder / _CHAMPIONS, pointers)
+        def change(pointers: Pointers) -> Pointers:
+            nonlocal champion
+            before = pointers.get(preset, [])[1:]
+            if preset not in pointers or not (before or fallback):
+                raise RegistryError(f"preset {preset} has no champion before its present one; see `unbraid models`")
+            champion = (before or fallback)[0]
+            return {name: ids for name, ids in {**pointers, preset: before}.items() if ids}
+
+        self._change(change)
+        return champion
+
+    def _change(self, change: Callable[[Pointers], Pointers]) -> None:
+        """Compare and swap: read the pointers, and write what `change` makes of them if nobody else has meanwhile."""
+        target = self.folder / _CHAMPIONS
+        if is_url(target):
+            _swap_object(target, lambda: change(_pointers(self.folder)))
+            return
+        make_folder(self.folder)
+        with FileLock(self.folder / f".{_CHAMPIONS}.lock", timeout=_LOCK_SECONDS):
+            write_json(target, change(_pointers(self.folder)))
+
+
+def _swap_object(target: Path, changed: Callable[[], Pointers]) -> None:
+    """Write an object on the condition that it is the one that was read. Only S3 is asked for the condition."""
+    for _ in range(_SWAPS):
+        entry = target.fs.info(target.path) if target.exists() else None
+        data = json.dumps(changed(), indent=2).encode()
+        if not str(target).startswith("s3://"):
+            write_bytes(target, data)
+            return
+        condition = {"IfMatch": entry["ETag"]} if entry else {"IfNoneMatch": "*"}
+        try:
+            target.fs.pipe_file(target.path, data, **condition)
+            return
+        except OSError as error:
+            if "condition" not in str(error):  # 412 or 409: somebody has written since it was read
+                raise
+    raise RegistryError(f"{target} is changed by others all the time; try again")
 
 
 def default_folder() -> Path:
@@ -180,10 +235,12 @@ def default_folder() -> Path:
     return Path(data) / "unbraid" / "models"
 
 
-def _pointers(folder: Path) -> dict[str, list[str]]:
+def _pointers(folder: Path) -> Pointers:
     """Preset → its champions in this folder, the present one first."""
     try:
-        pointers = json.loads((folder / _CHAMPIONS).read_text())
+        target = folder / _CHAMPIONS
+        # In one request: an object that is opened and read in two may have been replaced between them.
+        pointers = json.loads(target.fs.cat_file(target.path) if is_url(target) else target.read_text())
         return {preset: [ids] if isinstance(ids, str) else list(ids) for preset, ids in pointers.items()}
     except FileNotFoundError:
         return {}

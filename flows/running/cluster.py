@@ -25,10 +25,11 @@ class ClusterError(StorageError):
 
 @dataclass(frozen=True)
 class Cluster:
-    """A connected client; `slots` tracks run at a time."""
+    """A connected client; `slots` tracks run at a time. `address` is None where the workers are this run's own."""
 
     client: object
     slots: int
+    address: str | None = None
 
     @property
     def window(self) -> int:
@@ -39,6 +40,27 @@ class Cluster:
         """The part of the cluster whose workers offer this resource, such as GPU; its `slots` may be 0."""
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         return replace(self, slots=sum(w["nthreads"] for w in workers if resource in w.get("resources", {})))
+
+    def device(self, requested: str) -> str:
+        """The one device that all workers use where results are compared.
+
+        Args:
+            requested: "auto", "cpu" or "cuda".
+
+        Returns:
+            "cuda" where workers offer a GPU and it may be used, "cpu" on a cluster without; for workers of this
+            machine what was requested, since they are all alike.
+
+        Raises:
+            ClusterError: "cuda" is requested of a cluster whose workers offer none.
+        """
+        if requested == "cpu" or self.offering("GPU").slots:
+            return "cpu" if requested == "cpu" else "cuda"
+        if self.address is None:
+            return requested
+        if requested == "cuda":
+            raise ClusterError(f"no worker at {self.address} offers a GPU; start one with `unbraid worker --gpu`")
+        return "cpu"
 
 
 @contextlib.contextmanager
@@ -97,7 +119,7 @@ def cluster(
         if address and not slots:
             raise ClusterError(f"the scheduler at {address} has no workers; start some with `unbraid worker {address}`")
         _register(client, ResidentModel(model, threads, quiet=not address))
-        yield Cluster(client, slots if address else count)
+        yield Cluster(client, slots if address else count, address)
 
 
 def _wait(client, count: int) -> None:

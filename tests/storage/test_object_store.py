@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import soundfile as sf
 from storage import runs
 from storage.audio.reader import read
 from storage.audio.writer import write
-from storage.errors import AudioError, CatalogError, StorageError
+from storage.errors import AudioError, CatalogError, RegistryError, StorageError
 from storage.files.atomic import replacing, write_bytes
 from storage.files.fingerprint import fingerprint
 from storage.files.layout import OutputLayout
@@ -145,6 +146,11 @@ def test_models_are_registered_promoted_and_rolled_back_in_a_bucket(bucket, tmp_
     assert registry.champions()["small"] == second
     assert registry.read("small") == (second, b"two")
     assert registry.rollback("small") == first
+    with pytest.raises(RegistryError, match=f"{first} has become champion of small meanwhile"):
+        registry.promote(second, instead_of=second)
+    with ThreadPoolExecutor(4) as pool:
+        ids = list(pool.map(lambda n: registry.add(f"preset{n}", b"weights", "", champion=True), range(4)))
+    assert {registry.champions()[f"preset{n}"] for n in range(4)} == set(ids)
     assert {model.model_id: model.card for model in Registry(tmp_path).models()} == {
         first: "card one",
         second: "card two",

@@ -1,8 +1,11 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from storage.errors import RegistryError
 from storage.files.atomic import remove_leftovers, replacing
 from storage.registry import Registry
+from storage.registry import _pointers as registry_pointers
 
 
 @pytest.fixture
@@ -114,3 +117,22 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
     (tmp_path / "a" / "vocals.flac").touch()
     assert remove_leftovers(tmp_path) == 1
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["vocals.flac"]
+
+
+def test_a_promotion_against_a_champion_that_is_none_any_more_is_refused(registry):
+    one, two, three = (registry.add("stereo", data, "") for data in (b"one", b"two", b"three"))
+    registry.promote(two, instead_of=one)
+    with pytest.raises(RegistryError, match=f"{two} has become champion of stereo meanwhile"):
+        registry.promote(three, instead_of=one)
+    assert registry.find("stereo").model_id == two
+    registry.promote(three, instead_of=two)
+    assert registry.find("stereo").model_id == three
+
+
+def test_promotions_of_different_presets_at_once_lose_none(registry):
+    ids = [registry.add(f"preset{number}", bytes([number]), "") for number in range(12)]
+    again = Registry(registry._shipped, registry.folder)
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(again.promote, ids))
+        list(pool.map(lambda n: again.add(f"preset{n}", b"more" + bytes([n]), "", champion=True), range(12)))
+    assert all(len(before) == 2 for before in registry_pointers(registry.folder).values())

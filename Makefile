@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Each sets everything up in .venv first.
+# `make demo`, `make test` and `make lint` (style and types). Each sets everything up in .venv first.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +26,9 @@ test: setup
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 lint: setup
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy
 
 # Fix the versions anew from what pyproject.toml allows.
 lock:

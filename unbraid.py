@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from model.separation.foreign import ForeignSeparator
     from model.separation.stream import Separator
 
 
 class Model:
     """A separator in this process: no scheduler, no server. Call it with a file or an array."""
 
-    def __init__(self, separator: Separator) -> None:
+    def __init__(self, separator: Separator | ForeignSeparator) -> None:
         self._separator = separator
 
     @property

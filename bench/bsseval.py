@@ -53,7 +53,8 @@ def measure(engine: str, stems: int, seconds: float) -> dict:
     if engine == "bsseval":
         bss_eval(references, estimates, RATE)
     elif engine == "sdr":
-        window_sdr(*({str(i): stem for i, stem in enumerate(x)} for x in (references, estimates)), RATE)
+        truth, estimated = ({str(i): stem for i, stem in enumerate(x)} for x in (references, estimates))
+        window_sdr(truth, estimated, RATE)
     else:
         museval_bss_eval(references, estimates, RATE)
     spent = time.perf_counter() - began

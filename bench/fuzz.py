@@ -116,7 +116,7 @@ def mutated(data: bytes, random: np.random.Generator) -> bytes:
             found[at:at] = found[at : at + int(random.integers(1, 4000))]
         else:  # a number that is too large, or zero
             value = int(random.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF]))
-            found[at : at + 4] = value.to_bytes(4, str(random.choice(["little", "big"])))
+            found[at : at + 4] = value.to_bytes(4, "little" if random.integers(2) else "big")
     return bytes(found)
 
 

@@ -32,13 +32,16 @@ def main(out: Path, songs: list[Path]) -> None:
     for a, b in itertools.permutations(separated_songs(layout), 2):
         row = mash(settings, a, b)
         print(f"{a.name}  over  {b.name}")
-        if row.error:
+        if row.error or row.folder is None:
             print(f"    {row.status}: {row.error} ({row.seconds:.0f} s)")
             continue
+        apart, late = (
+            f"{1000 * (seconds or 0):.0f} ms" for seconds in (row.beat_distance_median, row.beat_distance_p95)
+        )
         print(
             f"    tempo {row.tempo_a:.1f} × {row.tempo_factor:g} on {row.tempo_b:.1f}, speed {row.stretch_median:.3f} "
             f"({row.stretch_min:.2f}…{row.stretch_max:.2f}); {row.key_a} on {row.key_b}: {row.semitones:+d}\n"
-            f"    beats apart {1000 * row.beat_distance_median:.0f} ms, p95 {1000 * row.beat_distance_p95:.0f} ms, "
+            f"    beats apart {apart}, p95 {late}, "
             f"score {row.alignment_score:.2f}; {row.duration_s:.0f} s made in {row.seconds:.0f} s; true peak "
             f"{row.true_peak_db:.2f} dB; longest silence {silence(out / row.folder):.1f} s", flush=True,
         )  # fmt: skip

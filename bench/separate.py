@@ -121,7 +121,7 @@ def stages(song: Path, root: Path, model: str, seconds: float) -> None:
     began = time.process_time()
     profile.runcall(separate_track, settings, track)
     total = time.process_time() - began
-    found = pstats.Stats(profile).stats
+    found: dict = pstats.Stats(profile).stats  # type: ignore[attr-defined]
     wall = max(entry[3] for entry in found.values())
     print(f"\none core: {seconds / total:.1f} × real time; of its time")
     rest = 1.0

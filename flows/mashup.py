@@ -72,7 +72,7 @@ def mashup(
     missing = [source for source in wanted if by_source[source] not in songs]
     if missing:
         raise CatalogError(_why_not(layout, summary.run_id, by_source[missing[0]], missing[0]))
-    pair = tuple(songs[by_source[source]] for source in wanted)
+    pair = songs[by_source[wanted[0]]], songs[by_source[wanted[1]]]
     settings = MashupSettings(str(layout.root), balance, loudness, key, denoise, bars)
     run_id = runs.new_run_id("mashup")
     return MashupSummary(run_id, out, tuple(mash_phase(settings, [pair], layout, run_id, None)))
@@ -141,7 +141,7 @@ def mash_phase(
     batches = ([pair] for pair in pairs)
     with progress("mash", len(pairs)) as line:
         outcomes = fan_out(where.client, partial(mash_pairs, settings), batches, window=where.window)
-        return commit_rows(outcomes, lambda pair, sentence: lost_mashup(*pair, sentence), out, run_id, line)
+        return commit_rows(outcomes, lambda pair, sentence: lost_mashup(pair[0], pair[1], sentence), out, run_id, line)
 
 
 def write_manifest(out: OutputLayout, sources: list[str]) -> str:

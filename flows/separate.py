@@ -130,7 +130,7 @@ def separate_phase(
     Where workers offer a GPU the separations go there, and scoring wherever there is room.
     """
     with_gpu = where.offering("GPU")
-    resources = {"GPU": 1} if with_gpu.slots and settings.model.device != "cpu" else None
+    resources = {"GPU": 1.0} if with_gpu.slots and settings.model.device != "cpu" else None
     where = with_gpu if resources else where
     cut = batches(todo, where.slots, source_bytes)
     with progress("separate", total) as line:

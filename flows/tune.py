@@ -51,7 +51,7 @@ def trials_phase(
     settings: TuneSettings, chosen: list[tuple[int, dict]], out: OutputLayout, run_id: str, where: Cluster
 ) -> list[TrialRow]:
     """A trial a future; each one's row is written as it ends."""
-    resources = {"GPU": 1} if where.offering("GPU").slots and settings.device != "cpu" else None
+    resources = {"GPU": 1.0} if where.offering("GPU").slots and settings.device != "cpu" else None
     batches = ([trial] for trial in chosen)
     with progress("trials", len(chosen)) as line:
         outcomes = fan_out(

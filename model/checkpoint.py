@@ -49,7 +49,7 @@ class Weights:
             network.load_state_dict({name: _single(tensor) for name, tensor in self.tensors.items()})
         except RuntimeError as error:
             raise CheckpointError(f"weights do not fit the network of preset {self.preset.name}: {error}") from error
-        return network.eval().to(memory_format=torch.channels_last)
+        return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def build(preset: Preset) -> torch.nn.Module:

@@ -4,6 +4,7 @@ import dataclasses
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 from model.errors import PresetError
 from model.spectra.frontend import OVERLAP, FrontEnd
@@ -130,6 +131,8 @@ class Preset:
     def from_dict(cls, fields: dict) -> "Preset":
         """Raises PresetError when fields are missing, unknown, or do not fit together."""
         try:
+            mixing: dict[str, Any]
+            inference: dict[str, Any]
             mixing, inference = (
                 {name: tuple(value) if isinstance(value, list) else value for name, value in fields[part].items()}
                 for part in ("mixing", "inference")

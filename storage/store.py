@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -110,7 +111,7 @@ class Store:
             )
         except (FileNotFoundError, ValueError, KeyError) as error:
             raise StoreError(f"{path} is not a finished store; make it with `unbraid ingest`") from error
-        attributes = dict(group.attrs)
+        attributes: dict[str, Any] = dict(group.attrs)
         if attributes.get("unbraid") != VERSION:
             raise StoreError(f"{path} is not a store of version {VERSION}; ingest into a new one")
         form = StoreFormat(*(attributes[name] for name in ("sample_rate", "n_fft", "hop")))
@@ -245,7 +246,7 @@ def write_waveform(group, stem: str, waveform: np.ndarray, *, rate: int, scale: 
     array[:] = waveform
     if not np.array_equal(array[:], waveform):
         raise StoreError(f"{group.path}/{stem} read back differs from what was written; check the disk")
-    return hashlib.sha256(np.ascontiguousarray(waveform)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(waveform).data).hexdigest()
 
 
 class SpectrogramWriter:

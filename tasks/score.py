@@ -81,7 +81,10 @@ def import_scores(out: OutputLayout, scores: list[WindowScores]) -> tuple[str, i
                 sdr_mean=_statistic(stem.sdr, np.nanmean),
                 windows=len(stem.sdr),
                 silent_windows=stem.sdr.count(None),
-                **{name: _statistic(getattr(stem, name), np.nanmedian) for name in WINDOW_SCORES},
+                sdr=_statistic(stem.sdr, np.nanmedian),
+                isr=_statistic(stem.isr, np.nanmedian),
+                sir=_statistic(stem.sir, np.nanmedian),
+                sar=_statistic(stem.sar, np.nanmedian),
             )
             for stem in stems
         ]

@@ -11,6 +11,7 @@ import numpy as np
 
 from model.errors import ModelError
 from model.scoring.meters import LoudnessMeter, TruePeakMeter, activity
+from model.separation.foreign import ForeignSeparator
 from model.separation.grid import on_grid
 from model.separation.stream import Piece, Separator
 from storage.audio import reader as audio
@@ -125,7 +126,7 @@ def failed_row(
 
 
 def _stream(
-    settings: SeparateSettings, track: CatalogTrack, separator: Separator, reader: audio.AudioReader
+    settings: SeparateSettings, track: CatalogTrack, separator: Separator | ForeignSeparator, reader: audio.AudioReader
 ) -> list[StemRow]:
     """Write all stems of an open file; they appear under their names together, when the last block is through."""
     info = reader.info
@@ -201,14 +202,15 @@ def score_batch(
     A future of its own after `separate_batch`, chained by path: it needs no model and no GPU. What goes wrong
     with a reference is said in the rows; the stems are good all the same.
     """
-    found: list[StemRow | WindowScores] = []
+    scored: list[StemRow | WindowScores] = []
     for track in tracks:
-        own = [row for row in rows if row.track_id == track.track_id]
-        if track.references and all(row.status == OK for row in own):
+        stems = [row for row in rows if row.track_id == track.track_id]
+        if track.references and all(row.status == OK for row in stems):
             with deadline(settings.seconds_per_track):
-                own = _scored(settings, track, own)
-        found += own
-    return found
+                scored += _scored(settings, track, stems)
+        else:
+            scored += stems
+    return scored
 
 
 def _scored(settings: SeparateSettings, track: CatalogTrack, rows: list[StemRow]) -> list[StemRow | WindowScores]:
@@ -216,9 +218,11 @@ def _scored(settings: SeparateSettings, track: CatalogTrack, rows: list[StemRow]
         references, rate = read_references(dict(track.references), settings.stems)
         estimates = {}
         for row in rows:
-            estimates[row.stem], own = audio.read(location(settings.out) / row.stem_path)
-            if own != rate:
-                raise audio.AudioError(f"the references are at {rate} Hz and the stems at {own} Hz")
+            assert row.stem is not None  # rows of a track that went well name their stem and its file
+            assert row.stem_path is not None
+            estimates[row.stem], stem_rate = audio.read(location(settings.out) / row.stem_path)
+            if stem_rate != rate:
+                raise audio.AudioError(f"the references are at {rate} Hz and the stems at {stem_rate} Hz")
         scores = score_stems(references, estimates, rate, engine=settings.engine)
     except (StorageError, ValueError) as error:
         return [replace(row, error=f"not scored: {error}", error_class=type(error).__name__) for row in rows]

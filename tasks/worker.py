@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from distributed import WorkerPlugin, get_worker
 
+from model.separation.foreign import ForeignSeparator
 from model.separation.stream import Separator
 from storage.files.location import sweep_scratch
 
@@ -52,7 +53,7 @@ class ResidentModel(WorkerPlugin):
 
 
 @lru_cache(maxsize=1)
-def resident_separator(request: ModelRequest) -> Separator:
+def resident_separator(request: ModelRequest) -> Separator | ForeignSeparator:
     """The process's separator, loaded at the first call with a request and kept."""
     from tasks.loading import load_separator
 

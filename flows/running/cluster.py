@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from flows.running import environment
 from flows.running.beat import beating
@@ -27,7 +28,7 @@ class ClusterError(StorageError):
 class Cluster:
     """A connected client; `slots` tracks run at a time. `address` is None where the workers are this run's own."""
 
-    client: object
+    client: Any
     slots: int
     address: str | None = None
 

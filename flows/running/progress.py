@@ -79,7 +79,7 @@ def _lines(state: Progress) -> Iterator[None]:
             print(state.text(), file=sys.stderr, flush=True)
             last = time.monotonic()
 
-    state.advance = speaking
+    state.advance = speaking  # type: ignore[method-assign]
     try:
         yield
     finally:

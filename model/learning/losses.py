@@ -64,7 +64,8 @@ def mask_loss(
         scale = 1 / torch.clamp(x.mean(), min=EPSILON)
         root = torch.sqrt(x * scale)
         energy = torch.clamp((x * scale).square().mean(), min=EPSILON)
-        error = roots = 0
+        error: torch.Tensor | int = 0
+        roots: torch.Tensor | int = 0
         for m, along, across in zip(masks[item], spectra.along[item], spectra.across[item], strict=True):
             miss = (m * x - along) * scale
             power = miss.square() + ((across * scale).square() + EPSILON)

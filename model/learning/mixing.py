@@ -51,8 +51,8 @@ def balance(
         gain = augment.maximising_gain(_sum(stems), rate, random)
         stems = [stem * gain for stem in stems]
     peak = float(np.abs(_sum(stems)).max(initial=0))
-    gain = np.float32(augment.decibels(float(random.uniform(-12.0, 0.0))) / max(peak, 1e-6))
-    return [stem * gain for stem in stems]
+    loudness = np.float32(augment.decibels(float(random.uniform(-12.0, 0.0))) / max(peak, 1e-6))
+    return [stem * loudness for stem in stems]
 
 
 def balance_spectra(stems: list[np.ndarray], settings: MixingSettings, random: np.random.Generator) -> list[np.ndarray]:

@@ -38,7 +38,7 @@ class Trainer:
         self.settings = preset.training
         self.device = torch.device(device)
         self.precision = resolved_precision(precision, self.device)
-        self.network = build(preset).to(self.device, memory_format=torch.channels_last).train()
+        self.network = build(preset).to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
@@ -104,7 +104,7 @@ class Trainer:
         network.load_state_dict(self.average)
         return Separator(
             self.preset,
-            network.to(memory_format=torch.channels_last),
+            network.to(memory_format=torch.channels_last),  # type: ignore[call-overload]
             device=str(self.device),
             precision=self.precision,
         )

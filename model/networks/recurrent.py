@@ -16,6 +16,8 @@ class RecurrentRefiner(nn.Module):
     masks are a softmax over stems: they sum to one.
     """
 
+    gather: torch.Tensor
+
     def __init__(
         self,
         bins: int = 2049,

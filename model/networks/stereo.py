@@ -22,6 +22,8 @@ class StereoUNet(nn.Module):
     a bin among its stems the same way); without, each is a sigmoid of its own.
     """
 
+    gather: torch.Tensor
+
     def __init__(
         self,
         bins: int = 2049,
@@ -86,13 +88,14 @@ class _Down(nn.Module):
     def __init__(self, before: int, after: int, rows: int, factor: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(before, after, 5, stride=2, padding=2, bias=False)
-        self.norm = nn.BatchNorm2d(after)
+        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(after)
         self.across = _AcrossFrequency(rows, factor) if rows else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.across(nn.functional.leaky_relu(self.norm(self.conv(x)), 0.2))
 
     def fuse(self) -> None:
+        assert isinstance(self.norm, nn.BatchNorm2d)
         self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
 
 
@@ -115,10 +118,11 @@ class _Up(nn.Module):
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         self.conv = nn.ConvTranspose2d(before, after, 5, stride=2, padding=2, output_padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(after)
+        self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(after)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.relu(self.norm(self.conv(x)))
 
     def fuse(self) -> None:
+        assert isinstance(self.norm, nn.BatchNorm2d)
         self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm, transpose=True), nn.Identity()

@@ -121,11 +121,11 @@ def window_scores(
     if engine == "sdr":
         plain = window_sdr(references, estimates, rate)
         return {stem: np.stack([sdr, *np.full((3, len(sdr)), np.nan)]) for stem, sdr in plain.items()}
-    both = (np.stack([signals[stem] for stem in references]) for signals in (references, estimates))
+    truth, estimated = (np.stack([signals[stem] for stem in references]) for signals in (references, estimates))
     if engine == "museval":
-        values = museval_bss_eval(*both, rate)
+        values = museval_bss_eval(truth, estimated, rate)
     else:
-        result = bss_eval(*both, rate)
+        result = bss_eval(truth, estimated, rate)
         values = np.stack([result.sdr, result.isr, result.sir, result.sar])
     values = np.where(np.isfinite(values), values, np.nan)
     return {stem: values[:, index] for index, stem in enumerate(references)}

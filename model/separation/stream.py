@@ -49,8 +49,9 @@ class Separator:
         # bits whatever else is in the work.
         self.batch = preset.inference.batch if self.device.type != "cpu" else 1
         self._network = network.to(self.device).eval()
-        if hasattr(network, "fuse"):
-            network.fuse(torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
+        fuse = getattr(network, "fuse", None)
+        if fuse is not None:
+            fuse(torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
 
     @classmethod
     def from_weights(cls, weights: Weights, **options) -> "Separator":

@@ -70,6 +70,10 @@ class Spread(nn.Module):
     With gradients it is `spreading`'s matrix product; without, two rows are read a bin, in a third of the time.
     """
 
+    weights: torch.Tensor
+    below: torch.Tensor
+    share: torch.Tensor
+
     def __init__(self, bins: int, rows: int) -> None:
         super().__init__()
         below, share = places(bins, rows)

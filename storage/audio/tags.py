@@ -3,6 +3,7 @@
 import base64
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def write_tags(path: Path, tags: Tags, stem_format: str) -> None:
         return
     from mutagen import flac, oggopus, oggvorbis
 
+    file: Any
     if stem_format == "flac":
         file = flac.FLAC(path)
         file.update(tags.text)
@@ -59,20 +61,21 @@ def write_tags(path: Path, tags: Tags, stem_format: str) -> None:
         _write_id3(path, tags, stem_format)
 
 
-def _text(easy, full) -> dict[str, list[str]]:
+def _text(easy: Any, full: Any) -> dict[str, list[str]]:
     from mutagen.aiff import AIFF
     from mutagen.wave import WAVE
 
     if isinstance(full, (WAVE, AIFF)):  # mutagen has no easy view of ID3 inside RIFF or AIFF
         from mutagen.easyid3 import EasyID3
 
+        id3_tags: Any = full.tags
         easy_names = {frame: name for name, frame in _easy_frames(EasyID3).items()}
         return {
             easy_names[frame.FrameID]: [str(text) for text in frame.text]
-            for frame in full.tags.values()
+            for frame in id3_tags.values()
             if frame.FrameID in easy_names
         }
-    found = {}
+    found: dict[str, list[str]] = {}
     for key, values in (easy.tags or {}).items():
         if key.lower() == "metadata_block_picture":
             continue
@@ -90,19 +93,20 @@ def _easy_frames(easy_id3) -> dict[str, str]:
     return {name: frame for name, frame in wanted.items() if name in easy_id3.valid_keys}
 
 
-def _pictures(full) -> list[Picture]:
+def _pictures(full: Any) -> list[Picture]:
     from mutagen.flac import Picture as FlacPicture
     from mutagen.mp4 import MP4, MP4Cover
 
     if hasattr(full, "pictures"):
         return [Picture(p.data, p.mime, p.type) for p in full.pictures]
+    tags: Any = full.tags
     if isinstance(full, MP4):
         kinds = {MP4Cover.FORMAT_PNG: "image/png"}
-        return [Picture(bytes(c), kinds.get(c.imageformat, "image/jpeg")) for c in full.tags.get("covr", [])]
-    if hasattr(full.tags, "getall"):
-        return [Picture(p.data, p.mime, int(p.type)) for p in full.tags.getall("APIC")]
+        return [Picture(bytes(c), kinds.get(c.imageformat, "image/jpeg")) for c in tags.get("covr", [])]
+    if hasattr(tags, "getall"):
+        return [Picture(p.data, p.mime, int(p.type)) for p in tags.getall("APIC")]
     found = []
-    for encoded in full.tags.get("metadata_block_picture", []):
+    for encoded in tags.get("metadata_block_picture", []):
         try:
             block = FlacPicture(base64.b64decode(encoded))
         except Exception:  # a damaged picture is no reason to lose the song
@@ -124,7 +128,7 @@ def _write_id3(path: Path, tags: Tags, stem_format: str) -> None:
     from mutagen.easyid3 import EasyID3
 
     frames = _easy_frames(EasyID3)
-    file = mp3.MP3(path) if stem_format == "mp3" else wave.WAVE(path)
+    file: Any = mp3.MP3(path) if stem_format == "mp3" else wave.WAVE(path)
     if file.tags is None:
         file.add_tags()
     for name, values in tags.text.items():

@@ -4,8 +4,9 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from storage.files.location import is_url, location
+from storage.files.location import is_url, location, object_at
 
 ABSENT = "absent"
 
@@ -32,7 +33,7 @@ class FileState:
     def of_object(cls, entry: Mapping) -> "FileState":
         """From an entry of fsspec's `info` or `ls`, whose names differ from store to store."""
         told = (entry.get(name) for name in ("LastModified", "mtime", "updated", "created"))
-        modified = next((when for when in told if when), None)
+        modified: Any = next((when for when in told if when), None)
         seconds = modified.timestamp() if hasattr(modified, "timestamp") else modified
         mark = entry.get("ETag") or entry.get("etag") or entry.get("md5Hash") or seconds
         return cls(int(entry.get("size") or 0), seconds, str(mark).strip('"'))
@@ -46,8 +47,8 @@ def look(path: str | os.PathLike) -> FileState | None:
     try:
         if not is_url(path):
             return FileState.of_file(os.stat(path))
-        place = location(path)
-        return FileState.of_object(place.fs.info(place.path))
+        store, key = object_at(location(path))
+        return FileState.of_object(store.info(key))
     except Exception:  # each store's package raises errors of its own
         return None
 

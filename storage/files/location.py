@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import psutil
 
@@ -36,7 +37,8 @@ def location(name: str | os.PathLike) -> Path:
 
     try:
         # A listing that was kept would hide what another machine has written since.
-        return UPath(str(name), use_listings_cache=False) if str(name).startswith("s3://") else UPath(str(name))
+        options: dict[str, Any] = {"use_listings_cache": False} if str(name).startswith("s3://") else {}
+        return cast(Path, UPath(str(name), **options))  # not a subclass, but with the methods that are used here
     except (ImportError, ValueError) as error:
         scheme = str(name).split("://", 1)[0]
         raise StorageError(
@@ -47,6 +49,12 @@ def location(name: str | os.PathLike) -> Path:
 def absolute(name: str | os.PathLike) -> str:
     """The location by a name that means the same in every folder; a URL does already."""
     return str(name) if is_url(name) else str(location(name).resolve())
+
+
+def object_at(path: Path) -> tuple[Any, str]:
+    """The fsspec file system that a URL's `location` lies in, and its key there."""
+    url: Any = path
+    return url.fs, url.path
 
 
 def make_folder(folder: Path) -> None:
@@ -67,7 +75,8 @@ def local_file(path: Path) -> Iterator[Path]:
     with scratch_folder() as folder:
         copy = folder / path.name
         try:
-            path.fs.get_file(path.path, str(copy))
+            store, key = object_at(path)
+            store.get_file(key, str(copy))
         except FileNotFoundError as error:
             raise StorageError(f"{path} is not there; it may have been moved since the catalog was listed") from error
         except Exception as error:  # each store's package raises errors of its own
@@ -78,7 +87,8 @@ def local_file(path: Path) -> Iterator[Path]:
 def upload(source: Path, target: Path) -> None:
     """A local file becomes an object, visible whole or not at all. Raises OSError where the store refuses it."""
     try:
-        target.fs.put_file(str(source), target.path)
+        store, key = object_at(target)
+        store.put_file(str(source), key)
     except OSError:
         raise
     except Exception as error:

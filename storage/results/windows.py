@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -69,5 +70,6 @@ def stored_windows(out: OutputLayout) -> list[WindowScores]:
             stems.setdefault((row["model_id"], row["track_id"], row["stem"]), []).append(row)
         for key, rows in stems.items():
             rows.sort(key=lambda row: row["window"])
-            found[key] = WindowScores(*key, **{name: tuple(row[name] for row in rows) for name in SCORES})
+            columns: dict[str, Any] = {name: tuple(row[name] for row in rows) for name in SCORES}
+            found[key] = WindowScores(*key, **columns)
     return list(found.values())

@@ -12,7 +12,7 @@ from storage.audio.reader import EXTENSIONS
 from storage.errors import CatalogError, DatasetError
 from storage.files.fingerprint import FileState
 from storage.files.layout import shown
-from storage.files.location import is_url, location
+from storage.files.location import is_url, location, object_at
 from storage.sources.datasets import STEMS, DatasetTrack, Source, discover, recognise
 
 MANIFESTS = (".csv", ".parquet")
@@ -100,7 +100,7 @@ def _matching(pattern: Path) -> Iterator[CatalogTrack]:
 def _in_store(root: Path) -> tuple[Iterator[CatalogTrack], str]:
     """The tracks at a URL, and the sentence that says there are none. Raises CatalogError."""
     try:
-        if glob.has_magic(root.path):
+        if glob.has_magic(object_at(root)[1]):
             return _matching_objects(root), f"nothing matches {root}"
         if root.suffix.lower() in MANIFESTS:
             return _once(_manifest(root), root), f"the manifest {root} lists no tracks"
@@ -116,32 +116,35 @@ def _in_store(root: Path) -> tuple[Iterator[CatalogTrack], str]:
 
 
 def _state(root: Path) -> FileState:
-    return FileState.of_object(root.fs.info(root.path))
+    store, key = object_at(root)
+    return FileState.of_object(store.info(key))
 
 
 def _matching_objects(pattern: Path) -> Iterator[CatalogTrack]:
-    fixed = pattern.path[: re.search(r"[*?\[]", pattern.path).start()].rpartition("/")[0]
-    for path, entry in sorted(pattern.fs.glob(pattern.path, detail=True).items()):
+    store, key = object_at(pattern)
+    fixed = re.split(r"[*?\[]", key)[0].rpartition("/")[0]
+    for path, entry in sorted(store.glob(key, detail=True).items()):
         name = path.rpartition("/")[2]
         if entry["type"] == "file" and Path(name).suffix.lower() in EXTENSIONS and not name.startswith("."):
-            yield _track(location(pattern.fs.unstrip_protocol(path)), path.removeprefix(f"{fixed}/"),
+            yield _track(location(store.unstrip_protocol(path)), path.removeprefix(f"{fixed}/"),
                          FileState.of_object(entry))  # fmt: skip
 
 
 def _walk_store(root: Path) -> Iterator[CatalogTrack]:
     """The audio objects below a prefix, one listing a "folder", whose own come before those of its folders."""
-    folders = [root.path.rstrip("/")]
+    store, key = object_at(root)
+    folders = [key.rstrip("/")]
     base = len(folders[0]) + 1
     while folders:
         deeper = []
-        for entry in sorted(root.fs.ls(folders.pop(), detail=True), key=lambda entry: entry["name"]):
+        for entry in sorted(store.ls(folders.pop(), detail=True), key=lambda entry: entry["name"]):
             name = entry["name"].rstrip("/").rpartition("/")[2]
             if name.startswith("."):
                 continue
             if entry["type"] == "directory":
                 deeper.append(entry["name"].rstrip("/"))
             elif Path(name).suffix.lower() in EXTENSIONS:
-                url = location(root.fs.unstrip_protocol(entry["name"]))
+                url = location(store.unstrip_protocol(entry["name"]))
                 yield _track(url, entry["name"][base:], FileState.of_object(entry))
         folders += reversed(deeper)
 
@@ -212,6 +215,8 @@ def _dataset(root: Path) -> list[CatalogTrack] | None:
 
 def from_dataset(track: DatasetTrack, root: Path) -> CatalogTrack:
     """A dataset track as a catalog track: its mixture to separate, its stems to score against."""
+    if track.mixture is None:
+        raise CatalogError(f"{track.track_id} has no mixture, so there is nothing to separate")
     path = shown(Path(track.mixture.path).relative_to(root).as_posix())
     return CatalogTrack(path, path, track.mixture.path, tuple(sorted(track.stems.items())))
 
@@ -233,9 +238,9 @@ def _manifest(manifest: Path) -> Iterator[CatalogTrack]:
 def _place(source: Path, name: str) -> str:
     """A manifest's track in the catalog: as it is named there, or its whole path where that leads elsewhere."""
     if is_url(name):
-        return source.path.lstrip("/")
+        return object_at(source)[1].lstrip("/")
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        return (source.path if is_url(source) else source.resolve().as_posix()).lstrip("/")
+        return (object_at(source)[1] if is_url(source) else source.resolve().as_posix()).lstrip("/")
     return Path(name).as_posix()
 
 

@@ -39,7 +39,7 @@ class Song:
 
     @property
     def mixture(self) -> np.ndarray:
-        return np.sum(list(self.stems.values()), axis=0, dtype=np.float32)
+        return np.add.reduce(list(self.stems.values()), axis=0, dtype=np.float32)
 
 
 def compose(seed: int, seconds: float = 20.0, *, tempo: float | None = None, tonic: int | None = None) -> Song:

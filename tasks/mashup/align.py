@@ -1,6 +1,7 @@
 """One song's time onto another's: which beat lies on which, and the map between."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,10 +22,10 @@ class TimeMap:
     source: np.ndarray
     target: np.ndarray
 
-    def __call__(self, seconds: np.ndarray | float) -> np.ndarray | float:
+    def __call__(self, seconds: np.ndarray | float) -> Any:
         return _interpolate(seconds, self.source, self.target)
 
-    def back(self, seconds: np.ndarray | float) -> np.ndarray | float:
+    def back(self, seconds: np.ndarray | float) -> Any:
         return _interpolate(seconds, self.target, self.source)
 
     def speeds(self) -> np.ndarray:

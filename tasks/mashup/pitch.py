@@ -23,7 +23,7 @@ def shift(audio: np.ndarray, rate: int, semitones: float, *, keep_formants: bool
     processor = python_stretch.Signalsmith.Stretch()
     processor.preset(audio.shape[0], rate)
     processor.setTransposeSemitones(float(semitones))
-    moved = processor.process(np.ascontiguousarray(audio, np.float32))
+    moved = np.asarray(processor.process(np.ascontiguousarray(audio, np.float32)))
     moved = np.pad(moved[:, : audio.shape[1]], ((0, 0), (0, max(0, audio.shape[1] - moved.shape[1]))))
     return _with_formants_of(audio, moved, rate, 2.0 ** (semitones / 12)) if keep_formants else moved
 
@@ -56,7 +56,8 @@ def _envelope(spectrum: np.ndarray, rate: int, window: int) -> np.ndarray:
     cepstrum = np.fft.irfft(logarithm, axis=0)
     shortest, longest = (round(seconds * rate) for seconds in _PERIODS)
     period = shortest + np.argmax(cepstrum[shortest:longest], axis=0)
-    keep = np.clip(_SHARE_OF_PERIOD * period, *(seconds * rate for seconds in _QUEFRENCIES))
+    lowest, highest = (seconds * rate for seconds in _QUEFRENCIES)
+    keep = np.clip(_SHARE_OF_PERIOD * period, lowest, highest)
     quefrency = np.minimum(np.arange(window), window - np.arange(window))[:, None]
     lifter = np.where(quefrency < keep, 0.5 + 0.5 * np.cos(np.pi * np.minimum(quefrency / keep, 1)), 0.0)
     return np.fft.rfft(cepstrum * lifter, axis=0).real

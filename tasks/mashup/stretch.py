@@ -63,7 +63,7 @@ def stretch(audio: np.ndarray, rate: int, speed: float) -> np.ndarray:
     processor = python_stretch.Signalsmith.Stretch()
     processor.preset(audio.shape[0], rate)
     processor.setTimeFactor(speed)
-    return processor.process(np.ascontiguousarray(audio, np.float32))
+    return np.asarray(processor.process(np.ascontiguousarray(audio, np.float32)))
 
 
 def _cuts(audio: np.ndarray, rate: int, time: TimeMap, start: float, stop: float) -> list[float]:

@@ -13,6 +13,7 @@ from model.learning import augment, mixing
 from model.learning.trainer import Batch
 from model.preset import MixingSettings, Preset
 from storage.errors import StoreError
+from storage.files.location import location
 from storage.store import Store, StoredTrack
 from tasks.training.spans import Span, SpanPool
 
@@ -42,7 +43,7 @@ class WaveformExamples:
 
     def __init__(self, store_path: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> None:
         self._preset, self._seed = preset, seed
-        rate = Store.open(store_path).format.sample_rate
+        rate = Store.open(location(store_path)).format.sample_rate
         self._rate = rate
         length = int(_SPAN_SECONDS * rate)
         self._pool = SpanPool(store_path, tracks, seed, stems=preset.stems, size=_SPANS, length=length)
@@ -123,7 +124,7 @@ class SpectrogramExamples:
     """
 
     def __init__(self, store_path: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> None:
-        form, own = Store.open(store_path).format, preset.front_end
+        form, own = Store.open(location(store_path)).format, preset.front_end
         if (form.sample_rate, form.n_fft, form.hop) != (own.sample_rate, own.n_fft, own.hop):
             raise StoreError(
                 f"{store_path} keeps spectra of {form}, preset {preset.name} wants {own}; train from waveforms"

@@ -204,7 +204,7 @@ def validation_scores(
     separator: Separator, stems: dict[str, np.ndarray], rate: int
 ) -> list[tuple[float | None, float | None]]:
     """(cSDR, uSDR) of every estimated stem of one whole track, separated as a catalog's would be."""
-    estimates = separator.separate(np.sum(list(stems.values()), axis=0, dtype=np.float32), rate)
+    estimates = separator.separate(np.add.reduce(list(stems.values()), axis=0, dtype=np.float32), rate)
     found = []
     for stem in separator.preset.estimated:
         # Each by itself: without its fellows as references BSSEval's SDR is that of the waveforms.
@@ -266,8 +266,9 @@ def _validation_mixtures(
         parts = {lead: read_stem(store, track, lead, 0, stop)}
         whole = all(has_stem(track, stem) for stem in others)
         for stem in others:
-            source = track if whole else (loose[stem] or [None])[index % max(1, len(loose[stem]))]
-            if source is not None:
+            candidates = [track] if whole else loose[stem]
+            if candidates:
+                source = candidates[index % len(candidates)]
                 parts[stem] = read_stem(store, source, stem, 0, min(source.samples, stop))
         if len(parts) < len(stems) or not parts[lead].any():
             continue

@@ -5,6 +5,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,11 @@ def run_trials(settings: TuneSettings, numbered: list[tuple[int, dict]]) -> list
     rows = []
     for trial, chosen in numbered:
         began = time.perf_counter()
-        shared = {"trial": trial, "preset": settings.preset, "settings": json.dumps(chosen, sort_keys=True)}
+        shared: dict[str, Any] = {
+            "trial": trial,
+            "preset": settings.preset,
+            "settings": json.dumps(chosen, sort_keys=True),
+        }
         try:
             load_preset(settings.preset, **chosen)
             request = TrainRequest(

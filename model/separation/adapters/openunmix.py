@@ -1,6 +1,7 @@
 """Open-Unmix (Stöter et al., JOSS 2019): `--model openunmix:umxl`, or `openunmix:/folder` for one's own training."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,6 +43,6 @@ def load(name: str, device: str) -> ForeignModel:
     )
 
 
-def _channels(target: torch.nn.Module) -> int:
+def _channels(target: Any) -> int:
     """Its own count is not kept; its last batch norm has it times the bins."""
     return target.bn3.num_features // target.nb_output_bins

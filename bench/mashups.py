@@ -28,7 +28,7 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "so
 def main(out: Path, songs: list[Path]) -> None:
     layout = OutputLayout(out)
     separate(write_manifest(layout, [str(song.resolve()) for song in songs]), str(out))
-    settings = MashupSettings(str(out))
+    settings = MashupSettings(out=str(out))
     for a, b in itertools.permutations(separated_songs(layout), 2):
         row = mash(settings, a, b)
         print(f"{a.name}  over  {b.name}")

@@ -111,10 +111,11 @@ def stages(song: Path, root: Path, model: str, seconds: float) -> None:
 
     from storage.sources.catalog import CatalogTrack
     from tasks.separate import SeparateSettings, separate_track
-    from tasks.worker import ModelRequest
 
     torch.set_num_threads(1)
-    settings = SeparateSettings(str(root / "stages"), ModelRequest(model, "cpu"), "bench", ("vocals", "accompaniment"))
+    settings = SeparateSettings(
+        out=str(root / "stages"), model=model, device="cpu", model_id="bench", stems=("vocals", "accompaniment")
+    )
     track = CatalogTrack(song.name, song.name, str(song))
     separate_track(settings, track)
     profile = cProfile.Profile()

@@ -32,7 +32,6 @@ def measure(minutes: float, model: str) -> dict:
     from storage.audio.writer import AudioWriter, StemFormat
     from storage.sources.catalog import CatalogTrack
     from tasks.separate import SeparateSettings, separate_batch
-    from tasks.worker import ModelRequest
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "long.flac"
@@ -40,7 +39,9 @@ def measure(minutes: float, model: str) -> dict:
         with AudioWriter(path, StemFormat("flac", "int16"), RATE, 2, None) as writer:
             for _ in range(round(minutes * 6)):
                 writer.write((0.1 * random.standard_normal((2, 10 * RATE))).astype(np.float32))
-        settings = SeparateSettings(folder, ModelRequest(model, "cpu"), "bench", ("vocals", "accompaniment"))
+        settings = SeparateSettings(
+            out=folder, model=model, device="cpu", model_id="bench", stems=("vocals", "accompaniment")
+        )
         began = time.perf_counter()
         rows = separate_batch(settings, [CatalogTrack("long", "long.flac", str(path))])
         seconds = time.perf_counter() - began

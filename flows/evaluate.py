@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.running.cluster import Cluster, cluster
 from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
+from flows.running.parameters import settings_flow
 from flows.running.plan import batches
 from flows.running.progress import progress
 from flows.running.record import recorded
+from flows.settings import EvaluateOptions
 from storage import runs
 from storage.errors import DatasetError
 from storage.files.layout import OutputLayout
@@ -23,7 +25,6 @@ from storage.sources.datasets import DatasetTrack, discover
 from tasks.evaluate import EvaluateSettings, evaluate_batch, failed_row
 from tasks.loading import model_stems
 from tasks.report import write_report
-from tasks.worker import ModelRequest
 
 
 @dataclass(frozen=True)
@@ -43,42 +44,38 @@ class EvaluateSummary:
         return 3 if self.failed else 0
 
 
-@flow(name="evaluate")
-def evaluate(
-    dataset: str,
-    out: str,
-    model: str = "stereo",
-    split: str = "test",
-    kind: str | None = None,
-    dask: str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int | None = None,
-    engine: str = "bsseval",
-    windows: bool = False,
-) -> EvaluateSummary:
-    """Score a model on a dataset's split ("all" for both); see `unbraid evaluate --help`.
+@settings_flow(EvaluateOptions, name="evaluate")
+def evaluate(options: EvaluateOptions) -> EvaluateSummary:
+    """Score a model on a dataset's split ("all" for both).
 
-    Raises DatasetError, RegistryError or CheckpointError when it cannot start.
+    Raises SettingsError, DatasetError, RegistryError or CheckpointError when it cannot start.
     """
-    # A layout without splits of its own counts as the split that is asked for.
-    tracks = discover(Path(dataset), kind=kind, split="test" if split == "all" else split)
-    tracks = [track for track in tracks if split == "all" or track.split == split]
-    if not tracks:
-        raise DatasetError(f"{dataset} has no tracks in its {split} split; choose another with --split")
-    model_id, stems = model_stems(model)
-    settings = EvaluateSettings(ModelRequest(model, device, precision), model_id, stems, engine=engine, windows=windows)
-    layout = OutputLayout(location(out))
+    tracks = _tracks(options)
+    model_id, stems = model_stems(options.model)
+    settings = options.part(EvaluateSettings, model_id=model_id, stems=stems)
+    layout = OutputLayout(location(options.out))
     clear_abandoned(layout)
     run_id = runs.new_run_id("evaluate")
-    runs.begin(layout, run_id, {"dataset": dataset, "split": split, **dataclasses.asdict(settings)})
+    parameters = {"dataset": options.dataset, "split": options.split, **settings.model_dump(mode="json")}
+    runs.begin(layout, run_id, parameters)
     with recorded(layout, run_id):
-        with cluster(dask, model=settings.model, workers=workers, tracks=len(tracks)) as where:
+        with cluster(model=settings.request, tracks=len(tracks), **options.cluster) as where:
             # One device for all tracks, whichever worker takes them: scores are compared with each other.
-            device = where.device(device)
-            settings = dataclasses.replace(settings, model=ModelRequest(model, device, precision))
+            device = where.device(options.device)
+            settings = settings.replaced(device=device)
             done, failed = evaluate_phase(tracks, layout, settings, run_id, where)
-        return close_phase(layout, EvaluateSummary(run_id, out, model_id, done, failed, "", device))
+        return close_phase(layout, EvaluateSummary(run_id, options.out, model_id, done, failed, "", device))
+
+
+def _tracks(options: EvaluateOptions) -> list[DatasetTrack]:
+    """The tracks of the split. Raises DatasetError where there are none."""
+    # A layout without splits of its own counts as the split that is asked for.
+    split = "test" if options.split == "all" else options.split
+    tracks = discover(Path(options.dataset), kind=options.kind, split=split)
+    tracks = [track for track in tracks if options.split == "all" or track.split == options.split]
+    if not tracks:
+        raise DatasetError(f"{options.dataset} has no tracks in its {options.split} split; choose another with --split")
+    return tracks
 
 
 @task(name="evaluate", cache_policy=NO_CACHE)

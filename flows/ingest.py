@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.running.cluster import cluster
 from flows.running.fanout import fan_out
+from flows.running.parameters import settings_flow
 from flows.running.plan import batches
 from flows.running.progress import progress
+from flows.settings import IngestOptions
 from storage.errors import DatasetError, StoreError
 from storage.files.atomic import write_bytes
 from storage.files.location import is_url, location
@@ -36,28 +38,22 @@ class IngestSummary:
         return 3 if self.failures else 0
 
 
-@flow(name="ingest")
-def ingest(
-    dataset: str,
-    store: str,
-    kind: str | None = None,
-    name: str | None = None,
-    split: str = "train",
-    stem: str | None = None,
-    test_artists: list[str] | None = None,
-    drop_leaked: bool = False,
-    spectrograms: bool = False,
-    dask: str | None = None,
-    workers: int | None = None,
-) -> IngestSummary:
-    """Ingest a dataset; see `unbraid ingest --help`. Raises DatasetError or StoreError when it cannot start."""
-    tracks = discover(Path(dataset), kind=kind, dataset=name, split=split, stem=stem, test_artists=test_artists or ())
-    opened, todo, before = plan_phase(tracks, store, spectrograms, drop_leaked)
+@settings_flow(IngestOptions, name="ingest")
+def ingest(options: IngestOptions) -> IngestSummary:
+    """Write a dataset into a zarr store.
+
+    Raises SettingsError, DatasetError or StoreError when it cannot start.
+    """
+    tracks = discover(
+        Path(options.dataset), kind=options.kind, dataset=options.name, split=options.split, stem=options.stem,
+        test_artists=options.test_artists,
+    )  # fmt: skip
+    opened, todo, before = plan_phase(tracks, options.store, options.spectrograms, options.drop_leaked)
     records: list[IngestRecord] = []
     if todo:
         say_disk_need(opened, todo)
-        with cluster(dask, workers=workers, tracks=len(todo)) as where:
-            records = ingest_phase(store, todo, where)
+        with cluster(tracks=len(todo), **options.cluster) as where:
+            records = ingest_phase(options.store, todo, where)
     return consolidate_phase(opened, before, records)
 
 
@@ -104,11 +100,11 @@ def ingest_phase(store: str, todo: list[DatasetTrack], where) -> list[IngestReco
     cut = batches(todo, where.slots, lambda track: 0)
     with progress("ingest", len(todo)) as line:
         for outcome in fan_out(where.client, partial(ingest_batch, store), cut, window=where.window):
-            found = outcome.results
+            ended = outcome.results
             if outcome.lost:
-                found = [IngestRecord(outcome.items[0].track_id, "failed", outcome.lost)]
-            records += found
-            for record in found:
+                ended = [IngestRecord(outcome.items[0].track_id, "failed", outcome.lost)]
+            records += ended
+            for record in ended:
                 line.advance(failed=record.status == "failed", audio_seconds=record.duration)
     return records
 

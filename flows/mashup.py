@@ -5,14 +5,16 @@ import io
 from dataclasses import dataclass
 from functools import partial
 
-from prefect import flow, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.running.cluster import Cluster, cluster
 from flows.running.commit import commit_rows
 from flows.running.fanout import fan_out
+from flows.running.parameters import settings_flow
 from flows.running.progress import progress
 from flows.separate import separate
+from flows.settings import FindMashupsOptions, MashupOptions, SeparateOptions
 from storage import runs
 from storage.errors import CatalogError
 from storage.files.atomic import write_bytes
@@ -24,8 +26,9 @@ from storage.results.rows import MashupRow, PairRow, read_rows, write_rows
 from storage.sources.catalog import list_catalog
 from tasks.mashup.analysis import analyse_songs, failed_analysis
 from tasks.mashup.keys import key_table
-from tasks.mashup.render import MISFIT, MashupSettings, lost_mashup, mash_pairs
+from tasks.mashup.render import MISFIT, lost_mashup, mash_pairs
 from tasks.mashup.songs import SeparatedSong, separated_songs
+from tasks.settings import MashupSettings
 
 
 @dataclass(frozen=True)
@@ -44,77 +47,53 @@ class MashupSummary:
         return 3 if FAILED in states else 4 if MISFIT in states else 0
 
 
-@flow(name="mashup")
-def mashup(
-    vocals_of: str,
-    accompaniment_of: str,
-    out: str,
-    model: str = "stereo",
-    balance: float = -1.0,
-    loudness: str = "song",
-    key: bool = True,
-    denoise: str | None = None,
-    bars: int = 0,
-    device: str = "auto",
-    dask: str | None = None,
-    workers: int | None = None,
-) -> MashupSummary:
-    """The vocals of one song over the accompaniment of another; see `unbraid mashup --help`.
+@settings_flow(MashupOptions, name="mashup")
+def mashup(options: MashupOptions) -> MashupSummary:
+    """The vocals of one song over the accompaniment of another.
 
-    Raises CatalogError when one of them cannot be separated. A pair that does not fit is a row.
+    Raises SettingsError, or CatalogError when one of them cannot be separated. A pair that does not fit is a row.
     """
-    layout = OutputLayout(location(out))
-    wanted = [absolute(song) for song in (vocals_of, accompaniment_of)]
-    manifest = write_manifest(layout, wanted)
-    summary = separate(manifest, out, model=model, device=device, dask=dask, workers=workers)
+    layout = OutputLayout(location(options.out))
+    sources = [absolute(song) for song in (options.vocals_of, options.accompaniment_of)]
+    manifest = write_manifest(layout, sources)
+    summary = separate(**options.part(SeparateOptions, source=manifest).values())
     by_source = {track.source: track.track_id for track in list_catalog(manifest)}
     songs = {song.track_id: song for song in separated_songs(layout)}
-    missing = [source for source in wanted if by_source[source] not in songs]
+    missing = [source for source in sources if by_source[source] not in songs]
     if missing:
         raise CatalogError(_why_not(layout, summary.run_id, by_source[missing[0]], missing[0]))
-    pair = songs[by_source[wanted[0]]], songs[by_source[wanted[1]]]
-    settings = MashupSettings(str(layout.root), balance, loudness, key, denoise, bars)
+    pair = songs[by_source[sources[0]]], songs[by_source[sources[1]]]
+    settings = options.part(MashupSettings, out=str(layout.root))
     run_id = runs.new_run_id("mashup")
-    return MashupSummary(run_id, out, tuple(mash_phase(settings, [pair], layout, run_id, None)))
+    return MashupSummary(run_id, options.out, tuple(mash_phase(settings, [pair], layout, run_id, None)))
 
 
-@flow(name="find-mashups")
-def find_mashups(
-    out: str,
-    top: int = 20,
-    render: int = 0,
-    balance: float = -1.0,
-    loudness: str = "song",
-    key: bool = True,
-    denoise: str | None = None,
-    bars: int = 0,
-    dask: str | None = None,
-    workers: int | None = None,
-) -> MashupSummary:
+@settings_flow(FindMashupsOptions, name="find-mashups")
+def find_mashups(options: FindMashupsOptions) -> MashupSummary:
     """Rank all pairs of the separated catalog OUT and make the first `render` of them.
 
-    Raises CatalogError when nothing in OUT has vocals and accompaniment.
+    Raises SettingsError, or CatalogError when nothing in OUT has vocals and accompaniment.
     """
-    layout = OutputLayout(location(out))
+    layout = OutputLayout(location(options.out))
     songs = {song.track_id: song for song in separated_songs(layout)}
     if not songs:
-        raise CatalogError(f"{out} has no separated tracks with vocals; separate a catalog into it first")
+        raise CatalogError(f"{options.out} has no separated tracks with vocals; separate a catalog into it first")
     run_id = runs.new_run_id("mashup")
-    settings = MashupSettings(str(layout.root), balance, loudness, key, denoise, bars)
-    looked_at = {
+    settings = options.part(MashupSettings, out=str(layout.root))
+    analysed = {
         (row["track_id"], row["model_id"], row["source_fingerprint"])
         for row in read_rows(layout, "analyses").to_pylist()
     }
-    todo = [song for song in songs.values() if (song.track_id, song.model_id, song.source_fingerprint) not in looked_at]
-    with cluster(dask, workers=workers, tracks=max(1, len(todo), render)) as where:
+    todo = [song for song in songs.values() if (song.track_id, song.model_id, song.source_fingerprint) not in analysed]
+    with cluster(tracks=max(1, len(todo), options.render), **options.cluster) as where:
         if todo:
             analyse_phase(todo, layout, run_id, where)
-        pairs = rank_pairs(layout, key_table(), max(top, render))
+        pairs = rank_pairs(layout, key_table(), max(options.top, options.render))
         if pairs:
             write_rows(layout, run_id, pairs)
-        chosen = [(songs[pair.vocals_id], songs[pair.accompaniment_id]) for pair in pairs[:render]]
+        chosen = [(songs[pair.vocals_id], songs[pair.accompaniment_id]) for pair in pairs[: options.render]]
         rows = mash_phase(settings, chosen, layout, run_id, where) if chosen else []
-    return MashupSummary(run_id, out, tuple(rows), tuple(pairs[:top]))
+    return MashupSummary(run_id, options.out, tuple(rows), tuple(pairs[: options.top]))
 
 
 @task(name="analyse", cache_policy=NO_CACHE)

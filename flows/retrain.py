@@ -3,12 +3,14 @@
 import hashlib
 import json
 
-from prefect import flow, task
+from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.evaluate import evaluate
 from flows.ingest import ingest
+from flows.running.parameters import settings_flow
+from flows.settings import EvaluateOptions, IngestOptions, RetrainOptions, TrainOptions
 from flows.train import train
 from storage import runs
 from storage.files.layout import OutputLayout, trainings
@@ -20,45 +22,27 @@ from tasks.loading import registry
 from tasks.training.gate import contest, decide
 
 
-@flow(name="retrain")
-def retrain(
-    store: str,
-    test: str,
-    out: str,
-    new: list[str] | None = None,
-    preset: str = "stereo",
-    scratch: bool = False,
-    steps: int | None = None,
-    settings: dict | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    spectrograms: bool = False,
-    split: str = "test",
-    engine: str = "sdr",
-    dask: str | None = None,
-    workers: int | None = None,
-) -> DecisionRow:
-    """Ingest `new` datasets, train from the champion (or from scratch), let the gate decide.
+@settings_flow(RetrainOptions, name="retrain")
+def retrain(options: RetrainOptions) -> DecisionRow:
+    """Ingest what is new, train from the champion (or from scratch), let the gate decide.
 
-    `test` is the dataset both are scored on; `out` gets their metrics and the decision. Killed and started
-    again with the same store and champion, the training goes on. Raises what its parts raise.
+    Killed and started again with the same store and champion, the training goes on. Raises what its parts raise.
     """
-    for dataset in new or []:
-        ingest(dataset, store, spectrograms=spectrograms, dask=dask, workers=workers)
-    champion = registry().champions().get(preset)
-    start = None if scratch else champion
-    report = train(
-        store, run=_folder(store, preset, start, seed, {**(settings or {}), "steps": steps}), preset=preset,
-        device=device, resume=True, seed=seed, steps=steps, settings=settings, start=start, dask=dask,
-    )  # fmt: skip
+    for dataset in options.new:
+        ingest(**options.part(IngestOptions, dataset=dataset, split="train").values())
+    champion = registry().champions().get(options.preset)
+    start = None if options.scratch else champion
+    training = options.part(TrainOptions, run=_folder(options, start), resume=True, start=start)
+    report = train(**training.values())
     evaluated = []
     if champion is not None and champion != report.model_id:
+        judged = options.part(EvaluateOptions, dataset=options.test)
         for model in (report.model_id, champion):
-            evaluated.append(
-                evaluate(test, out, model=model, split=split, device=device, engine=engine, dask=dask, workers=workers)
-            )
-            device = evaluated[-1].device  # the champion runs where the challenger did
-    return decide_phase(preset, report.model_id, champion, test, out, [summary.run_id for summary in evaluated])
+            evaluated.append(evaluate(**judged.replaced(model=model).values()))
+            judged = judged.replaced(device=evaluated[-1].device)  # the champion runs where the challenger did
+    return decide_phase(
+        options.preset, report.model_id, champion, options.test, options.out, [summary.run_id for summary in evaluated]
+    )
 
 
 @task(name="decide", cache_policy=NO_CACHE)
@@ -68,8 +52,8 @@ def decide_phase(
     """Weigh the two, move the champion's pointer or leave it, and write down why."""
     layout = OutputLayout(location(out))
     rows = [row for run_id in evaluated for row in read_all(layout, run_id).to_pylist()]
-    found = contest(rows, challenger, champion) if champion is not None else None
-    decision = decide(preset, challenger, champion, test, found)
+    scores = contest(rows, challenger, champion) if champion is not None else None
+    decision = decide(preset, challenger, champion, test, scores)
     if decision.promoted:
         registry().promote(challenger, instead_of=champion)
     write_rows(layout, runs.new_run_id("retrain"), [decision])
@@ -77,12 +61,15 @@ def decide_phase(
     return decision
 
 
-def _folder(store: str, preset: str, start: str | None, seed: int, settings: dict) -> str:
+def _folder(options: RetrainOptions, start: str | None) -> str:
     """The training's folder: another one when the store, the champion or a setting is another."""
-    tracks = [[track.track_id, track.checksums] for track in Store.open(location(store)).tracks("train")]
-    deciding = json.dumps([sorted(tracks, key=str), preset, start, seed, settings], sort_keys=True, default=str)
+    tracks = [[track.track_id, track.checksums] for track in Store.open(location(options.store)).tracks("train")]
+    settings = {**options.settings, "steps": options.steps}
+    deciding = json.dumps(
+        [sorted(tracks, key=str), options.preset, start, options.seed, settings], sort_keys=True, default=str
+    )
     digest = hashlib.sha256(deciding.encode()).hexdigest()[:10]
-    return f"{trainings(store)}/retrain-{preset}-{digest}"
+    return f"{trainings(options.store)}/retrain-{options.preset}-{digest}"
 
 
 def _markdown(decision: DecisionRow) -> str:

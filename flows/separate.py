@@ -2,24 +2,23 @@
 
 import contextlib
 import dataclasses
-import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from prefect import flow, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.running.cluster import cluster
 from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
+from flows.running.parameters import settings_flow
 from flows.running.plan import Counts, Planner, batches, source_bytes
 from flows.running.progress import progress
 from flows.running.record import recorded
+from flows.settings import SeparateOptions
 from model.errors import ModelError
 from storage import runs
-from storage.audio.writer import FORMATS
-from storage.errors import CatalogError
 from storage.files.atomic import remove_leftovers
 from storage.files.layout import OutputLayout
 from storage.files.location import location
@@ -29,7 +28,6 @@ from storage.sources.catalog import CatalogTrack, stream_catalog
 from tasks.loading import model_stems
 from tasks.report import write_report
 from tasks.separate import SeparateSettings, lost_row, score_batch, separate_batch
-from tasks.worker import ModelRequest
 
 
 @dataclass(frozen=True)
@@ -55,70 +53,42 @@ class RunSummary:
         return 3 if self.failed or self.failed_before else 0
 
 
-@flow(name="separate", retries=0)
-def separate(
-    source: str,
-    out: str,
-    model: str = "stereo",
-    stems: list[str] | None = None,
-    format: str = "flac",
-    dask: str | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    workers: int | None = None,
-    memory: str = "auto",
-    tags: bool = True,
-    retry_failed: bool = False,
-    since: datetime.datetime | None = None,
-    limit: int | None = None,
-    dry_run: bool = False,
-    seconds_per_track: float = 3600.0,
-    engine: str = "bsseval",
-    windows: bool = False,
-) -> RunSummary:
-    """Separate every track of a catalog that is not yet done; see `unbraid separate --help`.
+@settings_flow(SeparateOptions, name="separate")
+def separate(options: SeparateOptions) -> RunSummary:
+    """Separate every track of a catalog that is not yet done.
 
-    Raises StorageError or ModelError when the run cannot start; a bad track is a row, not an error.
+    Raises SettingsError, StorageError or ModelError when the run cannot start; a bad track is a row, not an error.
     """
-    settings = _settings(out, model, stems, format, device, precision)
-    settings = dataclasses.replace(
-        settings, tags=tags, seconds_per_track=seconds_per_track, engine=engine, windows=windows
-    )
-    layout = OutputLayout(location(out))
-    if not dry_run:
+    settings = _settings(options)
+    layout = OutputLayout(location(options.out))
+    if not options.dry_run:
         clear_abandoned(layout)
-    planner, counts = plan_phase(source, layout, settings, retry_failed, since, limit)
-    if dry_run:
-        return RunSummary("", out, 0, 0, counts.done, counts.failed, 0.0, None, counts.todo)
+    planner, counts = plan_phase(options, layout, settings)
+    if options.dry_run:
+        return RunSummary("", options.out, 0, 0, counts.done, counts.failed, 0.0, None, counts.todo)
     run_id = runs.new_run_id("separate")
-    runs.begin(layout, run_id, {"source": source, "tracks": counts.all, **dataclasses.asdict(settings)})
+    runs.begin(layout, run_id, {"source": options.source, "tracks": counts.all, **settings.model_dump(mode="json")})
     done = failed = 0
     audio_seconds = 0.0
     with recorded(layout, run_id):
         if counts.todo:
             with (
                 _tidied(layout, run_id),
-                cluster(dask, model=settings.model, workers=workers, tracks=counts.todo, memory=memory) as where,
+                cluster(model=settings.request, tracks=counts.todo, **options.cluster) as where,
             ):
-                todo = planner.todo(stream_catalog(source))
+                todo = planner.todo(stream_catalog(options.source))
                 done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
-        summary = RunSummary(run_id, out, done, failed, counts.done, counts.failed, round(audio_seconds, 3), None)
+        audio_seconds = round(audio_seconds, 3)
+        summary = RunSummary(run_id, options.out, done, failed, counts.done, counts.failed, audio_seconds, None)
         return close_phase(layout, summary)
 
 
 @task(name="plan", cache_policy=NO_CACHE)
-def plan_phase(
-    source: str,
-    out: OutputLayout,
-    settings: SeparateSettings,
-    retry_failed: bool,
-    since: datetime.datetime | None,
-    limit: int | None,
-) -> tuple[Planner, Counts]:
+def plan_phase(options: SeparateOptions, out: OutputLayout, settings: SeparateSettings) -> tuple[Planner, Counts]:
     """How the catalog stands. It is read twice, here to count and later to do, and never held."""
     done = done_tracks(out, settings.model_id, settings.hash)
-    planner = Planner(done, retry_failed, since, limit)
-    return planner, planner.count(stream_catalog(source))
+    planner = Planner(done, options.retry_failed, options.since, options.limit)
+    return planner, planner.count(stream_catalog(options.source))
 
 
 @task(name="separate", cache_policy=NO_CACHE)
@@ -130,7 +100,7 @@ def separate_phase(
     Where workers offer a GPU the separations go there, and scoring wherever there is room.
     """
     with_gpu = where.offering("GPU")
-    resources = {"GPU": 1.0} if with_gpu.slots and settings.model.device != "cpu" else None
+    resources = {"GPU": 1.0} if with_gpu.slots and settings.device != "cpu" else None
     where = with_gpu if resources else where
     cut = batches(todo, where.slots, source_bytes)
     with progress("separate", total) as line:
@@ -173,13 +143,11 @@ def _tidied(out: OutputLayout, run_id: str) -> Iterator[None]:
         raise
 
 
-def _settings(out, model, stems, format, device, precision) -> SeparateSettings:
-    model_id, available = model_stems(model)
-    unknown = set(stems or ()) - set(available)
+def _settings(options: SeparateOptions) -> SeparateSettings:
+    """What the workers are told. Raises ModelError for a model or a stem that is not there."""
+    model_id, available = model_stems(options.model)
+    unknown = set(options.stems or ()) - set(available)
     if unknown:
         raise ModelError(f"{model_id} has no stem {', '.join(sorted(unknown))}; it has {', '.join(available)}")
-    if format not in FORMATS:
-        raise CatalogError(f"{format} is not a stem format; choose one of {', '.join(FORMATS)}")
-    chosen = tuple(stem for stem in available if not stems or stem in stems)
-    request = ModelRequest(model, device, precision)
-    return SeparateSettings(out, request, model_id, chosen, format)
+    chosen = tuple(stem for stem in available if not options.stems or stem in options.stems)
+    return options.part(SeparateSettings, model_id=model_id, stems=chosen)

@@ -6,11 +6,13 @@ import sys
 import time
 from pathlib import Path
 
-from prefect import flow, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.running.cluster import Cluster, cluster
+from flows.running.parameters import settings_flow
 from flows.running.progress import progress
+from flows.settings import TrainOptions
 from model.preset import load_trainable
 from model.separation.stream import resolved_device
 from storage.files.layout import TrainingLayout, trainings
@@ -23,44 +25,25 @@ from tasks.training.train import train as train_on_worker
 _POLL_SECONDS = 1.0
 
 
-@flow(name="train")
-def train(
-    store: str,
-    run: str | None = None,
-    preset: str = "stereo",
-    device: str = "auto",
-    resume: bool = False,
-    start: str | None = None,
-    seed: int = 0,
-    steps: int | None = None,
-    settings: dict | None = None,
-    publish: bool = True,
-    promote: bool = False,
-    dask: str | None = None,
-) -> TrainReport:
-    """Train a preset on a store and register the weights; see `unbraid train --help`.
+@settings_flow(TrainOptions, name="train")
+def train(options: TrainOptions) -> TrainReport:
+    """Train a preset on a store and register the weights.
 
-    `run` is the folder of the run, beside the store by default. `settings` replaces settings of the preset.
-    `start` is a model whose weights the network begins with. `publish` puts the weights into the user's
-    registry. Raises PresetError or StoreError when it cannot start.
+    Raises SettingsError, PresetError or StoreError when it cannot start.
     """
-    overrides = {**(settings or {}), **({"steps": steps} if steps else {})}
-    total = load_trainable(preset, **overrides).training.steps
-    folder = run or f"{trainings(store)}/{preset}-seed{seed}"
-    request = TrainRequest(
-        store=absolute(store),
+    overrides = {**options.settings, **({"steps": options.steps} if options.steps else {})}
+    total = load_trainable(options.preset, **overrides).training.steps
+    folder = options.run or f"{trainings(options.store)}/{options.preset}-seed{options.seed}"
+    request = options.part(
+        TrainRequest,
+        store=absolute(options.store),
         folder=absolute(folder),
-        preset=preset,
         overrides=tuple(sorted(overrides.items())),
-        seed=seed,
-        device=device,
-        resume=resume,
-        start=start,
     )
-    here_cuda = not dask and device != "cpu" and resolved_device("auto") == "cuda"
-    with cluster(dask, tracks=1, resources={"GPU": 1} if here_cuda else None) as where:
+    here_cuda = not options.dask and options.device != "cpu" and resolved_device("auto") == "cuda"
+    with cluster(options.dask, tracks=1, resources={"GPU": 1} if here_cuda else None) as where:
         report = train_phase(request, total, where)
-    return register_phase(report, preset, promote) if publish else report
+    return register_phase(report, options.preset, options.promote) if options.publish else report
 
 
 @task(name="train", cache_policy=NO_CACHE)
@@ -69,7 +52,7 @@ def train_phase(request: TrainRequest, total: int, where: Cluster) -> TrainRepor
     resources = {"GPU": 1} if where.offering("GPU").slots and request.device != "cpu" else None
     if resources is None:
         print("no worker offers a GPU: training on the CPU", file=sys.stderr, flush=True)
-        request = dataclasses.replace(request, device="cpu" if request.device == "auto" else request.device)
+        request = request.replaced(device="cpu" if request.device == "auto" else request.device)
     log = TrainingLayout(Path(request.folder)).log
     future = where.client.submit(train_on_worker, request, resources=resources, pure=False)
     with progress("train", total) as line:

@@ -2,13 +2,15 @@
 
 from functools import partial
 
-from prefect import flow, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from flows.running.cluster import Cluster, cluster
 from flows.running.commit import commit_rows
 from flows.running.fanout import fan_out
+from flows.running.parameters import settings_flow
 from flows.running.progress import progress
+from flows.settings import TuneOptions
 from model.preset import load_trainable
 from storage import runs
 from storage.files.layout import OutputLayout
@@ -17,31 +19,20 @@ from storage.results.rows import TrialRow
 from tasks.training.tune import Dimension, TuneSettings, lost_trial, run_trials, trials
 
 
-@flow(name="tune")
-def tune(
-    store: str,
-    out: str,
-    space: list[str],
-    preset: str = "stereo",
-    search: str = "random",
-    number: int = 8,
-    steps: int = 200,
-    seed: int = 0,
-    device: str = "auto",
-    dask: str | None = None,
-    workers: int | None = None,
-) -> list[TrialRow]:
-    """Search `space` for a preset; see `unbraid tune --help`. Returns the trials, the best first.
+@settings_flow(TuneOptions, name="tune")
+def tune(options: TuneOptions) -> list[TrialRow]:
+    """Search a preset's settings. Returns the trials, the best first.
 
-    Raises PresetError or StoreError when it cannot start; a trial that does not work is a row.
+    Raises SettingsError, PresetError or StoreError when it cannot start; a trial that does not work is a row.
     """
-    load_trainable(preset)
-    chosen = list(enumerate(trials([Dimension.parse(text) for text in space], search, number, seed)))
+    load_trainable(options.preset)
+    space = [Dimension.parse(text) for text in options.space]
+    chosen = list(enumerate(trials(space, options.search, options.trials, options.seed)))
     run_id = runs.new_run_id("tune")
-    layout = OutputLayout(location(out))
+    layout = OutputLayout(location(options.out))
     folder = layout.root / "trainings" / run_id
-    settings = TuneSettings(absolute(store), str(folder.resolve()), preset, steps, seed, device)
-    with cluster(dask, workers=workers, tracks=len(chosen)) as where:
+    settings = options.part(TuneSettings, store=absolute(options.store), folder=str(folder.resolve()))
+    with cluster(tracks=len(chosen), **options.cluster) as where:
         rows = trials_phase(settings, chosen, layout, run_id, where)
     return sorted(rows, key=lambda row: -1e9 if row.csdr is None else row.csdr, reverse=True)
 

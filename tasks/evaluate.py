@@ -1,7 +1,7 @@
 """One dataset track scored: the model between its floor and its ceiling, and other systems beside it."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 
@@ -15,24 +15,17 @@ from storage.results.metrics import FAILED, OK, StemRow
 from storage.results.windows import WindowScores
 from storage.sources.datasets import DatasetTrack
 from tasks.score import read_references, score_stems, to_length, window_rows
-from tasks.worker import ModelRequest, deadline, resident_separator
+from tasks.settings import ModelRequest, Scoring
+from tasks.worker import deadline, resident_separator
 
 FLOOR, CEILING, SYSTEM = "floor:mixture", "ceiling:irm", "system:"
 
 
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """Which model is scored; `model_id` is the resolved id of `model`, `stems` are the model's.
+class EvaluateSettings(Scoring, ModelRequest):
+    """How a model is scored: its options, the resolved id of `model`, and its stems."""
 
-    `engine` is one of `model.scoring.scores.ENGINES`; `windows` keeps the scores of every window.
-    """
-
-    model: ModelRequest
     model_id: str
     stems: tuple[str, ...]
-    seconds_per_track: float | None = 3600.0
-    engine: str = "bsseval"
-    windows: bool = False
 
 
 def evaluate_batch(settings: EvaluateSettings, tracks: list[DatasetTrack]) -> list[StemRow | WindowScores]:
@@ -65,7 +58,7 @@ def _evaluate(settings: EvaluateSettings, track: DatasetTrack) -> list[StemRow |
     samples = mixture.shape[1]
     references = {stem: to_length(signal, samples) for stem, signal in references.items()}
     fingerprint = joint_fingerprint(source.path for source in track.stems.values())
-    separator = resident_separator(settings.model)
+    separator = resident_separator(settings.request)
 
     def rows(name: str, estimates: dict[str, np.ndarray], seconds: float | None) -> list[StemRow | WindowScores]:
         scores = score_stems(references, estimates, rate, engine=settings.engine)

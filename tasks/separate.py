@@ -5,7 +5,7 @@ import hashlib
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -26,7 +26,8 @@ from storage.results.metrics import FAILED, OK, StemRow
 from storage.results.windows import WindowScores
 from storage.sources.catalog import CatalogTrack
 from tasks.score import read_references, score_stems, window_rows
-from tasks.worker import ModelRequest, deadline, resident_separator
+from tasks.settings import Separation
+from tasks.worker import deadline, resident_separator
 
 log = logging.getLogger("unbraid.separate")
 
@@ -34,28 +35,16 @@ log = logging.getLogger("unbraid.separate")
 _VERSION = 3
 
 
-@dataclass(frozen=True)
-class SeparateSettings:
-    """What a run does to every track. `model_id` is the resolved id of `model`.
+class SeparateSettings(Separation):
+    """What a run does to every track: its options, the resolved id of `model`, and the stems to write."""
 
-    `stems` are those to write; `seconds_per_track` ends a worker that takes longer over one track. `engine`
-    scores tracks that have references; `windows` keeps the scores of every window.
-    """
-
-    out: str
-    model: ModelRequest
     model_id: str
     stems: tuple[str, ...]
-    format: str = "flac"
-    tags: bool = True
-    seconds_per_track: float | None = 3600.0
-    engine: str = "bsseval"
-    windows: bool = False
 
     @property
     def hash(self) -> str:
         """Of what decides the stems' bytes, the model apart."""
-        deciding = [_VERSION, self.stems, self.format, self.tags, self.model.precision]
+        deciding = [_VERSION, self.stems, self.format, self.tags, self.precision]
         return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:12]
 
 
@@ -76,7 +65,7 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
         _sweep(settings, track)
         if track.problem:
             raise StorageError(track.problem)
-        separator = resident_separator(settings.model)
+        separator = resident_separator(settings.request)
         rows = audio.with_decoders(track.source, lambda reader: _stream(settings, track, separator, reader))
         if fingerprint(track.source) != seen:
             raise StorageError(f"{track.source} changed while it was read; run again when it is at rest")

@@ -5,7 +5,6 @@ import faulthandler
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 from distributed import WorkerPlugin, get_worker
@@ -13,17 +12,9 @@ from distributed import WorkerPlugin, get_worker
 from model.separation.foreign import ForeignSeparator
 from model.separation.stream import Separator
 from storage.files.location import sweep_scratch
+from tasks.settings import ModelRequest
 
 log = logging.getLogger("unbraid.worker")
-
-
-@dataclass(frozen=True)
-class ModelRequest:
-    """Which separator a worker holds, and where its arithmetic runs."""
-
-    name: str
-    device: str = "auto"
-    precision: str = "auto"
 
 
 class ResidentModel(WorkerPlugin):
@@ -57,8 +48,8 @@ def resident_separator(request: ModelRequest) -> Separator | ForeignSeparator:
     """The process's separator, loaded at the first call with a request and kept."""
     from tasks.loading import load_separator
 
-    log.info("loading %s in process %d", request.name, os.getpid())
-    return load_separator(request.name, device=request.device, precision=request.precision)
+    log.info("loading %s in process %d", request.model, os.getpid())
+    return load_separator(request.model, device=request.device, precision=request.precision)
 
 
 @contextlib.contextmanager

@@ -5,50 +5,15 @@ import sys
 
 import click
 
-from flows.cli.options import dask, device, engine, kind, memory, windows, workers
+from flows.cli.options import with_settings
 from flows.cli.scores import show_failures, show_scores
 from flows.cli.server import outliving_the_server
+from flows.settings import EvaluateOptions, SeparateOptions
 
 
 @click.command()
-@click.argument("source", type=click.Path())
-@click.option("--out", required=True, type=click.Path(), help="Folder for stems, metrics, reports and run records.")
-@click.option("--model", default="stereo", show_default=True, metavar="ID", help="Model id, preset, or weights file.")
-@click.option("--stems", help="Stems to write, separated by commas. Default: all the model has.")
-@click.option("--format", "format_", type=click.Choice(["flac", "wav", "ogg", "opus", "mp3"]), default="flac",
-              show_default=True, help="flac and wav keep rate, channels and bit depth.")  # fmt: skip
-@click.option("--tags/--no-tags", default=True, show_default=True, help="Carry the source's tags and cover over.")
-@click.option("--retry-failed", is_flag=True, help="Try tracks again that failed in an earlier run.")
-@click.option("--since", type=click.DateTime(), help="Pass over files that were not modified since then.")
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="Do at most N tracks; the next run goes on.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--deadline", type=float, default=3600.0, show_default=True, metavar="SECONDS",
-              help="Give up a track after so long.")  # fmt: skip
-@engine
-@windows
-@device
-@dask
-@workers
-@memory
-def separate(
-    source,
-    out,
-    model,
-    stems,
-    format_,
-    tags,
-    retry_failed,
-    since,
-    limit,
-    dry_run,
-    deadline,
-    engine,
-    windows,
-    device,
-    dask,
-    workers,
-    memory,
-) -> None:
+@with_settings(SeparateOptions)
+def separate(options: SeparateOptions) -> None:
     """Separate SOURCE, an audio file, a folder, a glob in quotes, a dataset, or a manifest (.csv or .parquet
     with a column `path`), into stems under OUT/stems, with a row a stem under OUT/metrics.
 
@@ -57,13 +22,9 @@ def separate(
     from flows.separate import RunSummary
     from flows.separate import separate as flow
 
-    summary = outliving_the_server(
-        flow, out, RunSummary, source=source, out=out, model=model,
-        stems=stems.split(",") if stems else None, format=format_, tags=tags,
-        retry_failed=retry_failed, since=since, limit=limit, dry_run=dry_run, seconds_per_track=deadline,
-        engine=engine, windows=windows, device=device, dask=dask, workers=workers, memory=memory,
-    )  # fmt: skip
-    if dry_run:
+    out = options.out
+    summary = outliving_the_server(flow, out, RunSummary, **options.values())
+    if options.dry_run:
         standing = f"{summary.before} are done, {summary.failed_before} failed before"
         click.echo(f"{summary.todo} tracks would be separated; {standing}")
         return
@@ -79,17 +40,8 @@ def separate(
 
 
 @click.command()
-@click.argument("dataset", type=click.Path())
-@click.option("--out", required=True, type=click.Path(), help="Folder for metrics and reports.")
-@click.option("--model", default="stereo", show_default=True, metavar="ID", help="Model id, preset, or weights file.")
-@click.option("--split", type=click.Choice(["test", "train", "all"]), default="test", show_default=True)
-@kind
-@engine
-@windows
-@device
-@dask
-@workers
-def evaluate(dataset, out, model, split, kind, engine, windows, device, dask, workers) -> None:
+@with_settings(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> None:
     """Score a model on DATASET, between its floor (the mixture as estimate) and its ceiling (the ideal ratio
     mask), and beside other systems' results where a track has them in systems/.
 
@@ -98,11 +50,8 @@ def evaluate(dataset, out, model, split, kind, engine, windows, device, dask, wo
     from flows.evaluate import EvaluateSummary
     from flows.evaluate import evaluate as flow
 
-    summary = outliving_the_server(
-        flow, out, EvaluateSummary, dataset=dataset, out=out, model=model,
-        split=split, kind=kind, engine=engine, windows=windows, device=device,
-        dask=dask, workers=workers,
-    )  # fmt: skip
+    out = options.out
+    summary = outliving_the_server(flow, out, EvaluateSummary, **options.values())
     show_scores(out, summary.run_id)
     if summary.failed:
         show_failures(out, summary.run_id)

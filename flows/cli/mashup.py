@@ -2,35 +2,22 @@
 
 import os
 import sys
+from typing import Any
 
 import click
 
-from flows.cli.options import dask, device, workers
+from flows.cli.options import chosen, with_parameters
+from flows.settings import FindMashupsOptions, MashupOptions
 
 
 @click.command()
-@click.argument("vocals_of", type=click.Path(), required=False)
-@click.argument("accompaniment_of", type=click.Path(), required=False)
-@click.option("--out", type=click.Path(), help="Folder for stems, mash-ups and their table.")
-@click.option("--find", type=click.Path(), metavar="OUT", help="Rank all pairs of the separated catalog OUT instead.")
-@click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="With --find: how many to print.")
-@click.option("--render", type=click.IntRange(0), default=0, show_default=True, help="With --find: make the best N.")
-@click.option("--model", default="stereo", show_default=True, metavar="ID", help="Model id, preset, or weights file.")
-@click.option("--balance", type=float, default=-1.0, show_default=True, metavar="LU",
-              help="Loudness of the vocals over the accompaniment's.")  # fmt: skip
-@click.option("--loudness", type=click.Choice(["song", "frame"]), default="song", show_default=True,
-              help="Set the vocals' level once, or at every moment.")  # fmt: skip
-@click.option("--key/--no-key", default=True, show_default=True, help="Shift the vocals to a key that fits.")
-@click.option("--denoise", type=click.Choice(["hard", "soft"]), help="Gate what the separation left in the vocals.")
-@click.option("--morph", "bars", type=click.IntRange(0, 64), default=0, show_default=True, metavar="BARS",
-              help="Also make transitions from A to B over so many bars.")  # fmt: skip
-@device
-@dask
-@workers
-def mashup(
-    vocals_of, accompaniment_of, out, find, top, render, model, balance, loudness, key, denoise, bars, device, dask,
-    workers,
-) -> None:  # fmt: skip
+@click.argument("vocals_of", required=False)
+@click.argument("accompaniment_of", required=False)
+@click.option("--out", help="Folder for stems, mash-ups and their table.")
+@click.option("--find", metavar="OUT", help="Rank all pairs of the separated catalog OUT instead.")
+@with_parameters(FindMashupsOptions, only=["top", "render"])
+@with_parameters(MashupOptions, without=["vocals_of", "accompaniment_of", "out"])
+def mashup(find: str | None, **values: Any) -> None:
     """Put the vocals of song VOCALS_OF over the accompaniment of song ACCOMPANIMENT_OF.
 
     The vocals are stretched onto the other song's beats and shifted into a key that goes with it. With
@@ -41,20 +28,17 @@ def mashup(
     from flows.mashup import find_mashups
     from flows.mashup import mashup as flow
 
-    choices = {"balance": balance, "loudness": loudness, "key": key, "denoise": denoise, "bars": bars}
     if find:
-        if vocals_of:
+        if values["vocals_of"]:
             raise click.UsageError("give two songs or --find OUT, not both")
-        summary = find_mashups(find, top=top, render=render, dask=dask, workers=workers, **choices)
+        summary = find_mashups(**chosen(FindMashupsOptions, {**values, "out": find}).values())
         _show_pairs(summary.pairs)
     else:
-        if not (vocals_of and accompaniment_of and out):
+        if not (values["vocals_of"] and values["accompaniment_of"] and values["out"]):
             raise click.UsageError("give two songs and --out, or --find OUT")
-        summary = flow(
-            vocals_of, accompaniment_of, out, model=model, device=device, dask=dask, workers=workers, **choices
-        )
+        summary = flow(**chosen(MashupOptions, values).values())
     for row in summary.rows:
-        _show(row, find or out)
+        _show(row, summary.out)
     sys.exit(summary.exit_code)
 
 

@@ -1,41 +1,131 @@
-"""Options that several verbs share."""
+"""Click options made from settings classes: type, choices, bounds, default and help come from the fields."""
 
+import datetime
+import functools
+import json
+import types
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import annotated_types
 import click
+from pydantic.fields import FieldInfo
 
-device = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-dask = click.option(
-    "--dask", metavar="ADDRESS", help="A Dask scheduler, e.g. tcp://host:8786. Default: UNBRAID_DASK, or this machine."
-)
-workers = click.option("--workers", type=click.IntRange(1), help="Worker processes on this machine. Default: cores.")
-memory = click.option(
-    "--memory", default="auto", show_default=True, metavar="SIZE",
-    help="Limit of each worker process, e.g. 4GB: one that comes near it is ended. Default: a share of the machine's.",
-)  # fmt: skip
-engine = click.option(
-    "--engine",
-    type=click.Choice(["bsseval", "sdr", "museval"]),
-    default="bsseval",
-    show_default=True,
-    help="Who scores: ours, SDR alone, or museval itself (the same numbers, much slower).",
-)
-windows = click.option("--windows", is_flag=True, help="Keep the scores of every window, under OUT/windows.")
-kind = click.option(
-    "--kind",
-    type=click.Choice(["dsd100", "musdb18", "musdb18hq", "stems", "pairs", "loose"]),
-    help="The dataset's layout. Default: found from its folders.",
-)
+from tasks.settings import Settings, SettingsError
+
+Options = TypeVar("Options", bound=Settings)
 
 
-def settings_of(pairs: tuple[str, ...]) -> dict:
-    import json
+def with_settings(settings: type[Options]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The decorator that gives a command the fields of `settings` as arguments and options.
 
-    found = {}
-    for pair in pairs:
-        name, separator, value = pair.partition("=")
-        if not separator:
-            raise click.UsageError(f"--set wants NAME=VALUE, got {pair}")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
+    The command gets one object, `options`, in their place. A value that cannot be is wrong usage, exit code 2.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def checked(**values: Any) -> Any:
+            own = {name: values.pop(name) for name in settings.model_fields if name in values}
+            return command(options=chosen(settings, own), **values)
+
+        return with_parameters(settings)(checked)
+
+    return decorate
+
+
+def with_parameters(
+    settings: type[Settings], *, only: Collection[str] = (), without: Collection[str] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The decorator that gives a command the fields of `settings` as plain keyword arguments, all or some of them."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for name in reversed(settings.ordered()):
+            if (name in only or not only) and name not in without and not settings.cli(name).hidden:
+                parameter(settings, name)(command)
+        return command
+
+    return decorate
+
+
+def chosen(settings: type[Options], values: Mapping[str, Any]) -> Options:
+    """The settings that click's values make; what `settings` has no field for is left out. Raises UsageError."""
+    taken = {name: _unpacked(settings, name, value) for name, value in values.items() if name in settings.model_fields}
+    try:
+        return settings(**{name: value for name, value in taken.items() if value is not None})
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def parameter(settings: type[Settings], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """One field as a click decorator."""
+    field, cli = settings.model_fields[name], settings.cli(name)
+    kind = _kind(field.annotation)
+    if cli.argument:
+        return click.argument(name, type=_click_type(kind, field), metavar=cli.metavar)
+    attributes: dict[str, Any] = {"help": field.description, "metavar": cli.metavar}
+    default = None if field.is_required() else field.get_default(call_default_factory=True)
+    flags = cli.flags or (f"--{name.replace('_', '-')}",)
+    if kind is bool:
+        if default and not any("/" in flag for flag in flags):
+            flags = (f"{flags[0]}/--no-{flags[0].removeprefix('--')}", *flags[1:])
+        attributes |= {"is_flag": True, "default": default, "show_default": bool(default) or "/" in flags[0]}
+    elif _several(kind):
+        attributes |= {"multiple": True, "required": field.is_required()} if not cli.commas else {}
+    else:
+        attributes |= {"type": _click_type(kind, field), "required": field.is_required()}
+        if default is not None:
+            attributes |= {"default": default, "show_default": True}
+    return click.option(*flags, name, **attributes)
+
+
+def _kind(annotation: Any) -> Any:
+    """The type of a field, without its None."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        (annotation,) = (kind for kind in get_args(annotation) if kind is not type(None))
+    return annotation
+
+
+def _several(kind: Any) -> bool:
+    return get_origin(kind) in (tuple, dict)
+
+
+def _click_type(kind: Any, field: FieldInfo) -> click.ParamType:
+    if get_origin(kind) is Literal:
+        return click.Choice([str(choice) for choice in get_args(kind)], case_sensitive=False)
+    if kind is datetime.datetime:
+        return click.DateTime()
+    if kind in (int, float):
+        bounds: dict[str, Any] = {}
+        for item in field.metadata:
+            match item:
+                case annotated_types.Ge():
+                    bounds["min"] = item.ge
+                case annotated_types.Gt():
+                    bounds |= {"min": item.gt, "min_open": True}
+                case annotated_types.Le():
+                    bounds["max"] = item.le
+        if not bounds:
+            return click.INT if kind is int else click.FLOAT
+        return (click.IntRange if kind is int else click.FloatRange)(**bounds)
+    return click.STRING
+
+
+def _unpacked(settings: type[Settings], name: str, value: Any) -> Any:
+    """What click gives, as the field takes it."""
+    kind = _kind(settings.model_fields[name].annotation)
+    if get_origin(kind) is dict:
+        return dict(_pair(text) for text in value)
+    if settings.cli(name).commas and isinstance(value, str):
+        return tuple(part.strip() for part in value.split(","))
+    return value
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """NAME=VALUE, the value as JSON where it is some. Raises UsageError."""
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise click.UsageError(f"--set wants NAME=VALUE, got {text}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

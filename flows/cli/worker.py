@@ -5,15 +5,16 @@ import sys
 
 import click
 
-from flows.cli.options import memory
+from flows.cli.options import parameter
 from flows.running import environment
+from flows.settings import Workers
 
 
 @click.command()
 @click.argument("scheduler", metavar="ADDRESS")
 @click.option("--processes", type=click.IntRange(1), help="Worker processes. Default: cores.")
 @click.option("--gpu", is_flag=True, help="Offer the resource GPU: trainings come here.")
-@memory
+@parameter(Workers, "memory")
 def worker(scheduler, processes, gpu, memory) -> None:
     """Run Dask worker processes for the scheduler at ADDRESS (tcp://host:8786) until it ends or Ctrl-C.
 

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,26 +24,12 @@ from tasks.mashup.keys import fewest_semitones, find_key
 from tasks.mashup.picture import draw_beats
 from tasks.mashup.songs import SeparatedSong, read_song
 from tasks.mashup.stretch import warp
+from tasks.settings import MashupSettings
 
 MISFIT = "misfit"
 LOUDNESS_MODES = ("song", "frame")
 _LEAST_ACTIVITY = 0.05
 _LEAST_SECONDS = 4.0
-
-
-@dataclass(frozen=True)
-class MashupSettings:
-    """How mash-ups are made. `balance` is the vocals' level over the accompaniment in LU, set once for the song
-    or at every frame; `key` moves the vocals to a key that fits; `denoise` is None, "hard" or "soft"; `bars`
-    above 0 adds a transition from A to B of each kind.
-    """
-
-    out: str
-    balance: float = loudness.DEFAULT_BALANCE
-    loudness: str = "song"
-    key: bool = True
-    denoise: str | None = None
-    bars: int = 0
 
 
 def mash_pairs(settings: MashupSettings, pairs: list[tuple[SeparatedSong, SeparatedSong]]) -> list[MashupRow]:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ from storage.files.layout import TrainingLayout
 from storage.files.location import location
 from storage.store import Store, StoredTrack
 from tasks.loading import registry
+from tasks.settings import OneTraining, Precision
 from tasks.training.examples import ExampleSource, example_source
 from tasks.training.spans import has_stem, read_stem
 
@@ -43,22 +45,12 @@ _REPORT_EVERY = 25
 _CHECKPOINT_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class TrainRequest:
-    """What to train: a store, a preset (training fields replaced by `overrides`), a folder for the run.
+class TrainRequest(OneTraining):
+    """What to train: the options of a training, a folder for the run, what replaces the preset's settings."""
 
-    `start` names a model whose weights the network begins with where they fit, instead of at random.
-    """
-
-    store: str
     folder: str
-    preset: str = "stereo"
-    overrides: tuple[tuple[str, object], ...] = ()
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    resume: bool = False
-    start: str | None = None
+    overrides: tuple[tuple[str, Any], ...] = ()
+    precision: Precision = "auto"
     threads: int | None = None
 
 

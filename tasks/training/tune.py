@@ -14,6 +14,7 @@ from model.preset import load_preset
 from storage.errors import StorageError
 from storage.results.metrics import FAILED, OK
 from storage.results.rows import TrialRow
+from tasks.settings import Training
 from tasks.training.train import TrainRequest, train
 
 
@@ -78,16 +79,11 @@ def trials(space: list[Dimension], search: str, number: int, seed: int) -> list[
     return list(found.values())
 
 
-@dataclass(frozen=True)
-class TuneSettings:
+class TuneSettings(Training):
     """What all trials share. `folder` gets a folder for each."""
 
-    store: str
     folder: str
-    preset: str
     steps: int
-    seed: int
-    device: str = "cpu"
     threads: int | None = None
 
 
@@ -103,15 +99,12 @@ def run_trials(settings: TuneSettings, numbered: list[tuple[int, dict]]) -> list
         }
         try:
             load_preset(settings.preset, **chosen)
-            request = TrainRequest(
-                settings.store,
-                str(Path(settings.folder) / f"trial-{trial:03d}"),
-                settings.preset,
-                tuple(sorted({"steps": settings.steps, "validate_every": settings.steps, **chosen}.items())),
-                settings.seed,
-                settings.device,
+            overrides = {"steps": settings.steps, "validate_every": settings.steps, **chosen}
+            request = settings.part(
+                TrainRequest,
+                folder=str(Path(settings.folder) / f"trial-{trial:03d}"),
+                overrides=tuple(sorted(overrides.items())),
                 resume=True,
-                threads=settings.threads,
             )
             report = train(request)
         except (StorageError, ModelError, ValueError, RuntimeError, TypeError) as error:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile as sf
@@ -9,7 +11,6 @@ from storage.results.windows import WindowScores
 from storage.sources.catalog import CatalogTrack, list_catalog
 from storage.sources.datasets import Source
 from tasks.separate import SeparateSettings, lost_row, score_batch, separate_batch
-from tasks.worker import ModelRequest
 from tests.signals import noise
 
 STEMS = ("vocals", "accompaniment")
@@ -17,7 +18,9 @@ STEMS = ("vocals", "accompaniment")
 
 @pytest.fixture
 def settings(untrained, tmp_path):
-    return SeparateSettings(str(tmp_path / "out"), ModelRequest(str(untrained), "cpu"), "stereo-test", STEMS)
+    return SeparateSettings(
+        out=str(tmp_path / "out"), model=str(untrained), device="cpu", model_id="stereo-test", stems=STEMS
+    )
 
 
 def track(path, **fields):
@@ -59,23 +62,19 @@ def test_a_loud_lossy_song_is_met_within_a_step_without_clipping(settings, tmp_p
 
 
 def test_float_wav_of_an_integer_source_is_exact(settings, tmp_path):
-    from dataclasses import replace
-
     mixture = noise(2, 44100)
     sf.write(tmp_path / "x.wav", mixture.T, 44100, "FLOAT")
-    rows = separate_batch(replace(settings, format="wav"), [track(tmp_path / "x.wav")])
+    rows = separate_batch(settings.replaced(format="wav"), [track(tmp_path / "x.wav")])
     found = stems(settings, rows)
     np.testing.assert_array_equal(found["vocals"][0] + found["accompaniment"][0], mixture)
 
 
 def test_the_same_track_twice_is_the_same_bytes(settings, tmp_path):
-    from dataclasses import replace
-    from pathlib import Path
 
     sf.write(tmp_path / "x.wav", noise(2, 44100 * 2).T, 44100)
     contents = []
     for name in ("one", "two"):
-        own = replace(settings, out=str(tmp_path / name))
+        own = settings.replaced(out=str(tmp_path / name))
         separate_batch(own, [track(tmp_path / "x.wav")])
         contents.append({p.name: p.read_bytes() for p in Path(own.out).rglob("*.flac")})
     assert contents[0] == contents[1]
@@ -126,10 +125,8 @@ def test_a_source_that_changes_while_it_is_read_is_not_trusted(settings, tmp_pat
 
 
 def test_tracks_with_references_are_scored_as_delivered(settings, dsd100):
-    from dataclasses import replace
-
     tracks = list_catalog(dsd100)[:1]
-    kept = replace(settings, windows=True)
+    kept = settings.replaced(windows=True)
     found = score_batch(kept, tracks, separate_batch(kept, tracks))
     rows = [row for row in found if isinstance(row, StemRow)]
     assert len(rows) == 2
@@ -159,11 +156,9 @@ def test_measurements_are_those_of_the_stem(settings, tmp_path):
 
 
 def test_an_output_that_cannot_be_written_is_a_row_that_says_so(settings, tmp_path):
-    from dataclasses import replace
-
     sf.write(tmp_path / "x.wav", noise(2, 5000).T, 44100)
     (tmp_path / "file").touch()
-    (row,) = separate_batch(replace(settings, out=str(tmp_path / "file")), [track(tmp_path / "x.wav")])
+    (row,) = separate_batch(settings.replaced(out=str(tmp_path / "file")), [track(tmp_path / "x.wav")])
     assert row.status == "failed"
     assert "check the disk and the permissions" in row.error
 

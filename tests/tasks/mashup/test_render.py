@@ -40,7 +40,7 @@ def songs(tmp_path_factory):
 
 
 def test_a_mash_up_is_a_mix_its_two_parts_a_picture_and_a_row(songs, tmp_path):
-    row = mash(MashupSettings(str(tmp_path), bars=2), songs["a"], songs["b"])
+    row = mash(MashupSettings(out=str(tmp_path), bars=2), songs["a"], songs["b"])
     assert row.status == "ok", row.error
     folder = tmp_path / row.folder
     assert {p.name for p in folder.iterdir()} == {
@@ -66,14 +66,14 @@ def test_a_mash_up_is_a_mix_its_two_parts_a_picture_and_a_row(songs, tmp_path):
 def test_the_same_pair_gives_the_same_bytes(songs, tmp_path):
     made = []
     for run in ("one", "two"):
-        row = mash(MashupSettings(str(tmp_path / run)), songs["a"], songs["b"])
+        row = mash(MashupSettings(out=str(tmp_path / run)), songs["a"], songs["b"])
         made.append((tmp_path / run / row.folder / "mix.flac").read_bytes())
     assert made[0] == made[1]
 
 
 @pytest.mark.parametrize(("a", "b"), [("a", "mono"), ("mono", "a")])
 def test_mono_goes_with_stereo_and_one_rate_with_another(songs, tmp_path, a, b):
-    row = mash(MashupSettings(str(tmp_path), loudness="frame", denoise="soft", key=False), songs[a], songs[b])
+    row = mash(MashupSettings(out=str(tmp_path), loudness="frame", denoise="soft", key=False), songs[a], songs[b])
     assert row.status == "ok", row.error
     audio, rate = sf.read(tmp_path / row.folder / "mix.flac")
     assert rate == (RATE // 2 if b == "mono" else RATE)
@@ -91,7 +91,7 @@ def test_mono_goes_with_stereo_and_one_rate_with_another(songs, tmp_path, a, b):
     ],
 )
 def test_what_does_not_fit_is_said_and_nothing_is_made(songs, tmp_path, a, b, why):
-    row = mash(MashupSettings(str(tmp_path)), songs[a], songs[b])
+    row = mash(MashupSettings(out=str(tmp_path)), songs[a], songs[b])
     assert row.status == "misfit"
     assert why in row.error
     assert not OutputLayout(tmp_path).root.joinpath("mixes").exists()
@@ -101,7 +101,7 @@ def test_a_stem_that_cannot_be_read_is_a_failed_row(songs, tmp_path):
     broken = tmp_path / "broken.flac"
     broken.write_bytes(b"fLaC")
     song = SeparatedSong("x", "x.wav", "m", "f", (("vocals", str(broken)), ("accompaniment", str(broken))))
-    row = mash(MashupSettings(str(tmp_path)), song, songs["b"])
+    row = mash(MashupSettings(out=str(tmp_path)), song, songs["b"])
     assert row.status == "failed"
     assert "broken.flac" in row.error
     assert analyse_songs([song])[0].error

@@ -32,7 +32,9 @@ def store(dsd100, tmp_path_factory):
 
 
 def request(store, folder, **fields):
-    return TrainRequest(store, str(folder), preset="jansson", overrides=SMALL, device="cpu", threads=1, **fields)
+    return TrainRequest(
+        store=store, folder=str(folder), preset="jansson", overrides=SMALL, device="cpu", threads=1, **fields
+    )
 
 
 def losses(folder):

@@ -45,7 +45,14 @@ def test_trials_are_rows_the_bad_ones_with_their_reason(dsd100, tmp_path):
     opened = Store.create(tmp_path / "s.zarr", StoreFormat(n_fft=0, hop=0))
     ingest_batch(str(tmp_path / "s.zarr"), discover(dsd100))
     opened.consolidate()
-    settings = TuneSettings(str(tmp_path / "s.zarr"), str(tmp_path / "runs"), "jansson", 2, 0, threads=1)
+    settings = TuneSettings(
+        store=str(tmp_path / "s.zarr"),
+        folder=str(tmp_path / "runs"),
+        preset="jansson",
+        steps=2,
+        device="cpu",
+        threads=1,
+    )
     small = {"batch_size": 2, "frames": 64}
     good, bad = run_trials(settings, [(0, small), (1, {**small, "mixing.speeed": 1})])
     assert good.status == "ok"

@@ -1,0 +1,161 @@
+"""The settings of each flow: what its workers are told (`tasks/settings.py`) and what only the flow needs.
+
+Adding an option is adding a field here or there. The command line (`flows/cli/options.py`), the flow's signature and
+Prefect's form (`flows/running/parameters.py`) follow from it.
+"""
+
+import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from tasks.settings import (
+    Cli,
+    DatasetKind,
+    Engine,
+    MashupSettings,
+    ModelRequest,
+    OneTraining,
+    Scoring,
+    Separation,
+    Settings,
+    Training,
+    size_of_memory,
+)
+
+Steps = Annotated[int | None, Cli(metavar="N"), Field(ge=1, description="Training steps. Default: the preset's.")]
+PresetSettings = Annotated[
+    dict[str, Any],
+    Cli(("--set",), metavar="NAME=VALUE"),
+    Field(description="Replace settings of the preset, e.g. --set batch_size=4 --set mixing.speed=0.1."),
+]
+
+
+class Scheduler(Settings):
+    """Which cluster the work runs on."""
+
+    dask: Annotated[str | None, Cli(metavar="ADDRESS", last=True)] = Field(
+        None, description="A Dask scheduler, e.g. tcp://host:8786. Default: UNBRAID_DASK, or this machine."
+    )
+
+
+class Workers(Scheduler):
+    """Which cluster, or how many processes of this machine."""
+
+    workers: Annotated[int | None, Cli(metavar="N", last=True)] = Field(
+        None, ge=1, description="Worker processes on this machine. Default: cores."
+    )
+    memory: Annotated[str, Cli(metavar="SIZE", last=True), AfterValidator(size_of_memory)] = Field(
+        "auto",
+        description="Limit of each worker process, e.g. 4GB: one that comes near it is ended. "
+        "Default: a share of the machine's.",
+    )
+
+    @property
+    def cluster(self) -> dict[str, Any]:
+        """As `flows.running.cluster.cluster` takes them."""
+        return {"address": self.dask, "workers": self.workers, "memory": self.memory}
+
+
+class SeparateOptions(Workers, Separation):
+    """A catalog is separated."""
+
+    source: Annotated[str, Cli(argument=True)] = Field(
+        description="An audio file, a folder, a glob, a dataset, or a manifest (.csv or .parquet with a column path)."
+    )
+    retry_failed: bool = Field(False, description="Try tracks again that failed in an earlier run.")
+    since: Annotated[datetime.datetime | None, Cli(metavar="DATE")] = Field(
+        None, description="Pass over files that were not modified since then."
+    )
+    limit: Annotated[int | None, Cli(metavar="N")] = Field(
+        None, ge=1, description="Do at most N tracks; the next run goes on."
+    )
+    dry_run: bool = Field(False, description="Say what would be done, and do nothing.")
+
+
+class EvaluateOptions(Workers, Scoring, ModelRequest):
+    """A model is scored on a dataset."""
+
+    dataset: Annotated[str, Cli(argument=True)] = Field(description="The dataset's folder.")
+    out: Annotated[str, Cli(metavar="FOLDER")] = Field(description="Folder for metrics and reports.")
+    split: Literal["test", "train", "all"] = Field("test", description="Which of the dataset's splits is scored.")
+    kind: DatasetKind | None = Field(None, description="The dataset's layout. Default: seen from its folders.")
+
+
+class IngestOptions(Workers):
+    """A dataset is written into a zarr store."""
+
+    dataset: Annotated[str, Cli(argument=True)] = Field(description="The dataset's folder.")
+    store: Annotated[str, Cli(metavar="STORE")] = Field(description="The zarr store to make or to add to.")
+    kind: DatasetKind | None = Field(None, description="The dataset's layout. Default: seen from its folders.")
+    name: Annotated[str | None, Cli(metavar="NAME")] = Field(
+        None, description="The dataset's name in the store. Default: its folder's name."
+    )
+    split: Literal["train", "test"] = Field("train", description="The split of layouts that have none of their own.")
+    stem: Annotated[str | None, Cli(metavar="NAME")] = Field(
+        None, description="For a folder of loose files: which stem they are, e.g. vocals or accompaniment."
+    )
+    test_artists: Annotated[tuple[str, ...], Cli(("--test-artist",), metavar="NAME")] = Field(
+        (), description="Keep this artist's tracks for the test split; may be repeated."
+    )
+    drop_leaked: bool = Field(False, description="Leave out training copies of songs that are in a test split.")
+    spectrograms: Annotated[bool, Cli(("--spectrograms/--waveforms-only",))] = Field(
+        False, description="Keep complex STFTs too, for --set source=spectrogram: twelve times the disk."
+    )
+
+
+class TrainOptions(Scheduler, OneTraining):
+    """A preset is trained on a store."""
+
+    run: Annotated[str | None, Cli(metavar="FOLDER")] = Field(
+        None, description="The run's folder. Default: STORE.runs/PRESET-seedSEED."
+    )
+    steps: Steps = None
+    settings: PresetSettings = {}
+    publish: bool = Field(True, description="Register the weights as a model.")
+    promote: bool = Field(False, description="Make the result the champion of its preset.")
+
+
+class RetrainOptions(Workers, Training):
+    """A challenger is trained, and takes the champion's place if it is better."""
+
+    test: Annotated[str, Cli(metavar="DATASET")] = Field(description="The dataset whose test split decides.")
+    out: Annotated[str, Cli(metavar="FOLDER")] = Field(description="Folder for metrics and the decision.")
+    new: Annotated[tuple[str, ...], Cli(metavar="DATASET")] = Field(
+        (), description="Ingest this into STORE first; may be repeated."
+    )
+    scratch: bool = Field(False, description="Train from random weights instead of the champion's.")
+    steps: Steps = None
+    settings: PresetSettings = {}
+    split: Literal["test", "train", "all"] = Field("test", description="Which of the dataset's splits decides.")
+    spectrograms: Annotated[bool, Cli(("--spectrograms/--waveforms-only",))] = Field(
+        False, description="As in `unbraid ingest`, for --new."
+    )
+    engine: Engine = Field("sdr", description="Who scores; see `unbraid evaluate`.")
+
+
+class TuneOptions(Workers, Training):
+    """A preset's settings are searched."""
+
+    out: Annotated[str, Cli(metavar="FOLDER")] = Field(description="Folder for the trials' table and trainings.")
+    space: Annotated[tuple[str, ...], Cli(metavar="SETTING=VALUES")] = Field(
+        min_length=1,
+        description="learning_rate=3e-4..3e-3 (a range) or batch_size=4,8,16 (choices); may be repeated.",
+    )
+    search: Literal["random", "grid"] = Field("random", description="Draw trials, or try every combination.")
+    trials: Annotated[int, Cli(metavar="N")] = Field(8, ge=1, description="How many, where random.")
+    steps: Annotated[int, Cli(metavar="N")] = Field(200, ge=1, description="Training steps of each.")
+
+
+class MashupOptions(Workers, ModelRequest, MashupSettings):
+    """The vocals of one song over the accompaniment of another."""
+
+    vocals_of: Annotated[str, Cli(argument=True)] = Field(description="The song whose vocals are taken.")
+    accompaniment_of: Annotated[str, Cli(argument=True)] = Field(description="The song they are laid over.")
+
+
+class FindMashupsOptions(Workers, MashupSettings):
+    """The best pairs of a separated catalog."""
+
+    top: Annotated[int, Cli(metavar="N")] = Field(20, ge=1, description="With --find: how many to print.")
+    render: Annotated[int, Cli(metavar="N")] = Field(0, ge=0, description="With --find: make the best N.")

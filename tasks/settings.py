@@ -1,0 +1,211 @@
+"""The options that work is done under: each written once, with its type, default, bounds and help.
+
+A flow's settings (`flows/settings.py`) add what only the flow process needs. The command line, Prefect's form and the
+flow's signature are made from these fields, and `Settings.part` hands a worker its share. Nothing but pydantic is
+imported here, because `--help` reads these classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Engine = Literal["bsseval", "sdr", "museval"]
+StemFormatName = Literal["flac", "wav", "ogg", "opus", "mp3"]
+DatasetKind = Literal["dsd100", "musdb18", "musdb18hq", "stems", "pairs", "loose"]
+
+_LEAST_MEMORY = 256 << 20  # less does not hold Python and torch
+
+Part = TypeVar("Part", bound="Settings")
+
+
+class SettingsError(ValueError):
+    """A setting is unknown, missing, or has a value that it cannot have; the message is one sentence."""
+
+
+@dataclass(frozen=True)
+class Cli:
+    """How a field looks on the command line where its name and type do not say it.
+
+    Args:
+        flags: Click's declarations, e.g. `--out` and `-o`; by default `--` and the field's name.
+        argument: Whether the field is a positional argument.
+        metavar: The placeholder of the value in the help.
+        commas: Whether several values are given separated by commas, instead of by repeating the option.
+        last: Whether the field is listed after those that are not.
+        hidden: Whether the command line does not offer the field.
+    """
+
+    flags: tuple[str, ...] = ()
+    argument: bool = False
+    metavar: str | None = None
+    commas: bool = False
+    last: bool = False
+    hidden: bool = False
+
+
+class Settings(BaseModel):
+    """Frozen, checked when made; what cannot be raises SettingsError with one sentence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError(_sentence(type(self), error)) from None
+
+    @classmethod
+    def ordered(cls) -> list[str]:
+        """The fields' names as help and signature list them: arguments, what has no default, the others."""
+
+        def rank(name: str) -> tuple[bool, bool, bool]:
+            field, cli = cls.model_fields[name], cls.cli(name)
+            return not cli.argument, not field.is_required(), cli.last
+
+        return sorted(cls.model_fields, key=rank)
+
+    @classmethod
+    def cli(cls, name: str) -> Cli:
+        """How a field looks on the command line."""
+        return next((item for item in cls.model_fields[name].metadata if isinstance(item, Cli)), Cli())
+
+    def part(self, kind: type[Part], **more: Any) -> Part:
+        """The settings of another class as far as both have them, with `more` added or replaced."""
+        shared = {name: getattr(self, name) for name in kind.model_fields if name in type(self).model_fields}
+        return kind(**{**shared, **more})
+
+    def replaced(self: Part, **values: Any) -> Part:
+        """The same settings with some values replaced."""
+        return self.part(type(self), **values)
+
+    def values(self) -> dict[str, Any]:
+        """Every field by name, as a flow takes them."""
+        return {name: getattr(self, name) for name in type(self).model_fields}
+
+
+def _sentence(kind: type[Settings], error: ValidationError) -> str:
+    """The first thing that is wrong, as a sentence."""
+    first = error.errors()[0]
+    name = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        names = list(kind.model_fields)
+        return f"there is no setting {name}{_guess(name, names)}; there are {', '.join(names)}"
+    if first["type"] == "missing":
+        return f"{name} is missing"
+    value = first["input"]
+    if first["type"] == "literal_error":
+        choices = first["ctx"]["expected"].replace("'", "")
+        return f"{name} is {choices}, not {value}"
+    if first["type"] == "value_error":
+        return f"{name}: {first['ctx']['error']}"
+    problem = first["msg"].replace("Input should be", "it should be")
+    return f"{name} cannot be {value!r}: {problem[:1].lower()}{problem[1:]}"
+
+
+def _guess(name: str, names: Sequence[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, names, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def size_of_memory(value: str) -> str:
+    """The size as it was given. Raises ValueError for what is no size, or too little for a worker."""
+    from dask.utils import parse_bytes
+
+    if value == "auto":
+        return value
+    try:
+        size = parse_bytes(value)
+    except ValueError:
+        size = -1
+    if size < 0:
+        raise ValueError(f"{value} is not a size of memory; write it as 4GB or 500MB")
+    if size < _LEAST_MEMORY:
+        raise ValueError(f"{value} is too little for a worker process; give it 1GB or more")
+    return value
+
+
+class ModelRequest(Settings):
+    """Which separator a worker holds, and where its arithmetic runs."""
+
+    model: Annotated[str, Cli(metavar="ID")] = Field("stereo", description="Model id, preset, or weights file.")
+    device: Device = Field("auto", description="Where the network runs.")
+    precision: Precision = Field("auto", description="The network's arithmetic: float32 on a CPU, bfloat16 on a GPU.")
+
+    @property
+    def request(self) -> "ModelRequest":
+        """This alone, the same for every settings object with these three."""
+        return self.part(ModelRequest)
+
+
+class Scoring(Settings):
+    """How tracks with references are scored, and how long one may take."""
+
+    engine: Engine = Field(
+        "bsseval", description="Who scores: ours, SDR alone, or museval itself (the same numbers, much slower)."
+    )
+    windows: bool = Field(False, description="Keep the scores of every window, under OUT/windows.")
+    seconds_per_track: Annotated[float, Cli(("--deadline",), metavar="SECONDS")] = Field(
+        3600.0, gt=0, allow_inf_nan=False, description="Give up a track after so long."
+    )
+
+
+class Separation(Scoring, ModelRequest):
+    """What is done to every track of a catalog."""
+
+    out: Annotated[str, Cli(metavar="FOLDER")] = Field(
+        description="Folder for stems, metrics, reports and run records."
+    )
+    stems: Annotated[tuple[str, ...] | None, Cli(metavar="NAMES", commas=True)] = Field(
+        None, description="Stems to write, separated by commas. Default: all the model has."
+    )
+    format: Annotated[StemFormatName, BeforeValidator(_lower)] = Field(
+        "flac", description="flac and wav keep rate, channels and bit depth."
+    )
+    tags: bool = Field(True, description="Carry the source's tags and cover over.")
+
+
+class MashupSettings(Settings):
+    """How mash-ups are made."""
+
+    out: Annotated[str, Cli(metavar="FOLDER")] = Field(description="Folder for stems, mash-ups and their table.")
+    balance: Annotated[float, Cli(metavar="LU")] = Field(
+        -1.0, allow_inf_nan=False, description="Loudness of the vocals over the accompaniment's."
+    )
+    loudness: Literal["song", "frame"] = Field("song", description="Set the vocals' level once, or at every moment.")
+    key: bool = Field(True, description="Shift the vocals to a key that fits.")
+    denoise: Literal["hard", "soft"] | None = Field(None, description="Gate what the separation left in the vocals.")
+    bars: Annotated[int, Cli(("--morph",), metavar="BARS")] = Field(
+        0, ge=0, le=64, description="Also make transitions from A to B over so many bars."
+    )
+
+
+class Training(Settings):
+    """What every training is told: where from, which preset, from which seed, on what."""
+
+    store: Annotated[str, Cli(argument=True)] = Field(description="The zarr store to train on.")
+    preset: Annotated[str, Cli(metavar="NAME")] = Field(
+        "stereo", description="A model configuration; see `unbraid models`."
+    )
+    seed: Annotated[int, Cli(metavar="N")] = Field(
+        0, description="Of the network's first weights and of every example."
+    )
+    device: Device = Field("auto", description="Where the network is trained.")
+
+
+class OneTraining(Training):
+    """What a single training is told beside."""
+
+    resume: bool = Field(False, description="Go on with the run in the folder --run.")
+    start: Annotated[str | None, Cli(("--from",), metavar="ID")] = Field(
+        None, description="Begin with this model's weights where they fit."
+    )

@@ -31,7 +31,7 @@ WRONG = [
     (separate, {"source": "a", "out": "b"}, "format", "wma", "format is flac, wav, ogg, opus or mp3, not wma"),
     (separate, {"source": "a", "out": "b"}, "device", "gpu", "device is auto, cpu or cuda, not gpu"),
     (separate, {"source": "a", "out": "b"}, "memory", "1KB", "too little"),
-    (separate, {"source": "a", "out": "b"}, "memory", "-1GB", "no size"),
+    (separate, {"source": "a", "out": "b"}, "memory", "-1GB", "is not a size"),
     (separate, {"source": "a", "out": "b"}, "seconds_per_track", float("nan"), "seconds_per_track cannot be nan"),
     (separate, {"source": "a", "out": "b"}, "limit", 0, "limit cannot be 0"),
     (evaluate, {"dataset": "a", "out": "b"}, "split", "valid", "split is test, train or all, not valid"),

@@ -10,7 +10,8 @@ from flows.running.progress import Progress
 from storage import runs
 from storage.files.atomic import remove_leftovers
 from storage.files.layout import OutputLayout
-from storage.results import metrics
+from storage.results import metrics, windows
+from storage.results import rows as small_tables
 from storage.results.metrics import StemRow
 from storage.results.rows import write_rows
 from storage.results.windows import WindowScores, write_windows
@@ -53,3 +54,5 @@ def clear_abandoned(out: OutputLayout) -> None:
         metrics.compact(out, run_id)
     if abandoned:
         remove_leftovers(out.root)
+    for table in (metrics, windows, small_tables):
+        table.modernise(out)

@@ -22,11 +22,14 @@ def temporary_beside(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def replacing(target: Path, *, durable: bool = False) -> Iterator[Path]:
+def replacing(target: Path, *, durable: bool = False, staging: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path; on success it becomes `target`, on any error it is removed.
 
-    `durable` also flushes file and folder to the disk first, so that the rename survives a power
-    cut: worth its milliseconds for commit marks, not for every stem.
+    Args:
+        target: The file or object to write.
+        durable: Flush file and folder to the disk first, so that the rename survives a power cut: worth its
+            milliseconds for commit marks, not for every stem.
+        staging: The folder of the temporary file, on the disk of `target`. Default: the target's own.
     """
     if is_url(target):
         with scratch_folder() as folder:
@@ -35,6 +38,9 @@ def replacing(target: Path, *, durable: bool = False) -> Iterator[Path]:
         return
     make_folder(target.parent)
     temporary = temporary_beside(target)
+    if staging is not None:
+        make_folder(staging)
+        temporary = temporary_beside(staging / target.name)
     try:
         yield temporary
         if durable:
@@ -65,6 +71,17 @@ def remove_leftovers(folder: Path) -> int:
         path.unlink(missing_ok=True)
         count += 1
     return count
+
+
+def remove_empty(folder: Path, *, below: Path) -> None:
+    """Delete a folder and those above it, up to but without `below`, as far as they are empty. A store has none."""
+    while not is_url(folder) and folder != below and below in folder.parents:
+        try:
+            folder.rmdir()
+        except OSError:  # not empty, or not there
+            if folder.exists():
+                return
+        folder = folder.parent
 
 
 def _sync_folder(folder: Path) -> None:

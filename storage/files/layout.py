@@ -1,7 +1,8 @@
 """Every path the project writes, in one place.
 
 OUT/stems/<path of the track in its catalog>/<stem>.<ext>
-OUT/metrics/run_id=<run>/<part>.parquet
+OUT/metrics/run_id=<run>/metrics.parquet     the rows of a run that has ended, in one step
+OUT/runs/<run>/metrics/<part>.parquet        the rows of a run that goes on, where no reader of tables looks
 OUT/windows/run_id=<run>/<part>.parquet     scores of every window, where they are kept
 OUT/runs/<run>.json            what shaped a run (and <run>.beat while it goes on)
 OUT/reports/<run>.html         what came out of it
@@ -60,6 +61,15 @@ class OutputLayout:
     def run_windows(self, run_id: str) -> Path:
         return self.windows / f"run_id={run_id}"
 
+    def live_metrics(self, run_id: str) -> Path:
+        """The rows of a run that goes on: a part per batch, outside the folder that other programs read."""
+        return self.runs / run_id / "metrics"
+
+    @property
+    def staging(self) -> Path:
+        """Where tables are made before they appear in their folders."""
+        return self.runs
+
     def run_record(self, run_id: str) -> Path:
         return self.runs / f"{run_id}.json"
 
@@ -106,6 +116,16 @@ class TrainingLayout:
 def shown(name: str | os.PathLike) -> str:
     """A path as any table and screen can hold it: bytes that are no UTF-8 become \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def writable_text(text: str) -> str:
+    """The text as UTF-8 can hold it: bytes of a file name that is not UTF-8 become \\xNN, other surrogates \\uNNNN."""
+    if text.isascii():
+        return text
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def safe_parts(relative: str) -> tuple[str, ...]:

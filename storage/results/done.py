@@ -2,13 +2,10 @@
 
 from collections.abc import Iterable
 
-import pyarrow as pa
-
 from storage.files.layout import OutputLayout
-from storage.results import parquet
-from storage.results.metrics import OK, SCHEMA, standing_files
+from storage.results import metrics, parquet
+from storage.results.metrics import OK
 
-_COLUMNS = ("track_id", "source_fingerprint", "status", "finished_at", "model_id", "settings_hash")
 # Of several rows of a track the latest counts.
 _LATEST = """
 select track_id, arg_max(source_fingerprint, finished_at), arg_max(status, finished_at) = $ok
@@ -43,11 +40,10 @@ class DoneTracks:
 
 def done_tracks(out: OutputLayout, model_id: str, settings_hash: str) -> DoneTracks:
     """Every track with rows of this model and these settings. Raises MetricsError."""
-    files = standing_files(out)
-    if not files:
+    rows = metrics.dataset(out)
+    if not rows.files:
         return DoneTracks()
-    schema = pa.schema([SCHEMA.field(name) for name in _COLUMNS])
-    rows = parquet.asked(files, schema, _LATEST, ok=OK, model=model_id, settings=settings_hash)
+    latest = parquet.select(rows, _LATEST, ok=OK, model=model_id, settings=settings_hash)
     return DoneTracks(
-        track for batch in rows for track in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        track for batch in latest for track in zip(*(column.to_pylist() for column in batch.columns), strict=True)
     )

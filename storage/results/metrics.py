@@ -1,19 +1,24 @@
 """The metrics table: one row per run, model, track and stem, in Parquet under OUT/metrics/run_id=<run>/.
 
-While a run goes on each batch of tracks is a small part; a part that is there is the mark that its
-tracks are done. At the end the parts of a run become one sorted file, which names the parts it took
-in, so that a crash between the two never counts a row twice.
+While a run goes on each batch of tracks is a small part under OUT/runs/<run>/metrics, where no other program looks; a
+part that is there is the mark that its tracks are done. At the end the parts of a run become one sorted file, which
+appears under OUT/metrics in one step, so that whoever reads that folder sees every row once, always. The file names
+the parts it took in, so that a crash before they are deleted counts no row twice.
 """
 
 import datetime
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 
+from storage.files.atomic import remove_empty
 from storage.files.layout import OutputLayout
 from storage.results import parquet
+from storage.results.parquet import RunFile
 
 OK, FAILED = "ok", "failed"
 
@@ -61,9 +66,12 @@ SCHEMA = pa.schema(
         ("format", pa.string()),
     ]
 )
-_SORTED_BY = ["track_id", "model_id", "stem"]
+_SORTED = """
+select * from parts
+order by track_id nulls last, model_id nulls last, stem nulls last, finished_at desc nulls last
+"""
 _COMPACTED = "metrics.parquet"
-_TAKEN_IN = b"unbraid.parts"
+_JOINED = b"unbraid.parts"
 
 
 @dataclass(frozen=True)
@@ -117,26 +125,50 @@ class StemRow:
 
 
 def write_part(out: OutputLayout, run_id: str, rows: list[StemRow]) -> Path:
-    """Write a batch's rows as one part, named by its track ids: the same batch twice is the same file."""
+    """Write a batch's rows as one part of a run that goes on: the commit mark of the batch's tracks.
+
+    Returns:
+        The part, named by its track ids: the same batch twice is the same file.
+    """
     tracks = sorted({row.track_id for row in rows})
-    name = hashlib.sha256("\n".join(tracks).encode()).hexdigest()[:20]
-    target = out.run_metrics(run_id) / f"part-{name}.parquet"
-    table = pa.Table.from_pylist([{"run_id": run_id, **vars(row)} for row in rows], schema=SCHEMA)
-    return parquet.write_part(table, target)
+    name = hashlib.sha256("\n".join(tracks).encode("utf-8", "surrogatepass")).hexdigest()[:20]
+    table = parquet.table([vars(row) for row in rows], parquet.stored(SCHEMA))
+    return parquet.write_file(table, out.live_metrics(run_id) / f"part-{name}.parquet", out.staging)
 
 
 def compact(out: OutputLayout, run_id: str) -> Path | None:
-    """Join a run's parts into one sorted file; None where the run wrote none."""
-    files = standing_files(out, run_id)
+    """Join a run's parts into one sorted file, which appears in one step where other programs read.
+
+    Returns:
+        The file; None where the run has no rows.
+
+    Raises:
+        MetricsError: A part cannot be read.
+    """
+    files = row_files(out, run_id)
     if not files:
         return None
     target = compacted(out, run_id)
-    if files != [target]:
-        taken = ",".join(sorted(file.name for file in files if file != target))
-        parquet.join_parts(files, SCHEMA, _SORTED_BY, target, {_TAKEN_IN: taken.encode()})
-    for part in target.parent.glob("part-*.parquet"):
+    if [file.path for file in files] != [target]:
+        joined = joined_names(out, run_id) | {file.path.name for file in files if file.path != target}
+        metadata = {_JOINED: ",".join(sorted(joined)).encode()}
+        rows = parquet.select(parquet.dataset(files, SCHEMA), _SORTED)
+        parquet.write_rows(_each_once(rows), SCHEMA, target, out.staging, metadata)
+    for part in _parts(out, run_id):
         part.unlink(missing_ok=True)
+    remove_empty(out.live_metrics(run_id), below=out.runs)
     return target
+
+
+def modernise(out: OutputLayout) -> None:
+    """Bring the files of older versions to today's columns and folders, so that any program reads all of them as one
+    table. Only for the process that writes to `out`.
+    """
+    for folder in sorted(out.metrics.glob("run_id=*")):
+        run_id = folder.name.removeprefix("run_id=")
+        if next(folder.glob("part-*.parquet"), None):
+            compact(out, run_id)
+        parquet.modernise([RunFile(file, run_id) for file in folder.glob("*.parquet")], SCHEMA, out.staging)
 
 
 def compacted(out: OutputLayout, run_id: str) -> Path:
@@ -144,26 +176,56 @@ def compacted(out: OutputLayout, run_id: str) -> Path:
     return out.run_metrics(run_id) / _COMPACTED
 
 
-def standing_files(out: OutputLayout, run_id: str | None = None) -> list[Path]:
-    """The Parquet files whose rows count, of one run or of all; parts already compacted are left out."""
-    folders = [out.run_metrics(run_id)] if run_id else sorted(out.metrics.glob("run_id=*"))
-    found = []
-    for folder in folders:
-        compacted = folder / _COMPACTED
-        taken: set[str] = set()
-        if compacted.exists():
-            found.append(compacted)
-            taken = set(parquet.part_metadata(compacted).get(_TAKEN_IN, b"").decode().split(","))
-        found += [part for part in sorted(folder.glob("part-*.parquet")) if part.name not in taken]
-    return found
+def row_files(out: OutputLayout, run_id: str | None = None) -> list[RunFile]:
+    """The Parquet files whose rows count, of one run or of all.
+
+    Parts that a compacted file has taken in are left out, so that a crash between writing it and deleting them counts
+    no row twice.
+    """
+    files = []
+    for run in [run_id] if run_id else _run_ids(out):
+        whole = compacted(out, run)
+        joined = joined_names(out, run)
+        files += [RunFile(whole, run)] if whole.exists() else []
+        files += [RunFile(part, run) for part in _parts(out, run) if part.name not in joined]
+    return files
+
+
+def joined_names(out: OutputLayout, run_id: str) -> set[str]:
+    """The names of the parts that a run's compacted file has taken in; none where there is no such file."""
+    file = compacted(out, run_id)
+    if not file.exists():
+        return set()
+    return set(parquet.file_metadata(file).get(_JOINED, b"").decode().split(",")) - {""}
 
 
 def read_all(out: OutputLayout, run_id: str | None = None, columns: list[str] | None = None) -> pa.Table:
-    """All rows, of one run or of all. Columns that older files lack are null. Raises MetricsError."""
-    schema = _columns(columns) if columns else SCHEMA
-    tables = [parquet.read_part(file, schema) for file in standing_files(out, run_id)]
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+    """All rows in memory, of one run or of all. Columns that older files lack are null. Raises MetricsError."""
+    return parquet.read(row_files(out, run_id), SCHEMA, columns)
 
 
-def _columns(names: list[str]) -> pa.Schema:
-    return pa.schema([SCHEMA.field(name) for name in names])
+def dataset(out: OutputLayout, run_id: str | None = None) -> ds.Dataset:
+    """All rows, of one run or of all, of which only what is asked for is read. Raises MetricsError."""
+    return parquet.dataset(row_files(out, run_id), SCHEMA)
+
+
+def _each_once(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Of sorted rows the first of each track, model and stem: a batch that was lost may have been written twice."""
+    last = None
+    for batch in batches:
+        keys = list(zip(*(batch.column(name).to_pylist() for name in ("track_id", "model_id", "stem")), strict=True))
+        new = [key != before for key, before in zip(keys, [last, *keys], strict=False)]
+        last = keys[-1] if keys else last
+        yield batch if all(new) else batch.filter(pa.array(new))
+
+
+def _run_ids(out: OutputLayout) -> list[str]:
+    ended = {folder.name.removeprefix("run_id=") for folder in out.metrics.glob("run_id=*")}
+    going_on = {folder.parent.name for folder in out.runs.glob("*/metrics")}
+    return sorted(ended | going_on)
+
+
+def _parts(out: OutputLayout, run_id: str) -> list[Path]:
+    """The parts of a run, also where older versions kept them, beside the compacted file."""
+    folders = (out.live_metrics(run_id), out.run_metrics(run_id))
+    return [part for folder in folders for part in sorted(folder.glob("part-*.parquet"))]

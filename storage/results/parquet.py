@@ -1,86 +1,181 @@
-"""Parquet parts: written whole or not at all, read with the columns that today's schema has."""
+"""Parquet files of a run's rows: written whole or not at all, read together as one dataset.
+
+No file has the column `run_id`: it is the name of the folder (`run_id=<run>`), where every reader of hive partitions
+finds it, and here it is added to the rows of a file when they are read.
+"""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from storage.errors import MetricsError
 from storage.files.atomic import replacing
-from storage.files.location import scratch_folder
+from storage.files.layout import writable_text
+from storage.files.location import is_url, scratch_folder
 
+RUN_ID = pa.field("run_id", pa.string())
 _ROWS = 50_000  # that are in memory at a time
+_MEMORY = "300MB"  # of DuckDB, which keeps on the disk what does not fit
 
 
-def write_part(table: pa.Table, target: Path) -> Path:
-    """Write a part; returns `target`. It is on the disk when this returns: a part is a commit mark."""
-    with replacing(target, durable=True) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+@dataclass(frozen=True)
+class RunFile:
+    """A Parquet file and the run whose rows it holds."""
+
+    path: Path
+    run_id: str
+
+
+def run_files(folder: Path, run_id: str | None = None) -> list[RunFile]:
+    """The parts of one run, or of all, of a table whose parts are never joined: FOLDER/run_id=<run>/part-*.parquet."""
+    parts = sorted(folder.glob(f"run_id={run_id or '*'}/part-*.parquet"))
+    return [RunFile(part, part.parent.name.removeprefix("run_id=")) for part in parts]
+
+
+def stored(schema: pa.Schema) -> pa.Schema:
+    """The columns of `schema` that are in the files: all but `run_id`."""
+    return pa.schema([field for field in schema if field.name != RUN_ID.name])
+
+
+def table(values: list[dict], schema: pa.Schema) -> pa.Table:
+    """Rows as a table; text that no Parquet file can hold (bytes of a file name that is not UTF-8) is escaped."""
+    clean = [
+        {name: writable_text(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in values
+    ]
+    return pa.Table.from_pylist(clean, schema=schema)
+
+
+def write_file(rows: pa.Table, target: Path, staging: Path) -> Path:
+    """Write a file without its column `run_id`; returns `target`. It is on the disk when this returns.
+
+    Args:
+        rows: The rows.
+        target: Where they appear, in one step.
+        staging: A folder of the same disk that no reader of tables looks into; the file is made there.
+    """
+    with replacing(target, durable=True, staging=staging) as temporary:
+        pq.write_table(rows.select(stored(rows.schema).names), temporary, compression="zstd")
     return target
 
 
-def read_part(file: Path, schema: pa.Schema) -> pa.Table:
-    """The columns of `schema`; null where the part is older than a column.
+def dataset(files: Iterable[RunFile], schema: pa.Schema) -> ds.Dataset:
+    """The rows of all files as one dataset, from which only what a query needs is read.
 
-    Raises MetricsError when it cannot be read.
+    Args:
+        files: Files and their runs. A column that a file lacks, because an older version wrote it, is null.
+        schema: The columns, `run_id` among them.
+
+    Raises:
+        MetricsError: A file cannot be read; the sentence names it.
     """
-    batches = list(_batches(file, schema))
-    return pa.Table.from_batches(batches, schema) if batches else schema.empty_table()
+    parquet, fragments = ds.ParquetFileFormat(), []
+    filesystem = pa.fs.LocalFileSystem()
+    for file in files:
+        name = str(file.path)
+        if is_url(file.path):
+            filesystem, name = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(file.path.fs)), file.path.path
+        belongs = ds.field(RUN_ID.name) == file.run_id
+        fragment = parquet.make_fragment(name, filesystem, partition_expression=belongs)
+        try:
+            fragment.ensure_complete_metadata()
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(file.path, error) from error
+        fragments.append(fragment)
+    return ds.FileSystemDataset(fragments, schema, parquet, filesystem)
 
 
-def asked(files: list[Path], schema: pa.Schema, sql: str, **parameters: object) -> Iterator[pa.RecordBatch]:
-    """What DuckDB answers to a query over the table `parts`, the rows of all `files`, in batches.
+def read(files: Iterable[RunFile], schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """All rows of all files in memory. Raises MetricsError when a file cannot be read."""
+    rows = dataset(files, schema)
+    try:
+        return rows.to_table(columns=columns or schema.names)
+    except (OSError, pa.ArrowException) as error:
+        raise MetricsError(f"the metrics cannot be read ({error})") from error
 
-    Its memory does not grow with the rows: it keeps on the disk what it cannot hold. Raises MetricsError when a part
-    cannot be read.
+
+def select(rows: ds.Dataset, sql: str, **parameters: object) -> Iterator[pa.RecordBatch]:
+    """What DuckDB answers to a query over the table `parts`, the rows given, in batches.
+
+    Its memory does not grow with the rows: it keeps on the disk what it cannot hold.
+
+    Raises:
+        MetricsError: The rows cannot be read.
     """
     import duckdb
 
-    rows = pa.RecordBatchReader.from_batches(schema, (batch for file in files for batch in _batches(file, schema)))
     with scratch_folder() as scratch:
-        connection = duckdb.connect(config={"memory_limit": "300MB", "temp_directory": str(scratch), "threads": "1"})
+        connection = duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": str(scratch), "threads": "1"})
         try:
             connection.register("parts", rows)
             yield from connection.sql(sql, params=parameters).to_arrow_reader(_ROWS)
         except duckdb.Error as error:
-            raise MetricsError(f"the parts of {files[0].parent} cannot be read ({error})") from error
+            raise MetricsError(f"the rows cannot be read ({error})") from error
         finally:
             connection.close()
 
 
-def join_parts(files: list[Path], schema: pa.Schema, by: list[str], target: Path, metadata: dict[bytes, bytes]) -> Path:
-    """Write the rows of all `files`, sorted by the columns `by`, as one part; returns `target`. Raises MetricsError."""
-    order = ", ".join(f"{name} nulls last" for name in by)
-    own = schema.with_metadata(metadata)
-    with replacing(target, durable=True) as temporary, pq.ParquetWriter(temporary, own, compression="zstd") as writer:
-        for batch in asked(files, schema, f"select * from parts order by {order}"):
-            writer.write_table(pa.Table.from_batches([batch]).cast(schema).replace_schema_metadata(metadata))
+def write_rows(
+    batches: Iterable[pa.RecordBatch], schema: pa.Schema, target: Path, staging: Path, metadata: dict[bytes, bytes]
+) -> Path:
+    """Write batches of rows as one file, as they come; returns `target`.
+
+    Args:
+        batches: The rows, with the columns of `schema` at least.
+        schema: The columns, `run_id` among them.
+        target: Where the file appears, in one step.
+        staging: A folder of the same disk that no reader of tables looks into.
+        metadata: What is written beside the rows.
+    """
+    columns = stored(schema)
+    with (
+        replacing(target, durable=True, staging=staging) as temporary,
+        pq.ParquetWriter(temporary, columns.with_metadata(metadata), compression="zstd") as writer,
+    ):
+        for batch in batches:
+            rows = pa.Table.from_batches([batch]).select(columns.names).cast(columns)
+            writer.write_table(rows.replace_schema_metadata(metadata))
     return target
 
 
-def part_metadata(file: Path) -> dict[bytes, bytes]:
-    """What was written beside the rows. Raises MetricsError when the part cannot be read."""
-    with _opened(file) as part:
-        return part.schema_arrow.metadata or {}
+def file_metadata(file: Path) -> dict[bytes, bytes]:
+    """What was written beside the rows. Raises MetricsError when the file cannot be read."""
+    return _footer(file).metadata or {}
 
 
-def _batches(file: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    with _opened(file) as part:
-        known = [name for name in schema.names if name in part.schema_arrow.names]
-        for batch in part.iter_batches(_ROWS, columns=known):
-            columns = [
-                batch.column(field.name).cast(field.type) if field.name in known else pa.nulls(len(batch), field.type)
-                for field in schema
-            ]
-            yield pa.RecordBatch.from_arrays(columns, schema=schema)
+def is_current(file: Path, schema: pa.Schema) -> bool:
+    """Has the file the columns of `schema` as they are stored today? Raises MetricsError when it cannot be read."""
+    return _footer(file).remove_metadata().equals(stored(schema))
 
 
-@contextlib.contextmanager
-def _opened(file: Path) -> Iterator[pq.ParquetFile]:
+def modernise(files: list[RunFile], schema: pa.Schema, staging: Path) -> int:
+    """Write files of an older version again with today's columns, since readers of the folder want all files alike.
+
+    Returns:
+        How many were written. A file that cannot be read stays as it is.
+    """
+    count = 0
+    for file in files:
+        with contextlib.suppress(MetricsError):
+            if not is_current(file.path, schema):
+                batches = dataset([file], schema).to_batches(batch_size=_ROWS)
+                write_rows(batches, schema, file.path, staging, file_metadata(file.path))
+                count += 1
+    return count
+
+
+def _footer(file: Path) -> pa.Schema:
     try:
-        with file.open("rb") as raw, pq.ParquetFile(raw) as part:
-            yield part
+        with file.open("rb") as raw, pq.ParquetFile(raw) as opened:
+            return opened.schema_arrow
     except (OSError, pa.ArrowException) as error:
-        raise MetricsError(f"{file} cannot be read ({error}); delete it, and what it held is done again") from error
+        raise _unreadable(file, error) from error
+
+
+def _unreadable(file: Path, error: Exception) -> MetricsError:
+    return MetricsError(f"{file} cannot be read ({error}); delete it, and what it held is done again")

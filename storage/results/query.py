@@ -1,57 +1,106 @@
 """SQL over a run folder's tables, read-only: the query sees those it is given and nothing else."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from storage.errors import MetricsError
 from storage.files.layout import OutputLayout
-from storage.files.location import location
-from storage.results.metrics import read_all, standing_files
-from storage.results.rows import present_tables, read_rows
+from storage.files.location import location, scratch_folder
+from storage.results import metrics, rows
 
-# `metrics` holds what stands now: of several runs over one track with one model, the latest.
-_CURRENT = """
-create table metrics as
-select history.* from history join (
-    select track_id, model_id, arg_max(run_id, finished_at) as run_id from history group by all
-) using (track_id, model_id, run_id)
+_MEMORY = "500MB"  # of DuckDB, which keeps on the disk what does not fit
+
+# The rows that count today. Of a track and a model those of the latest separation (the same settings and the same
+# source), each stem once; a failure replaces what was there before. A stem is on the disk where no other model,
+# settings or source has been separated into the track's folder since.
+_CURRENT = r"""
+create view metrics as
+with latest as (
+    select track_id, model_id, max_by(
+        {'failed': status = 'failed', 'settings': settings_hash, 'source': source_fingerprint}, finished_at) as is_,
+    from history where status <> 'interrupted' group by all
+), holders as (
+    select track_id, regexp_extract(stem_path, '^(stems|models/[^/]+)/', 1) as root, max_by(
+        {'status': status, 'model': model_id, 'settings': settings_hash, 'source': source_fingerprint}, finished_at
+    ) as is_,
+    from history where stem_path is not null and status in ('ok', 'interrupted') group by all
+)
+select history.*, coalesce(
+    history.stem_path is not null and history.status = 'ok' and holders.is_ is not distinct from {
+        'status': 'ok', 'model': history.model_id, 'settings': settings_hash, 'source': source_fingerprint}, false
+) as on_disk
+from history
+join latest on history.track_id = latest.track_id and history.model_id = latest.model_id
+left join holders on history.track_id = holders.track_id
+    and regexp_extract(history.stem_path, '^(stems|models/[^/]+)/', 1) = holders.root
+where history.status <> 'interrupted' and latest.is_ is not distinct from {
+    'failed': history.status = 'failed', 'settings': settings_hash, 'source': source_fingerprint}
+qualify {once}
+"""
+_ONCE = """
+row_number() over (
+    partition by history.track_id, history.model_id, stem, coalesce(format, ''), history.stem_path
+    order by finished_at desc
+) = 1
+"""
+# Of a single run that has ended nothing was replaced.
+_CURRENT_OF_ONE_RUN = """
+create view metrics as
+select *, status = 'ok' and stem_path is not null as on_disk from history where status <> 'interrupted'
 """
 
 
-def query(out: Path, sql: str) -> pa.Table:
-    """Run one SELECT in DuckDB over `metrics` (the rows that stand), `history` (all rows of all runs) and those of
-    `storage.results.rows` that are there.
+@contextlib.contextmanager
+def opened(out: Path) -> Iterator["duckdb.DuckDBPyConnection"]:  # noqa: F821 - imported where it is used
+    """A DuckDB connection that sees the tables of a run folder and nothing else: no file, no network, no setting.
 
-    Raises MetricsError with DuckDB's sentence when the SQL is wrong, writes, or reaches for files.
+    `metrics` holds the rows that count today, `history` those of all runs; the tables of `storage.results.rows` are
+    there where they have rows. All are views of the Parquet files: of these only what a query needs is read, and what
+    does not fit into memory is kept on the disk for as long as the connection is open.
+
+    Raises:
+        MetricsError: The folder has no tables, or one cannot be read.
     """
     import duckdb
 
     layout = OutputLayout(location(out))
-    extra = present_tables(layout)
-    if not extra and (not layout.metrics.is_dir() or not standing_files(layout)):
+    files, small_tables = metrics.row_files(layout), rows.present_tables(layout)
+    if not files and not small_tables:
         raise MetricsError(f"{out} has no metrics; separate or evaluate into it first")
-    connection = duckdb.connect(config={"python_enable_replacements": "false"})
-    try:
-        connection.register("all_rows", read_all(layout))
-        connection.execute("create table history as select * from all_rows")
-        connection.unregister("all_rows")
-        connection.execute(_CURRENT)
-        for name in extra:
-            connection.register("all_rows", read_rows(layout, name))
-            connection.execute(f"create table {name} as select * from all_rows")
-            connection.unregister("all_rows")
-        # From here on no file, no network and no setting is within the query's reach.
-        connection.execute("set enable_external_access = false")
-        connection.execute("set lock_configuration = true")
-        statements = connection.extract_statements(sql)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise MetricsError("give one SELECT statement; the tables are for reading")
-        return connection.sql(sql).to_arrow_table()
-    except duckdb.Error as error:
-        first = str(error).strip().splitlines()[0]
-        raise MetricsError(
-            f"the query does not work: {first}; the tables are {', '.join(['metrics', 'history', *extra])}"
-        ) from error
-    finally:
-        connection.close()
+    with scratch_folder() as scratch:
+        settings = {"python_enable_replacements": "false", "memory_limit": _MEMORY, "temp_directory": str(scratch)}
+        connection = duckdb.connect(config={**settings, "preserve_insertion_order": "false"})
+        try:
+            connection.register("history", metrics.dataset(layout))
+            one_run = [file.path for file in files] == [metrics.compacted(layout, files[0].run_id)] if files else True
+            connection.execute(_CURRENT_OF_ONE_RUN if one_run else _CURRENT.replace("{once}", _ONCE))
+            for name in small_tables:
+                connection.register(name, rows.dataset(layout, name))
+            connection.execute("set enable_external_access = false")
+            connection.execute("set lock_configuration = true")
+            yield connection
+        finally:
+            connection.close()
+
+
+def query(out: Path, sql: str) -> pa.Table:
+    """Run one SELECT in DuckDB over the tables of a run folder; see `opened`.
+
+    Raises:
+        MetricsError: With DuckDB's sentence, when the SQL is wrong, writes, or reaches for files.
+    """
+    import duckdb
+
+    with opened(out) as connection:
+        try:
+            statements = connection.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise MetricsError("give one SELECT statement; the tables are for reading")
+            return connection.sql(sql).to_arrow_table()
+        except duckdb.Error as error:
+            first = str(error).strip().splitlines()[0]
+            tables = ", ".join(["metrics", "history", *rows.present_tables(OutputLayout(location(out)))])
+            raise MetricsError(f"the query does not work: {first}; the tables are {tables}") from error

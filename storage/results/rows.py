@@ -15,6 +15,7 @@ import typing
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from storage.files.layout import OutputLayout
 from storage.results import parquet
@@ -147,18 +148,26 @@ def write_rows(out: OutputLayout, run_id: str, rows: list) -> Path:
     if not rows:
         raise ValueError("there are no rows to write")
     name = next(name for name, kind in TABLES.items() if isinstance(rows[0], kind))
-    values = [{"run_id": run_id, **dataclasses.asdict(row)} for row in rows]
+    values = [dataclasses.asdict(row) for row in rows]
     digest = hashlib.sha256(json.dumps(values, default=str, sort_keys=True).encode()).hexdigest()[:20]
     target = out.root / name / f"run_id={run_id}" / f"part-{digest}.parquet"
-    return parquet.write_part(pa.Table.from_pylist(values, schema=schema(name)), target)
+    return parquet.write_file(parquet.table(values, parquet.stored(schema(name))), target, out.staging)
 
 
 def read_rows(out: OutputLayout, name: str, run_id: str | None = None) -> pa.Table:
-    """All rows of a table, of one run or of all; empty where there is none. Raises MetricsError."""
-    wanted = schema(name)
-    files = sorted((out.root / name).glob(f"run_id={run_id or '*'}/part-*.parquet"))
-    tables = [parquet.read_part(file, wanted) for file in files]
-    return pa.concat_tables(tables) if tables else wanted.empty_table()
+    """All rows of a table in memory, of one run or of all; empty where there is none. Raises MetricsError."""
+    return parquet.read(parquet.run_files(out.root / name, run_id), schema(name))
+
+
+def dataset(out: OutputLayout, name: str) -> ds.Dataset:
+    """All rows of a table, of which only what is asked for is read. Raises MetricsError."""
+    return parquet.dataset(parquet.run_files(out.root / name), schema(name))
+
+
+def modernise(out: OutputLayout) -> None:
+    """Bring the files of older versions to today's columns. Only for the process that writes to `out`."""
+    for name in present_tables(out):
+        parquet.modernise(parquet.run_files(out.root / name), schema(name), out.staging)
 
 
 def present_tables(out: OutputLayout) -> list[str]:

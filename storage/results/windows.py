@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from storage.files.layout import OutputLayout
 from storage.results import parquet
+from storage.results.parquet import RunFile
 
 SCORES = ("sdr", "isr", "sir", "sar")
 SCHEMA = pa.schema(
@@ -50,20 +51,27 @@ def write_windows(out: OutputLayout, run_id: str, scores: list[WindowScores]) ->
         for index in range(len(s.sdr))
     ]  # fmt: skip
     target = out.run_windows(run_id) / f"part-{name}.parquet"
-    return parquet.write_part(pa.Table.from_pylist(rows, schema=SCHEMA), target)
+    return parquet.write_file(parquet.table(rows, SCHEMA), target, out.staging)
 
 
 def read_windows(out: OutputLayout, run_id: str | None = None) -> pa.Table:
-    """All windows, of one run or of all."""
-    folders = [out.run_windows(run_id)] if run_id else sorted(out.windows.glob("run_id=*"))
-    files = [file for folder in folders for file in sorted(folder.glob("part-*.parquet"))]
-    tables = [parquet.read_part(file, SCHEMA) for file in files]
-    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    """All windows, of one run or of all. Raises MetricsError."""
+    return parquet.read(window_files(out, run_id), SCHEMA)
+
+
+def window_files(out: OutputLayout, run_id: str | None = None) -> list[RunFile]:
+    """The Parquet files of windows, of one run or of all."""
+    return parquet.run_files(out.windows, run_id)
+
+
+def modernise(out: OutputLayout) -> None:
+    """Bring the files of older versions to today's columns. Only for the process that writes to `out`."""
+    parquet.modernise(window_files(out), SCHEMA, out.staging)
 
 
 def stored_windows(out: OutputLayout) -> list[WindowScores]:
     """All windows as scores of stems, in the order stems were written; of several runs the latest counts."""
-    found: dict[tuple[str, str, str], WindowScores] = {}
+    scores: dict[tuple[str, str, str], WindowScores] = {}
     for folder in sorted(out.windows.glob("run_id=*"), key=lambda path: path.name.split("-", 1)[-1]):
         stems: dict[tuple[str, str, str], list[dict]] = {}
         for row in read_windows(out, folder.name.removeprefix("run_id=")).to_pylist():
@@ -71,5 +79,5 @@ def stored_windows(out: OutputLayout) -> list[WindowScores]:
         for key, rows in stems.items():
             rows.sort(key=lambda row: row["window"])
             columns: dict[str, Any] = {name: tuple(row[name] for row in rows) for name in SCORES}
-            found[key] = WindowScores(*key, **columns)
-    return list(found.values())
+            scores[key] = WindowScores(*key, **columns)
+    return list(scores.values())

@@ -136,7 +136,7 @@ def test_killed_and_started_again_every_track_is_there_exactly_once(tmp_path, un
     arguments += ["--model", str(untrained)]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     limit = time.monotonic() + 120
-    while not list(out.glob("metrics/*/part-*.parquet")) and time.monotonic() < limit and process.poll() is None:
+    while not list(out.glob("runs/*/metrics/part-*.parquet")) and time.monotonic() < limit and process.poll() is None:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -192,7 +192,7 @@ def test_ctrl_c_stops_in_seconds_keeps_what_is_done_and_leaves_nothing_half_writ
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     limit = time.monotonic() + 120
-    while not list(out.glob("metrics/*/part-*.parquet")) and time.monotonic() < limit and process.poll() is None:
+    while not list(out.glob("runs/*/metrics/part-*.parquet")) and time.monotonic() < limit and process.poll() is None:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -114,9 +114,9 @@ def test_metrics_are_written_compacted_planned_from_and_queried_in_a_bucket(buck
     for name in ("a", "b"):
         row = metrics.StemRow("m-00000000", name, name, "vocals", metrics.OK, source_fingerprint="f", settings_hash="s")
         metrics.write_part(out, "run-1", [row])
-    assert len(metrics.standing_files(out)) == 2
+    assert len(metrics.row_files(out)) == 2
     assert metrics.compact(out, "run-1").name == "metrics.parquet"
-    assert len(metrics.standing_files(out)) == 1
+    assert len(metrics.row_files(out)) == 1
     done = done_tracks(out, "m-00000000", "s")
     assert (len(done), done.ended("a", "f"), done.ended("b", "f")) == (2, True, True)
     assert query(out.root, "select count(*) as n from metrics").to_pylist() == [{"n": 2}]

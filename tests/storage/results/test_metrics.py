@@ -1,4 +1,5 @@
 import dataclasses
+import datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,8 +36,10 @@ def test_parts_become_one_sorted_file_with_every_row_once(out):
             out, "run-1", [row(f"t{number}", stem, sdr=float(number)) for stem in ("vocals", "accompaniment")]
         )
     before = metrics.read_all(out).sort_by([("track_id", "ascending"), ("stem", "ascending")])
+    assert not out.metrics.exists()  # other programs see nothing of a run that goes on
     target = metrics.compact(out, "run-1")
     assert [p.name for p in target.parent.iterdir()] == ["metrics.parquet"]
+    assert not list(out.runs.iterdir())
     after = metrics.read_all(out)
     assert after.equals(before)
     assert metrics.compact(out, "run-1") == target
@@ -55,10 +58,11 @@ def test_a_crash_between_compacting_and_cleaning_counts_no_row_twice(out, monkey
         patch.setattr("pathlib.Path.unlink", lambda self, missing_ok=False: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             metrics.compact(out, "r")
-    assert len(list(out.run_metrics("r").glob("part-*"))) == 2
+    assert len(list(out.live_metrics("r").glob("part-*"))) == 2
+    assert pq.read_table(out.metrics).num_rows == 2
     assert sorted(metrics.read_all(out, columns=["track_id"]).column(0).to_pylist()) == ["a", "b"]
     metrics.compact(out, "r")
-    assert len(list(out.run_metrics("r").glob("part-*"))) == 0
+    assert len(list(out.live_metrics("r").glob("part-*"))) == 0
     assert len(metrics.read_all(out)) == 2
 
 
@@ -82,15 +86,124 @@ def test_a_file_of_an_older_version_lacks_columns_and_is_read(out):
     assert table.column("sdr").to_pylist() == [1.0, None]
 
 
-def test_other_readers_see_one_table(out):
+def readers():
+    """How other programs read a folder of Parquet files: each gives its rows as dictionaries."""
     import duckdb
+    import pandas as pd
+    import polars as pl
     import pyarrow.dataset as ds
 
-    metrics.write_part(out, "r1", [row("a", sdr=2.0)])
-    metrics.write_part(out, "r2", [row("b", sdr=4.0)])
-    assert ds.dataset(out.metrics, partitioning="hive", schema=SCHEMA).count_rows() == 2
-    found = duckdb.sql(f"select avg(sdr) from read_parquet('{out.metrics}/**/*.parquet', union_by_name=true)")
-    assert found.fetchall() == [(3.0,)]
+    return {
+        "pandas": lambda folder: pd.read_parquet(folder).to_dict("records"),
+        "polars": lambda folder: pl.read_parquet(folder).to_dicts(),
+        "duckdb": lambda folder: (
+            duckdb.sql(f"select * from read_parquet('{folder}/**/*.parquet')").to_arrow_table().to_pylist()
+        ),
+        "pyarrow": lambda folder: ds.dataset(folder, partitioning="hive").to_table().to_pylist(),
+    }
+
+
+@pytest.mark.parametrize("reader", ["pandas", "polars", "duckdb", "pyarrow"])
+def test_other_programs_read_the_folder_as_one_table(out, reader):
+    for run_id, track, sdr in (
+        ("separate-20260101T000000-aaaaaa", "a", 2.0),
+        ("separate-20260102T000000-bbbbbb", "b", 4.0),
+    ):
+        metrics.write_part(out, run_id, [row(track, sdr=sdr), row(track, "accompaniment", vocal_presence=0.5)])
+        metrics.compact(out, run_id)
+    metrics.write_part(out, "separate-20260103T000000-cccccc", [row("c")])  # a run that goes on
+    (out.metrics / "run_id=separate-20260103T000000-cccccc").mkdir()
+    table = readers()[reader](out.metrics)
+    stems = sorted((str(r["run_id"]), r["track_id"], r["stem"]) for r in table)
+    assert stems == [
+        (run, track, stem)
+        for run, track in (("separate-20260101T000000-aaaaaa", "a"), ("separate-20260102T000000-bbbbbb", "b"))
+        for stem in ("accompaniment", "vocals")
+    ]
+    assert sorted(r["sdr"] for r in table if r["stem"] == "vocals") == [2.0, 4.0]
+
+
+def test_files_and_parts_of_an_older_version_become_one_table_for_other_programs(out):
+    """It wrote run_id into the files, their parts beside them, and had fewer columns."""
+    folder = out.run_metrics("old")
+    folder.mkdir(parents=True)
+    old = pa.table({"run_id": ["old"], "track_id": ["a"], "stem": ["vocals"], "windows": pa.array([3], pa.int32())})
+    pq.write_table(old, folder / "metrics.parquet")
+    pq.write_table(old.set_column(1, "track_id", pa.array(["b"])), folder / "part-1.parquet")
+    metrics.write_part(out, "new", [row("c")])
+    metrics.compact(out, "new")
+    metrics.modernise(out)
+    assert [path.name for path in folder.iterdir()] == ["metrics.parquet"]
+    for read in readers().values():
+        assert sorted((str(r["run_id"]), r["track_id"]) for r in read(out.metrics)) == [
+            ("new", "c"), ("old", "a"), ("old", "b")
+        ]  # fmt: skip
+
+
+def test_a_file_name_that_is_no_utf8_does_not_lose_its_row_nor_its_neighbours(out):
+    sentence = "/songs/caf\udce9.wav is not audio"
+    metrics.write_part(out, "r", [row("a", None, "failed", error=sentence), row("b")])
+    assert {r["error"] for r in metrics.read_all(out).to_pylist()} == {"/songs/caf\\xe9.wav is not audio", None}
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from storage.files.layout import OutputLayout
+from storage.results import metrics
+from storage.results.metrics import StemRow
+
+out, run_id = OutputLayout(Path(sys.argv[1])), sys.argv[2]
+for batch in range(12):
+    metrics.write_part(out, run_id, [
+        StemRow("m", f"{batch}-{track}", "p", stem, "ok") for track in range(3) for stem in ("vocals", "accompaniment")
+    ])
+while True:
+    metrics.compact(out, run_id)
+    metrics.write_part(out, run_id, [StemRow("m", "0-0", "p", "vocals", "ok")])  # a batch that ran twice
+"""
+
+
+def test_other_programs_see_every_row_once_while_runs_write_compact_and_are_killed(out):
+    """A reader in a loop, beside processes that write a run, compact it, and are killed at any moment."""
+    import itertools
+    import subprocess
+    import sys
+    import time
+
+    out.metrics.mkdir(parents=True)
+    reads = itertools.cycle(readers().values())
+    seen = 0
+    for kill in range(3):
+        run_id = f"separate-{kill}"
+        writer = subprocess.Popen([sys.executable, "-c", _WRITER, str(out.root), run_id])
+        try:
+            limit = time.monotonic() + 60
+            while not list(out.live_metrics(run_id).glob("part-*")) and time.monotonic() < limit:
+                time.sleep(0.01)
+            while True:
+                for _ in range(3):
+                    _every_row_once(next(reads), out)
+                if metrics.compacted(out, run_id).exists() or time.monotonic() > limit:
+                    break
+            time.sleep(0.013 * kill)
+        finally:
+            writer.kill()
+            writer.wait()
+        seen = _every_row_once(next(reads), out)
+        metrics.compact(out, run_id)
+        assert _every_row_once(next(reads), out) >= seen
+    assert seen >= 2 * 72
+
+
+def _every_row_once(read, out):
+    if not list(out.metrics.glob("*/*.parquet")):
+        return 0
+    keys = [(str(r["run_id"]), r["track_id"], r["stem"]) for r in read(out.metrics)]
+    assert len(keys) == len(set(keys))
+    runs_seen = [key[0] for key in keys]
+    assert all(runs_seen.count(run_id) == 72 for run_id in set(runs_seen))
+    return len(keys)
 
 
 def test_a_damaged_part_is_named(out):
@@ -129,6 +242,39 @@ def test_a_query_only_reads_the_tables_it_was_given(out, sql):
     with pytest.raises(MetricsError) as caught:
         query(out.root, sql)
     assert "\n" not in str(caught.value)
+
+
+def at(second):
+    return datetime.datetime(2026, 1, 1, 0, 0, second, tzinfo=datetime.UTC)
+
+
+def standing(out):
+    sql = "select stem, stem_path, model_id, on_disk, status from metrics order by all"
+    return [tuple(row.values()) for row in query(out.root, sql).to_pylist()]
+
+
+def test_what_stands_is_the_latest_of_every_stem_and_says_whether_it_is_on_the_disk(out):
+    def separated(run_id, second, stem, model="m", **values):
+        path = f"stems/t1/{stem}.flac"
+        metrics.write_part(
+            out, run_id, [row("t1", stem, model=model, stem_path=path, finished_at=at(second), **values)]
+        )
+
+    separated("r1", 1, "vocals")
+    separated("r2", 2, "accompaniment")  # only what was missing
+    m = [
+        ("accompaniment", "stems/t1/accompaniment.flac", "m", True, "ok"),
+        ("vocals", "stems/t1/vocals.flac", "m", True, "ok"),
+    ]
+    assert standing(out) == m
+    separated("r3", 3, "vocals", model="hq")
+    assert standing(out) == [
+        (*m[0][:3], False, "ok"), ("vocals", "stems/t1/vocals.flac", "hq", True, "ok"), (*m[1][:3], False, "ok")
+    ]  # fmt: skip
+    metrics.write_part(out, "r4", [row("t1", None, "interrupted", model="m", stem_path="stems/t1/", finished_at=at(4))])
+    assert [on_disk for *_, on_disk, _ in standing(out)] == [False, False, False]
+    metrics.write_part(out, "r5", [row("t1", None, "failed", model="m", finished_at=at(5))])
+    assert standing(out) == [("vocals", "stems/t1/vocals.flac", "hq", False, "ok"), (None, None, "m", False, "failed")]
 
 
 def test_a_folder_without_metrics_is_told(tmp_path):

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.fs
 import pyarrow.parquet as pq
 
 from storage.errors import MetricsError
 from storage.files.atomic import replacing
 from storage.files.layout import writable_text
-from storage.files.location import is_url, scratch_folder
+from storage.files.location import is_url, object_at, scratch_folder
 
 RUN_ID = pa.field("run_id", pa.string())
 _ROWS = 50_000  # that are in memory at a time
@@ -75,11 +76,12 @@ def dataset(files: Iterable[RunFile], schema: pa.Schema) -> ds.Dataset:
         MetricsError: A file cannot be read; the sentence names it.
     """
     parquet, fragments = ds.ParquetFileFormat(), []
-    filesystem = pa.fs.LocalFileSystem()
+    filesystem: pa.fs.FileSystem = pa.fs.LocalFileSystem()
     for file in files:
         name = str(file.path)
         if is_url(file.path):
-            filesystem, name = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(file.path.fs)), file.path.path
+            store, name = object_at(file.path)
+            filesystem = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(store))
         belongs = ds.field(RUN_ID.name) == file.run_id
         fragment = parquet.make_fragment(name, filesystem, partition_expression=belongs)
         try:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -10,6 +11,9 @@ from storage.errors import MetricsError
 from storage.files.layout import OutputLayout
 from storage.files.location import location, scratch_folder
 from storage.results import metrics, rows
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 _MEMORY = "500MB"  # of DuckDB, which keeps on the disk what does not fit
 
@@ -54,7 +58,7 @@ select *, status = 'ok' and stem_path is not null as on_disk from history where 
 
 
 @contextlib.contextmanager
-def opened(out: Path) -> Iterator["duckdb.DuckDBPyConnection"]:  # noqa: F821 - imported where it is used
+def opened(out: Path) -> Iterator["DuckDBPyConnection"]:
     """A DuckDB connection that sees the tables of a run folder and nothing else: no file, no network, no setting.
 
     `metrics` holds the rows that count today, `history` those of all runs; the tables of `storage.results.rows` are

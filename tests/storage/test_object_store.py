@@ -148,13 +148,13 @@ def test_models_are_registered_promoted_and_rolled_back_in_a_bucket(bucket, tmp_
     assert registry.rollback("small") == first
     with pytest.raises(RegistryError, match=f"{first} has become champion of small meanwhile"):
         registry.promote(second, instead_of=second)
-    with ThreadPoolExecutor(4) as pool:
-        ids = list(pool.map(lambda n: registry.add(f"preset{n}", b"weights", "", champion=True), range(4)))
-    assert {registry.champions()[f"preset{n}"] for n in range(4)} == set(ids)
     assert {model.model_id: model.card for model in Registry(tmp_path).models()} == {
         first: "card one",
         second: "card two",
     }
+    with ThreadPoolExecutor(4) as pool:
+        ids = list(pool.map(lambda n: registry.add(f"preset{n}", b"weights", "", champion=True), range(4)))
+    assert {registry.champions()[f"preset{n}"] for n in range(4)} == set(ids)
 
 
 def test_local_paths_are_paths_and_urls_are_not(tmp_path):

@@ -11,6 +11,7 @@ import threading
 import click
 
 from flows.cli import catalog, mashup, training, worker
+from flows.cli.console import printable
 
 EXIT_ERROR = 1  # the run did not start or did not finish
 EXIT_INTERRUPTED = 130
@@ -60,11 +61,11 @@ def _sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-    return f"an error of unbraid's own, {type(error).__name__}: {error}; UNBRAID_DEBUG=1 shows where, please report it"
+    return f"internal error, {type(error).__name__}: {error}; UNBRAID_DEBUG=1 shows where, please report it"
 
 
 def _say(sentence: str) -> None:
-    click.echo(f"unbraid: {sentence}", err=True)
+    click.echo(f"unbraid: {printable(sentence)}", err=True)
 
 
 @click.group(cls=_Sentences, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -1,20 +1,37 @@
-"""Tables on the screen: aligned on a terminal, plain where output is piped."""
+"""What is shown on the screen: tables, aligned on a terminal and plain where output is piped; no control characters."""
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
+# C0, DEL and C1 can move the cursor, set the window's title or worse; the directional marks turn a line around.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
+
+
+def printable(text: object) -> str:
+    """Text that a terminal shows and does not obey: control characters of names become \\xNN or \\uNNNN.
+
+    Line feeds and tabs stay, since pages of text are shown too.
+    """
+    return _CONTROLS.sub(_escaped, str(text))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    number = ord(match[0])
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
 
 
 def show(names: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
     """Print a table to standard output. Numbers are right-aligned, floats to two places, None is empty."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
     rows = [list(row) for row in rows]
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     for index, name in enumerate(names):
         numeric = any(isinstance(row[index], (int, float)) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     # Piped output has no width of its own: never fold what another program will read.
@@ -25,4 +42,6 @@ def show(names: Sequence[str], rows: Iterable[Sequence[object]], *, title: str |
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.2f}" if isinstance(value, float) else str(value).replace("[", r"\[")
+    # A line feed in a name would start a row of its own.
+    text = printable(value).replace("\n", "\\n").replace("\t", "\\t")
+    return f"{value:.2f}" if isinstance(value, float) else text.replace("[", r"\[")

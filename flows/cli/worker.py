@@ -26,7 +26,8 @@ def worker(scheduler, processes, gpu, memory) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))
     os.environ.update(environment.WORKERS)
     command = [
-        sys.executable, "-m", "distributed.cli.dask_worker", scheduler, "--nworkers", str(count), "--nthreads", "1",
+        # -P: a user's own tasks.py or model/ in the present folder must not be taken for ours.
+        sys.executable, "-P", "-m", "distributed.cli.dask_worker", scheduler, "--nworkers", str(count), "--nthreads", "1",
         "--memory-limit", memory, "--no-dashboard", "--death-timeout", "60",
     ]  # fmt: skip
     if gpu:

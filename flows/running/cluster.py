@@ -64,6 +64,11 @@ class Cluster:
         return "cpu"
 
 
+def address_of(address: str | None) -> str | None:
+    """The scheduler's address as given, or from UNBRAID_DASK; None where work runs on this machine."""
+    return address or os.environ.get("UNBRAID_DASK") or None
+
+
 @contextlib.contextmanager
 def cluster(
     address: str | None = None,
@@ -87,10 +92,15 @@ def cluster(
     # One loss is a verdict on the batch; the fan-out decides what is tried again, track by track.
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": _LOST_AFTER}
     settings |= {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.WORKERS.items()}
+    # A user's own tasks.py or model/ in the present folder must not be taken for ours.
+    settings |= {"distributed.nanny.pre-spawn-environ.PYTHONSAFEPATH": "1"}
+    if not address_of(address):
+        # Local runs serve no pages: what is left of the HTTP server answers nothing.
+        settings |= {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
     if not os.environ.get("UNBRAID_DEBUG"):
         for library in ("tornado.application", "asyncio", "distributed.client"):  # a traceback for every lost worker
             logging.getLogger(library).setLevel(logging.CRITICAL)
-    address = address or os.environ.get("UNBRAID_DASK")
+    address = address_of(address)
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if address:
             try:
@@ -107,7 +117,9 @@ def cluster(
                     n_workers=0,  # a worker that is killed while it starts would break the cluster's own start
                     threads_per_worker=1,  # a deadline ends the process: it must hold one track only
                     processes=True,
-                    dashboard_address=":0",  # any free port: two runs must not quarrel over one
+                    host="127.0.0.1",  # nothing listens but on loopback
+                    dashboard_address="127.0.0.1:0",  # any free port: two runs must not quarrel over one
+                    scheduler_kwargs={"dashboard": False},
                     resources=resources,
                     memory_limit=_size(memory),
                     silence_logs=50,

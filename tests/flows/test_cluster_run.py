@@ -19,12 +19,13 @@ pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("cluster")]
 
 
 @contextmanager
-def running(*command, log):
+def running(*command, log, folder=None):
     environment = {**os.environ, "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
     with open(log, "w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", *command], env=environment, stdout=file, stderr=file, start_new_session=True
-        )
+            [sys.executable, "-P", "-m", *command], env=environment, stdout=file, stderr=file, cwd=folder,
+            start_new_session=True,
+        )  # fmt: skip
     try:
         yield process
     finally:
@@ -37,7 +38,15 @@ def unbraid(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=200)
 
 
-def test_a_catalog_on_a_cluster_of_workers_and_what_a_loss_of_the_scheduler_looks_like(untrained, tmp_path):
+def folder_of_own_files(folder):
+    """A folder like a user's, whose modules have our rooms' names."""
+    folder.mkdir()
+    for name in ("tasks", "model", "storage", "flows", "unbraid"):
+        (folder / f"{name}.py").write_text("raise SystemExit('the file of the user is taken for a room')\n")
+    return folder
+
+
+def test_a_catalog_on_a_cluster_of_workers_started_among_a_users_own_files_and_the_scheduler_lost(untrained, tmp_path):
     for name in ("one", "two", "three"):
         (tmp_path / "songs").mkdir(exist_ok=True)
         sf.write(tmp_path / "songs" / f"{name}.wav", noise(2, 44100 * 2).T, 44100)
@@ -46,7 +55,8 @@ def test_a_catalog_on_a_cluster_of_workers_and_what_a_loss_of_the_scheduler_look
     common = ["--model", untrained, "--dask", address]
     with running("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard",
                  log=tmp_path / "scheduler.log") as scheduler:  # fmt: skip
-        with running("flows.cli", "worker", address, "--processes", "2", log=tmp_path / "worker.log"):
+        with running("flows.cli", "worker", address, "--processes", "2", log=tmp_path / "worker.log",
+                     folder=folder_of_own_files(tmp_path / "own")):  # fmt: skip
             limit = time.monotonic() + 60
             while unbraid("separate", tmp_path / "songs", "--out", tmp_path / "out", *common).returncode:
                 assert time.monotonic() < limit, (tmp_path / "worker.log").read_text()

@@ -3,7 +3,10 @@
 import os
 import signal
 import time
+import urllib.error
+import urllib.request
 
+import psutil
 import pytest
 
 from flows.running.cluster import ClusterError, cluster
@@ -37,6 +40,17 @@ def run(where, batches, window=4):
     results = [value for outcome in found for value in outcome.results]
     lost = {outcome.items[0]: outcome.lost for outcome in found if outcome.lost}
     return results, lost
+
+
+def test_nothing_listens_but_on_loopback_and_no_pages_are_served(where):
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = [c.laddr.ip for p in processes for c in p.net_connections() if c.status == psutil.CONN_LISTEN]
+    assert listening
+    assert set(listening) == {"127.0.0.1"}
+    port = where.client.scheduler_info()["services"].get("dashboard")
+    if port:
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/info/main/workers.html", timeout=10)
 
 
 def test_every_item_comes_back_once(where):

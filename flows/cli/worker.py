@@ -28,7 +28,8 @@ def worker(scheduler, processes, gpu, memory) -> None:
     command = [
         # -P: a user's own tasks.py or model/ in the present folder must not be taken for ours.
         sys.executable, "-P", "-m", "distributed.cli.dask_worker", scheduler,
-        "--nworkers", str(count), "--nthreads", "1", "--memory-limit", memory, "--no-dashboard", "--death-timeout", "60",
+        "--nworkers", str(count), "--nthreads", "1", "--memory-limit", memory, "--no-dashboard",
+        "--death-timeout", "60",
     ]  # fmt: skip
     if gpu:
         command += ["--resources", "GPU=1"]

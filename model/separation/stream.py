@@ -1,11 +1,15 @@
 """A mixture into stems, as a stream: constant memory, and the same samples however it is fed.
 
-Frames lie on a grid that starts with the file, segments on a grid of frames, and a group of segments
-is processed when all its frames and their context are there. What a caller pushes at a time moves
-neither grid, so a file in one piece and a file in blocks go through the same arithmetic.
+Frames lie on a grid that starts with the file, segments on a grid of frames, and a segment is processed when all
+its frames and their context are there. What a caller pushes at a time moves neither grid, so a file in one piece and
+a file in blocks go through the same arithmetic. Each segment is computed by itself on one thread of torch's: neither
+the number of cores nor of segments that go through the network together changes a bit of it.
 """
 
+import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +18,12 @@ import torch
 from model.checkpoint import Weights
 from model.errors import ModelError
 from model.preset import Preset
+from model.separation.masking import Masker
 from model.spectra.frontend import OVERLAP, analysis, magnitudes, synthesis
 
 # Estimates are rounded to 24-bit steps. A mixture decoded from integers then has its accompaniment
 # (mixture − vocals) exactly in float32, and the stems add up to it exactly.
 _STEP = 2.0**-23
-# Above the network's band the mask goes on with its mean over this share of the band's top.
-_EXTENSION_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,8 @@ class Piece:
 class Separator:
     """A network ready to separate. Build it once and use it for every file; it holds no state of a file.
 
-    It takes `network` over: what training needs of it (batch norms, full precision) is folded away.
+    It takes `network` over: what training needs of it (batch norms, full precision) is folded away. On a CPU it
+    works on as many segments side by side as torch has threads when it is made (`torch.set_num_threads`).
     """
 
     def __init__(
@@ -45,16 +49,17 @@ class Separator:
         self.model_id = model_id
         self.device = torch.device(device)
         self.precision = resolved_precision(precision, self.device)
-        # A GPU wants many segments at once. A CPU is as fast with one, needs half the memory, and gives the same
-        # bits whatever else is in the work.
+        # A GPU wants many segments at once. A CPU is as fast with one, and needs half the memory.
         self.batch = preset.inference.batch if self.device.type != "cpu" else 1
-        self._network = network.to(self.device).eval()
-        fuse = getattr(network, "fuse", None)
-        if fuse is not None:
-            fuse(torch.bfloat16 if self.precision == "bfloat16" else torch.float32)
+        self._masker = Masker(preset, network, self.device, self.precision)
+        threads = torch.get_num_threads()
+        self.side_by_side = threads if self.device.type == "cpu" else 1
+        # Segments have one thread of torch's each: with more, sums are cut up otherwise and the last bits differ.
+        self._threads = ThreadPoolExecutor(self.side_by_side, "separate", _compute_alone, (threads,))
 
     @classmethod
     def from_weights(cls, weights: Weights, **options) -> "Separator":
+        """A separator of stored weights; `options` are those of the class. Raises CheckpointError."""
         return cls(weights.preset, weights.network(), **options)
 
     @property
@@ -68,56 +73,25 @@ class Separator:
         """Stems of a whole mixture: audio (channels, samples) or (samples,) in, the same shape out for each stem."""
         return separate_whole(self, audio, rate)
 
+    def begin(self, segments: list["_Segment"]) -> Future:
+        """Start on segments of one file; the result is what `_estimates` returns for them."""
+        return self._threads.submit(self._estimates, segments)
+
     @torch.inference_mode()
-    def masks(self, magnitude: torch.Tensor, channels: int, core: int, context: int) -> torch.Tensor:
-        """Masks for frames of a group, of a file with so many `channels`.
-
-        magnitude: what `model.spectra.frontend.magnitudes` makes of the file's spectrum, (seen, context + frames +
-        context, bins), zero outside the file. Returns (estimated stems, channels, frames, bins); `core` and
-        `context` count these frames.
-        """
-        frames, bins = magnitude.shape[1] - 2 * context, magnitude.shape[2]
-        core = self._shorter(core, context, frames)
-        looks = _looks(channels, self.preset)
-        segments = -(-frames // core)
-        inputs = _fit(magnitude, self.preset.bins)
-        inputs = torch.nn.functional.pad(inputs, (0, 0, 0, segments * core - frames))
-        # (seen, segments, network bins, core + 2·context) → items of the channels the network sees
-        cut = inputs.unfold(1, core + 2 * context, core)
-        step = self.preset.interleave
-        items = [
-            cut[list(look.seen), segment, :, phase::step]
-            for look in looks
-            for segment in range(segments)
-            for phase in range(step)
+    def _estimates(self, segments: list["_Segment"]) -> list[torch.Tensor]:
+        """Per segment its stems (estimated stems, channels, (frames + 3) · hop), their ends not yet overlapped."""
+        spectra = [analysis(segment.samples, segment.n_fft, segment.hop) for segment in segments]
+        seen = [
+            torch.nn.functional.pad(
+                magnitudes(spectrum, mid_side=self.preset.mid_side), (0, 0, segment.before, segment.after)
+            )
+            for segment, spectrum in zip(segments, spectra, strict=True)
         ]
-        masks = self._forward(items)[..., context // step : (context + core) // step]
-        masks = masks.unflatten(0, (len(looks), segments, step))
-        # (looks, segments, phases, stems, look channels, bins, frames of a phase) → frames in order
-        masks = masks.permute(3, 0, 4, 1, 6, 2, 5).flatten(3, 5)[:, :, :, :frames]
-        givers = [
-            [(look, row) for look, given in enumerate(looks) for row, own in enumerate(given.file) if own == channel]
-            for channel in range(channels)
+        masks = self._masker.masks(seen, len(spectra[0]), self.batch)
+        return [
+            torch.stack([synthesis(segment.core(spectrum) * mask, segment.n_fft) for mask in masks_of_segment])
+            for segment, spectrum, masks_of_segment in zip(segments, spectra, masks, strict=True)
         ]
-        joined = torch.stack([torch.stack([masks[:, look, row] for look, row in own]).mean(0) for own in givers], dim=1)
-        return _extend(joined, bins)
-
-    def _shorter(self, core: int, context: int, frames: int) -> int:
-        """The core of a single segment that need not be whole: a short file, or the end of a long one, is not filled
-        up with silence that costs time and that a network which looks at the mean would hear.
-        """
-        multiple = getattr(self._network, "multiple", 0) * self.preset.interleave
-        if not multiple or frames >= core:
-            return core
-        return min(core, -(-(frames + 2 * context) // multiple) * multiple - 2 * context)
-
-    def _forward(self, items: list[torch.Tensor]) -> torch.Tensor:
-        out = []
-        for start in range(0, len(items), self.batch):
-            batch = torch.stack(items[start : start + self.batch]).to(self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-                out.append(self._network(batch)[:, : len(self.preset.estimated)].float().cpu())
-        return torch.cat(out)
 
 
 class SeparationStream:
@@ -169,6 +143,31 @@ class _Estimate:
         return _Estimate(self.mixture[:, samples:], self.stems[..., samples:])
 
 
+@dataclass(frozen=True)
+class _Segment:
+    """Samples (channels, samples) that cover `frames` frames of a file and the context that the file has for them.
+
+    `before` and `after` count the frames of context that lie outside the file, `first` the frame the core begins with.
+    """
+
+    samples: torch.Tensor
+    n_fft: int
+    hop: int
+    first: int
+    frames: int
+    before: int
+    after: int
+
+    def core(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """The frames that are separated, of the spectrum of all samples."""
+        return spectrum[:, self.first : self.first + self.frames]
+
+    @property
+    def mixture(self) -> torch.Tensor:
+        """The samples that are ready when this segment is, frames · hop."""
+        return self.samples[:, self.first * self.hop :][:, : self.frames * self.hop]
+
+
 class _View:
     """One way of looking at the file: the front end of a rate, and the network on its frames."""
 
@@ -178,22 +177,28 @@ class _View:
         self._front_end = preset.front_end.at_rate(rate)
         self._core = preset.inference.core_frames * preset.interleave
         self._context = preset.inference.context_frames * preset.interleave
-        self._group = self._core * separator.batch
         # Three hops of silence before the file let four frames cover its first sample.
         self._lead = self._front_end.n_fft - self._front_end.hop
         self._buffer = torch.zeros(channels, self._lead)
         self._first = 0  # the frame with which the buffer begins
-        self._next = 0  # the first frame not yet separated
+        self._next = 0  # the first frame not yet cut into a segment
         self._samples = 0
         self._emitted = 0
         self._tails = torch.zeros(len(preset.estimated), channels, (OVERLAP - 1) * self._front_end.hop)
+        self._ready: list[_Segment] = []  # less than a batch
+        self._running: deque[tuple[list[_Segment], Future]] = deque()
+        self._side_by_side = separator.side_by_side
 
     def push(self, block: np.ndarray) -> Iterator[_Estimate]:
         """Add samples (channels, samples); yield what they complete."""
         self._buffer = torch.cat([self._buffer, torch.from_numpy(np.ascontiguousarray(block))], dim=1)
         self._samples += block.shape[1]
-        while self._complete_frames() >= self._next + self._group + self._context:
-            yield self._separate(self._next + self._group, self._next + self._group + self._context)
+        while self._complete_frames() >= self._next + self._core + self._context:
+            self._cut(self._next + self._core, self._next + self._core + self._context)
+            if len(self._ready) == self._separator.batch:
+                self._begin()
+            while len(self._running) > self._side_by_side:
+                yield from self._oldest()
 
     def finish(self) -> Iterator[_Estimate]:
         """Yield the rest of the file; in all as many samples as were pushed."""
@@ -201,38 +206,52 @@ class _View:
         needed = (total - 1 - self._first) * self._front_end.hop + self._front_end.n_fft
         self._buffer = torch.nn.functional.pad(self._buffer, (0, max(0, needed - self._buffer.shape[1])))
         while self._next < total:
-            stop = min(total, self._next + self._group)
-            yield self._separate(stop, min(total, stop + self._context))
+            stop = min(total, self._next + self._core)
+            self._cut(stop, min(total, stop + self._context))
+            if len(self._ready) == self._separator.batch or self._next == total:
+                self._begin()
+        while self._running:
+            yield from self._oldest()
 
     def _complete_frames(self) -> int:
         inside = self._buffer.shape[1] - self._front_end.n_fft
         return self._first + inside // self._front_end.hop + 1 if inside >= 0 else self._first
 
-    @torch.inference_mode()
-    def _separate(self, stop: int, seen: int) -> _Estimate:
-        """Separate frames next…stop, having looked at frames up to `seen`."""
+    def _cut(self, stop: int, seen: int) -> None:
+        """Make a segment of frames next…stop, with context up to `seen`, and forget what no later one needs."""
         n_fft, hop = self._front_end.n_fft, self._front_end.hop
-        spectrum = analysis(self._buffer[:, : (seen - self._first - 1) * hop + n_fft], n_fft, hop)
-        before = self._context - (self._next - self._first)
-        after = self._context - (seen - stop)
-        seen_by_network = magnitudes(spectrum, mid_side=self._separator.preset.mid_side)
-        padded = torch.nn.functional.pad(seen_by_network, (0, 0, before, after))
-        masks = self._separator.masks(padded, len(spectrum), self._core, self._context)
-        frames = spectrum[:, self._next - self._first : stop - self._first]
-        ready = (stop - self._next) * hop
-        estimates = []
-        for index, mask in enumerate(masks):
-            signal = synthesis(frames * mask, n_fft)
-            signal[:, : self._tails.shape[2]] += self._tails[index]
-            self._tails[index] = signal[:, ready:]
-            estimates.append(signal[:, :ready])
-        begin = (self._next - self._first) * hop
-        estimate = self._within_file(self._buffer[:, begin : begin + ready], torch.stack(estimates))
+        self._ready.append(
+            _Segment(
+                samples=self._buffer[:, : (seen - self._first - 1) * hop + n_fft].clone(),
+                n_fft=n_fft,
+                hop=hop,
+                first=self._next - self._first,
+                frames=stop - self._next,
+                before=self._context - (self._next - self._first),
+                after=self._context - (seen - stop),
+            )
+        )
         self._next = stop
         first = max(0, self._next - self._context)
         self._buffer = self._buffer[:, (first - self._first) * hop :].clone()
         self._first = first
-        return estimate
+
+    def _begin(self) -> None:
+        if self._ready:
+            self._running.append((self._ready, self._separator.begin(self._ready)))
+            self._ready = []
+
+    @torch.inference_mode()
+    def _oldest(self) -> list[_Estimate]:
+        """What the group that was begun first gives, its ends overlapped with its neighbours'."""
+        segments, future = self._running.popleft()
+        estimates = []
+        for segment, signals in zip(segments, future.result(), strict=True):
+            signals[..., : self._tails.shape[-1]] += self._tails
+            ready = segment.frames * segment.hop
+            self._tails = signals[..., ready:].clone()
+            estimates.append(self._within_file(segment.mixture, signals[..., :ready]))
+        return estimates
 
     def _within_file(self, mixture: torch.Tensor, stems: torch.Tensor) -> _Estimate:
         """Cut off what lies before the first and after the last sample."""
@@ -264,6 +283,17 @@ def adding_up(mixture: torch.Tensor, estimates: torch.Tensor, stems: tuple[str, 
     return Piece(mixture.numpy(), found)
 
 
+def _compute_alone(threads: int) -> None:
+    """Let torch use one thread in this one; threads that come later shall have `threads` as before.
+
+    `torch.set_num_threads` is for the calling thread and for all that are not yet there.
+    """
+    torch.set_num_threads(1)
+    others = threading.Thread(target=torch.set_num_threads, args=(threads,))
+    others.start()
+    others.join()
+
+
 def resolved_device(device: str) -> str:
     """ "cuda" or "cpu"; for "auto" the GPU where there is one. Raises ModelError when CUDA is asked for in vain."""
     if device == "auto":
@@ -282,36 +312,3 @@ def resolved_precision(precision: str, device: torch.device) -> str:
     flags = torch.backends.cpu.get_cpu_capability()
     native = flags.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()
     return "bfloat16" if native else "float32"
-
-
-@dataclass(frozen=True)
-class _Look:
-    """Which rows of the seen magnitudes enter the network together, and for which channels of the file."""
-
-    seen: tuple[int, ...]
-    file: tuple[int, ...]
-
-
-def _looks(channels: int, preset: Preset) -> list[_Look]:
-    """Pairs of channels where there are two, else each by itself, in the middle of a pair."""
-    wanted, sides = preset.channels, (2, 3) if preset.mid_side else ()
-    if channels == wanted:
-        own = tuple(range(channels))
-        return [_Look(own + sides, own)]
-    # Its mid is the channel itself; its side is the row of zeros that follows the channels.
-    own_sides = [(channel, channels) if preset.mid_side else () for channel in range(channels)]
-    return [_Look((channel,) * wanted + own_sides[channel], (channel,) * wanted) for channel in range(channels)]
-
-
-def _fit(magnitude: torch.Tensor, bins: int) -> torch.Tensor:
-    """Cut or zero-pad the frequency axis to the network's."""
-    return torch.nn.functional.pad(magnitude, (0, bins - magnitude.shape[-1]))
-
-
-def _extend(masks: torch.Tensor, bins: int) -> torch.Tensor:
-    """Masks for all bins of the file: cut, or continued by the mean over the top of the network's band."""
-    known = masks.shape[-1]
-    if bins <= known:
-        return masks[..., :bins]
-    top = masks[..., known - round(known * _EXTENSION_SHARE) :].mean(-1, keepdim=True)
-    return torch.cat([masks, top.expand(*masks.shape[:-1], bins - known)], dim=-1)

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -105,6 +107,45 @@ def test_the_same_input_gives_the_same_bytes(separator):
     assert first.tobytes() == second.tobytes()
 
 
+@pytest.mark.parametrize("name", ["stereo", "jansson"])
+def test_threads_and_batches_change_no_byte(name):
+    """A song alone has all cores, in a catalog one; a GPU takes four segments at a time. 22 s are three segments."""
+    torch.manual_seed(4)
+    preset = load_preset(name)
+    weights = build(preset).state_dict()
+    audio = noise(2, 44100 * 22)
+
+    def vocals(threads, batch):
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            network = build(preset)
+            network.load_state_dict(weights)
+            model = Separator(preset, network)
+            model.batch = batch
+            return model.separate(audio, 44100)["vocals"]
+        finally:
+            torch.set_num_threads(before)
+
+    alone = vocals(1, 1)
+    np.testing.assert_array_equal(vocals(2, 1), alone)
+    np.testing.assert_array_equal(vocals(1, 4), alone)
+    np.testing.assert_array_equal(vocals(2, 3), alone)
+
+
+def test_a_separator_leaves_other_threads_their_cores():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        model = Separator(load_preset("stereo"), Passing())
+        model.separate(noise(2, 44100), 44100)
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_one_dimension_in_one_dimension_out(separator):
     assert separator.separate(noise(1, 5000)[0], 44100)["vocals"].shape == (5000,)
 
@@ -126,7 +167,7 @@ def test_a_short_file_is_not_filled_up_to_a_whole_segment():
     preset = load_preset("stereo")
     model = Separator(preset, build(preset))
     seen = []
-    model._network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0].shape[-1]))
+    model._masker._network.register_forward_pre_hook(lambda network, inputs: seen.append(inputs[0].shape[-1]))
     audio = noise(2, 44100)
     stems = model.separate(audio, 44100)
     assert seen == [128]  # 46 frames, 32 of context at either end, in multiples of 64

@@ -1,0 +1,137 @@
+"""Masks of a file's frames: what of the file the network sees, and what its masks say about every bin."""
+
+from dataclasses import dataclass
+
+import torch
+
+from model.preset import Preset
+
+# Above the network's band the mask goes on with its mean over this share of the band's top.
+_EXTENSION_SHARE = 0.25
+
+
+class Masker:
+    """A network in use: magnitudes of segments in, masks of their frames out, the same whatever goes beside them.
+
+    Args:
+        preset: What the network sees and gives.
+        network: The network itself; its batch norms are folded away, so training needs another one.
+        device: Where its arithmetic runs.
+        precision: "bfloat16" or "float32".
+    """
+
+    def __init__(self, preset: Preset, network: torch.nn.Module, device: torch.device, precision: str) -> None:
+        self._preset = preset
+        self._device = device
+        self._precision = precision
+        self._network = network.to(device).eval()
+        fuse = getattr(network, "fuse", None)
+        if fuse is not None:
+            fuse(torch.bfloat16 if precision == "bfloat16" else torch.float32)
+
+    @torch.inference_mode()
+    def masks(self, magnitudes: list[torch.Tensor], channels: int, batch: int) -> list[torch.Tensor]:
+        """Masks for the frames of several segments of one file.
+
+        Args:
+            magnitudes: Per segment what `model.spectra.frontend.magnitudes` makes of its spectrum, (seen channels,
+                context + frames + context, bins), zero outside the file.
+            channels: How many channels the file has.
+            batch: How many items a GPU takes through the network together. A CPU is as fast with one, and its
+                kernels for several sum up in another order: it always takes one, so that no bit depends on it.
+
+        Returns:
+            Per segment the masks (estimated stems, channels, frames, bins).
+        """
+        views = _channel_views(channels, self._preset)
+        step, context = self._preset.interleave, self._preset.inference.context_frames
+        inputs = [self._filled(_fit(magnitude, self._preset.bins)) for magnitude in magnitudes]
+        items = [
+            segment[list(view.seen), phase::step].transpose(-1, -2)
+            for segment in inputs
+            for view in views
+            for phase in range(step)
+        ]
+        outputs = self._forward(items, batch)
+        masks = []
+        for magnitude in magnitudes:
+            frames = magnitude.shape[1] - 2 * context * step
+            phases = [outputs.pop(0)[..., context:] for _ in range(len(views) * step)]
+            # (views · phases, stems, view channels, bins, frames of a phase) → frames in order
+            given = (torch.stack(phases) if len(phases) > 1 else phases[0][None]).unflatten(0, (len(views), step))
+            given = given.permute(0, 2, 3, 5, 1, 4).flatten(3, 4)[:, :, :, :frames].contiguous()
+            masks.append(_extend(_of_file(given, views, channels), magnitude.shape[2]))
+        return masks
+
+    def _filled(self, magnitude: torch.Tensor) -> torch.Tensor:
+        """A segment with zeros at its end, up to a length that the network takes.
+
+        A short segment (a short file, or the end of a long one) is filled to the next length that fits instead of a
+        segment's: silence costs time, and a network that looks at the mean would hear it. One rule for all batches.
+        """
+        inference, step = self._preset.inference, self._preset.interleave
+        frames = magnitude.shape[1]
+        full = (inference.core_frames + 2 * inference.context_frames) * step
+        multiple = getattr(self._network, "multiple", 0) * step
+        length = min(full, -(-frames // multiple) * multiple) if multiple else full
+        return torch.nn.functional.pad(magnitude, (0, 0, 0, length - frames))
+
+    def _forward(self, items: list[torch.Tensor], batch: int) -> list[torch.Tensor]:
+        """Network outputs of the items, in their order; items of one length that follow each other go together."""
+        batch = batch if self._device.type != "cpu" else 1
+        outputs: list[torch.Tensor] = []
+        while len(outputs) < len(items):
+            start = len(outputs)
+            stop = start + 1
+            while stop < min(start + batch, len(items)) and items[stop].shape == items[start].shape:
+                stop += 1
+            together = torch.stack(items[start:stop]).to(self._device)
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
+                outputs += self._network(together)[:, : len(self._preset.estimated)].float().cpu()
+        return outputs
+
+
+@dataclass(frozen=True)
+class _ChannelView:
+    """Which rows of the seen magnitudes enter the network together, and for which channels of the file."""
+
+    seen: tuple[int, ...]
+    file: tuple[int, ...]
+
+
+def _channel_views(channels: int, preset: Preset) -> list[_ChannelView]:
+    """Pairs of channels where there are two, else each by itself, in the middle of a pair."""
+    width, sides = preset.channels, (2, 3) if preset.mid_side else ()
+    if channels == width:
+        every = tuple(range(channels))
+        return [_ChannelView(every + sides, every)]
+    # Its mid is the channel itself; its side is the row of zeros that follows the channels.
+    return [
+        _ChannelView((channel,) * width + ((channel, channels) if preset.mid_side else ()), (channel,) * width)
+        for channel in range(channels)
+    ]
+
+
+def _of_file(masks: torch.Tensor, views: list[_ChannelView], channels: int) -> torch.Tensor:
+    """Masks of views (views, stems, view channels, …) as the file's (stems, channels, …): the mean of what is given."""
+    if len(views) == 1 and views[0].file == tuple(range(channels)):
+        return masks[0][:, :channels]
+    given = [
+        [masks[index, :, row] for index, view in enumerate(views) for row, of in enumerate(view.file) if of == channel]
+        for channel in range(channels)
+    ]
+    return torch.stack([torch.stack(masks_of_channel).mean(0) for masks_of_channel in given], dim=1)
+
+
+def _fit(magnitude: torch.Tensor, bins: int) -> torch.Tensor:
+    """Cut or zero-pad the frequency axis to the network's."""
+    return torch.nn.functional.pad(magnitude, (0, bins - magnitude.shape[-1]))
+
+
+def _extend(masks: torch.Tensor, bins: int) -> torch.Tensor:
+    """Masks for all bins of the file: cut, or continued by the mean over the top of the network's band."""
+    known = masks.shape[-1]
+    if bins <= known:
+        return masks[..., :bins]
+    top = masks[..., known - round(known * _EXTENSION_SHARE) :].mean(-1, keepdim=True)
+    return torch.cat([masks, top.expand(*masks.shape[:-1], bins - known)], dim=-1)

@@ -8,7 +8,8 @@ COPY flows flows
 COPY tasks tasks
 COPY model model
 COPY storage storage
-COPY unbraid.py prefect.yaml ./
+COPY unbraid unbraid
+COPY prefect.yaml LICENSE ./
 RUN pip install --no-cache-dir --no-deps --no-build-isolation -e .
 ENV DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=0
 ENTRYPOINT []

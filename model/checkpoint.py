@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from model.errors import CheckpointError
-from model.networks import NETWORKS
+from model.errors import CheckpointError, ModelError
+from model.networks import network_class
 from model.preset import Preset
 
 
@@ -53,10 +53,15 @@ class Weights:
 
 
 def build(preset: Preset) -> torch.nn.Module:
-    """A fresh network of the preset's kind. Raises CheckpointError when there is no such kind."""
-    if preset.network not in NETWORKS:
-        raise CheckpointError(f"preset {preset.name} wants the network {preset.network}, which this version has not")
-    return NETWORKS[preset.network](bins=preset.bins, **preset.network_options)
+    """A fresh network of the preset's kind.
+
+    Raises:
+        CheckpointError: There is no such network, or it does not take the preset's options.
+    """
+    try:
+        return network_class(preset.network)(bins=preset.bins, **preset.network_options)
+    except (ModelError, TypeError) as error:
+        raise CheckpointError(f"the network of preset {preset.name} cannot be built: {error}") from error
 
 
 def model_id(preset_name: str, data: bytes) -> str:

@@ -1,13 +1,17 @@
 """Presets: named configurations of front end, network, inference and training, one TOML file each."""
 
 import dataclasses
+import re
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from model.errors import PresetError
 from model.spectra.frontend import OVERLAP, FrontEnd
+
+_NAME = re.compile(r"[\w.-]+")  # it becomes part of model ids and file names
 
 
 @dataclass(frozen=True)
@@ -167,17 +171,15 @@ def borrowing_presets() -> dict[str, str]:
 
 
 def load_preset(name: str, **settings: object) -> Preset:
-    """A shipped preset with some settings replaced.
+    """A preset with some settings replaced.
 
     Args:
-        name: One of `preset_names()`.
+        name: One of `preset_names()`, or the path of a TOML file in their format, with a name of its own in it.
         settings: Training fields by name, others as `mixing.speed`, `inference.batch` or `network_options.rows`.
 
     Raises:
         PresetError: There is no such preset or setting, or its values do not fit together.
     """
-    if name not in preset_names():
-        raise PresetError(f"{name} is not a preset; choose one of {', '.join(preset_names())}")
     fields = _fields(name)
     if lender := fields.get("weights"):
         lent = _fields(lender)
@@ -205,6 +207,26 @@ def load_trainable(name: str, **settings: object) -> Preset:
     return preset
 
 
+def is_preset_file(name: str) -> bool:
+    """Whether this is the path of a preset's TOML file and not a preset's name."""
+    return name.endswith(".toml")
+
+
 def _fields(name: str) -> dict:
-    """What the TOML of a preset says."""
-    return tomllib.loads((resources.files("model") / "presets" / f"{name}.toml").read_text())
+    """What the TOML of a preset says. Raises PresetError."""
+    shipped = preset_names()
+    if not is_preset_file(name):
+        if name not in shipped:
+            raise PresetError(f"{name} is not a preset; choose one of {', '.join(shipped)}, or name a TOML file")
+        return tomllib.loads((resources.files("model") / "presets" / f"{name}.toml").read_text())
+    try:
+        fields = tomllib.loads(Path(name).expanduser().read_text())
+    except OSError as error:
+        raise PresetError(f"the preset {name} cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PresetError(f"the preset {name} is not TOML: {error}") from error
+    if not _NAME.fullmatch(str(fields.get("name", ""))):
+        raise PresetError(f'the preset {name} needs a name of letters, digits, ".", "_" and "-", as in name = "mine"')
+    if fields["name"] in shipped:
+        raise PresetError(f"the preset {name} is called {fields['name']}, as a shipped one; give it a name of its own")
+    return fields

@@ -1,42 +1,109 @@
 """What a notebook does."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 
 import unbraid
-from storage.errors import AudioError, RegistryError
 from tests.signals import noise
 
 
-def test_three_lines_give_stems_of_a_file_and_of_an_array(untrained, tmp_path):
+@pytest.fixture(scope="module")
+def model(untrained):
+    return unbraid.load(str(untrained), device="cpu")
+
+
+def test_three_lines_give_stems_of_a_file_and_of_an_array(model, tmp_path):
     mixture = noise(2, 30000)
     sf.write(tmp_path / "song.wav", mixture.T, 44100)
-    model = unbraid.load(str(untrained))
     stems = model(tmp_path / "song.wav")
     assert tuple(stems) == model.stems == ("vocals", "accompaniment")
+    assert (stems.rate, stems.model_id) == (44100, model.model_id)
     np.testing.assert_array_equal(stems["vocals"] + stems["accompaniment"], mixture)
     again = model(mixture, rate=44100)
     np.testing.assert_array_equal(again["vocals"], stems["vocals"])
     assert model(mixture[0], rate=44100)["vocals"].shape == (30000,)
 
 
-def test_what_cannot_be_done_is_told(untrained, tmp_path):
-    model = unbraid.load(str(untrained))
+def test_a_tensor_is_taken_as_its_array_is(model):
+    mixture = noise(2, 20000)
+    given = torch.from_numpy(mixture).requires_grad_()
+    np.testing.assert_array_equal(model(given, rate=44100)["vocals"], model(mixture, rate=44100)["vocals"])
+
+
+@pytest.mark.parametrize(("format", "depth", "step"), [("flac", "int16", 2**-15), ("wav", "float", 0.0)])
+def test_saved_stems_add_up_to_the_mixture(model, tmp_path, format, depth, step):
+    mixture = noise(2, 20000)
+    paths = model(mixture, rate=48000).save(tmp_path / "new" / "out", format=format, depth=depth)
+    assert {path.relative_to(tmp_path).as_posix() for path in paths.values()} == {
+        f"new/out/vocals.{format}", f"new/out/accompaniment.{format}",
+    }  # fmt: skip
+    signals = [sf.read(path) for path in paths.values()]
+    assert {rate for _, rate in signals} == {48000}
+    np.testing.assert_allclose(sum(signal for signal, _ in signals), mixture.T, rtol=0, atol=1e-12)
+    assert all((np.round(signal / step) * step == signal).all() for signal, _ in signals if step)
+
+
+def test_one_channel_without_a_channel_axis_is_saved_as_mono(model, tmp_path):
+    paths = model(noise(1, 5000)[0], rate=8000).save(str(tmp_path))
+    assert sf.info(paths["vocals"]).channels == 1
+
+
+def test_stems_say_why_they_cannot_be_saved(tmp_path):
+    stems = unbraid.Stems({"vocals": noise(2, 10), "accompaniment": noise(2, 10)}, 44100, "none")
+    with pytest.raises(unbraid.AudioError, match="choose one of flac"):
+        stems.save(tmp_path, format="aiff")
+    with pytest.raises(unbraid.AudioError, match="flac has no depth float"):
+        stems.save(tmp_path, depth="float")
+
+
+def test_what_cannot_be_done_is_told(model, tmp_path):
     with pytest.raises(TypeError, match="sample rate"):
         model(noise(1, 100))
-    with pytest.raises(AudioError, match="is not there"):
+    with pytest.raises(TypeError, match="a rate of its own"):
+        model("song.wav", rate=44100)
+    with pytest.raises(unbraid.AudioError, match="is not there"):
         model(tmp_path / "absent.wav")
-    with pytest.raises(RegistryError, match="not a registered model"):
+    with pytest.raises(unbraid.RegistryError, match="not a registered model"):
         unbraid.load("nothing")
 
 
-def test_the_shipped_default_loads_by_its_presets_name():
-    from tasks.loading import registry
+def test_scores_are_those_of_the_formula(model):
+    true = {"vocals": noise(2, 44100, 1), "accompaniment": noise(2, 44100, 2)}
+    heard = {stem: signal + noise(2, 44100, 3, 0.01) for stem, signal in true.items()}
+    scores = unbraid.bss_eval(true, heard, 44100, engine="sdr")
+    error = heard["vocals"].astype(float) - true["vocals"]
+    expected = 10 * np.log10(np.square(true["vocals"].astype(float)).sum() / np.square(error).sum())
+    assert scores.stems["vocals"].sdr == pytest.approx(expected)
+    flat = {stem: torch.from_numpy(signal[0]) for stem, signal in true.items()}
+    assert unbraid.bss_eval(flat, flat, 44100, engine="sdr").windows["vocals"].shape == (4, 1)
+    with pytest.raises(ValueError, match="not an engine"):
+        unbraid.bss_eval(true, heard, 44100, engine="foo")
 
-    shipped = [model for model in registry().models() if model.shipped]
+
+def test_importing_is_quick_because_it_imports_little():
+    program = (
+        "import unbraid, sys; print(*{'torch', 'numpy', 'duckdb', 'prefect', 'pyarrow', 'librosa'} & set(sys.modules))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert shown.stdout.split() == []
+
+
+def test_the_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert unbraid.__version__ == version("unbraid")
+
+
+def test_the_shipped_default_loads_by_its_presets_name():
+    shipped = [model for model in unbraid.models() if model.shipped]
     assert any(model.preset == "stereo" and model.champion for model in shipped)
-    assert sum(model.path.stat().st_size for model in shipped) <= 90e6
+    files = {path.name: path.stat().st_size for path in (model.path for model in shipped)}
+    assert sum(files.values()) <= 90e6
     for model in shipped:
         assert unbraid.load(model.model_id).model_id == model.model_id
         assert model.card

@@ -14,6 +14,7 @@ from storage.files.location import location
 
 FORMATS = ("flac", "wav", "ogg", "opus", "mp3")
 LOSSLESS = ("flac", "wav")
+DEPTHS = ("int16", "int24", "int32", "float")
 
 _CONTAINERS = {"flac": "FLAC", "wav": "WAV", "ogg": "OGG", "opus": "OGG", "mp3": "MP3"}
 _CODECS = {"ogg": "VORBIS", "opus": "OPUS", "mp3": "MPEG_LAYER_III"}

@@ -1,20 +1,26 @@
 """Multitrack datasets as they lie on disk, read into one vocabulary.
 
-Five layouts: DSD100, MUSDB18 (`.stem.mp4`), MUSDB18-HQ (folders of wav), a folder of stems (one
-folder a track), a folder of pairs (voice/ and music/ with files of one name), and loose files that
+Six layouts: DSD100, MUSDB18 (`.stem.mp4`), MUSDB18-HQ (folders of wav), a folder of stems (one
+folder per track), a folder of pairs (voice/ and music/ with files of one name), and loose files that
 are each one stem.
+
+Anyone's layout joins by an entry point of the group `unbraid.datasets` that names a `Layout`:
+
+    [project.entry-points."unbraid.datasets"]
+    mine = "my_package:LAYOUT"
 """
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 
 from storage.audio.reader import EXTENSIONS, stream_count
 from storage.errors import DatasetError
 
-KINDS = ("dsd100", "musdb18", "musdb18hq", "stems", "pairs", "loose")
+GROUP = "unbraid.datasets"
 SPLITS = ("train", "test")
 STEMS = ("vocals", "drums", "bass", "other", "accompaniment")
 
@@ -64,6 +70,20 @@ class DatasetTrack:
         return _plain(f"{self.artist} {self.title}")
 
 
+@dataclass(frozen=True)
+class Layout:
+    """A way in which multitrack datasets lie on disk.
+
+    Attributes:
+        recognises: Whether a folder is of this layout. The first layout that says so reads it.
+        tracks: The tracks below a folder, from (the folder, the dataset's name, the split for layouts that have none
+            of their own: "train" or "test").
+    """
+
+    recognises: Callable[[Path], bool]
+    tracks: Callable[[Path, str, str], Iterable[DatasetTrack]]
+
+
 def discover(
     root: Path,
     *,
@@ -90,47 +110,48 @@ def discover(
             raise DatasetError(f"{stem} is not a stem; choose one of {', '.join(STEMS)}")
     kind = kind or recognise(root)
     name = dataset or _slug(root.resolve().name)
-    if kind == "dsd100":
-        found = _dsd100(root, name)
-    elif kind == "musdb18":
-        found = _musdb18(root, name, split)
-    elif kind == "musdb18hq":
-        found = [t for s in SPLITS if (root / s).is_dir() for t in _stem_folders(root / s, name, s)]
-    elif kind == "stems":
-        found = _stem_folders(root, name, split)
-    elif kind == "pairs":
-        found = _pairs(root, name, split)
-    elif kind == "loose":
+    if kind == "loose":
         if stem is None:
             raise DatasetError(f"say which stem the files of {root} are: --stem vocals or --stem accompaniment")
-        found = _loose(root, name, split, stem)
+        tracks = _loose(root, name, split, stem)
     else:
-        raise DatasetError(f"{kind} is not a dataset kind; choose one of {', '.join(KINDS)}")
-    if not found:
+        tracks = list(_layout(kind).tracks(root, name, split))
+    if not tracks:
         raise DatasetError(f"{root} has no tracks in the layout '{kind}'")
     held_out = {_plain(artist) for artist in test_artists}
-    found = [replace(t, split="test") if _plain(t.artist) in held_out else t for t in found]
-    absent = held_out - {_plain(t.artist) for t in found}
+    tracks = [replace(t, split="test") if _plain(t.artist) in held_out else t for t in tracks]
+    absent = held_out - {_plain(t.artist) for t in tracks}
     if absent:
         raise DatasetError(f"no track in {root} is by {', '.join(sorted(absent))}; see the artists it has")
-    return sorted(found, key=lambda track: (track.split, track.name))
+    return sorted(tracks, key=lambda track: (track.split, track.name))
+
+
+def kinds() -> tuple[str, ...]:
+    """The names of all layouts: ours, those that installed packages bring, and "loose" for files that are one stem."""
+    return (*_LAYOUTS, *sorted(metadata.entry_points(group=GROUP).names), "loose")
+
+
+def _layout(kind: str) -> "Layout":
+    """Raises DatasetError when there is no such layout or its package cannot be imported."""
+    if kind in _LAYOUTS:
+        return _LAYOUTS[kind]
+    entries = metadata.entry_points(group=GROUP)
+    if kind not in entries.names:
+        raise DatasetError(f"{kind} is not a dataset kind; choose one of {', '.join(kinds())}")
+    try:
+        return entries[kind].load()
+    except (ImportError, AttributeError) as error:
+        raise DatasetError(f"the layout {kind} cannot be loaded ({error}); install its package again") from error
 
 
 def recognise(root: Path) -> str:
     """The kind of dataset a folder is. Raises DatasetError, naming what it looked for."""
-    if (root / "Mixtures").is_dir() and (root / "Sources").is_dir():
-        return "dsd100"
-    if any(root.glob("*.stem.mp4")) or any(root.glob("*/*.stem.mp4")):
-        return "musdb18"
-    if any((root / s).is_dir() and _has_stem_folder(root / s) for s in SPLITS):
-        return "musdb18hq"
-    if len(_pair_folders(root)) == 2:
-        return "pairs"
-    if _has_stem_folder(root):
-        return "stems"
+    for kind in kinds():
+        if kind != "loose" and _layout(kind).recognises(root):
+            return kind
     raise DatasetError(
         f"{root} is no dataset: it has neither Mixtures/ and Sources/ (DSD100), nor *.stem.mp4 or train/ and "
-        "test/ (MUSDB18), nor a folder a track with vocals/drums/bass/other files, nor voice/ and music/ with "
+        "test/ (MUSDB18), nor a folder per track with vocals/drums/bass/other files, nor voice/ and music/ with "
         "files of one name; for a folder of single stems say --stem vocals or --stem accompaniment"
     )
 
@@ -145,9 +166,13 @@ def leaks(tracks: Iterable[tuple[str, str, str]]) -> list[str]:
     return sorted(shown[key] for key, seen in splits.items() if len(seen) > 1)
 
 
-def _dsd100(root: Path, dataset: str) -> list[DatasetTrack]:
-    found = []
-    for folder, split in _DSD100_SPLITS.items():
+def _is_dsd100(root: Path) -> bool:
+    return (root / "Mixtures").is_dir() and (root / "Sources").is_dir()
+
+
+def _dsd100(root: Path, dataset: str, split: str) -> list[DatasetTrack]:
+    tracks = []
+    for folder, split in _DSD100_SPLITS.items():  # it has splits of its own
         for track in _folders(root / "Mixtures" / folder):
             sources = root / "Sources" / folder / track.name
             if not sources.is_dir():
@@ -155,31 +180,43 @@ def _dsd100(root: Path, dataset: str) -> list[DatasetTrack]:
             mixture = _stem_files(track).get("mixture")
             stems = _stem_files(sources)
             stems.pop("mixture", None)
-            found.append(_track(dataset, split, track.name, stems, mixture))
-    return found
+            tracks.append(_track(dataset, split, track.name, stems, mixture))
+    return tracks
+
+
+def _is_musdb18(root: Path) -> bool:
+    return any(root.glob("*.stem.mp4")) or any(root.glob("*/*.stem.mp4"))
 
 
 def _musdb18(root: Path, dataset: str, split: str) -> list[DatasetTrack]:
-    found = []
+    tracks = []
     for path in sorted(root.rglob("*.stem.mp4")):
         if stream_count(path) != len(_STEM_MP4_STREAMS):
             raise DatasetError(f"{path} does not hold the five streams of a stem file; download it again")
-        own = path.parent.name if path.parent.name in SPLITS and path.parent != root else split
+        of_folder = path.parent.name if path.parent.name in SPLITS and path.parent != root else split
         streams = {name: Source(str(path), i) for i, name in enumerate(_STEM_MP4_STREAMS)}
         mixture = streams.pop("mixture")
-        found.append(_track(dataset, own, path.name.removesuffix(".stem.mp4"), streams, mixture))
-    return found
+        tracks.append(_track(dataset, of_folder, path.name.removesuffix(".stem.mp4"), streams, mixture))
+    return tracks
+
+
+def _is_musdb18hq(root: Path) -> bool:
+    return any((root / split).is_dir() and _has_stem_folder(root / split) for split in SPLITS)
+
+
+def _musdb18hq(root: Path, dataset: str, split: str) -> list[DatasetTrack]:
+    return [t for own in SPLITS if (root / own).is_dir() for t in _stem_folders(root / own, dataset, own)]
 
 
 def _stem_folders(root: Path, dataset: str, split: str) -> list[DatasetTrack]:
-    found = []
+    tracks = []
     for folder in _folders(root):
         stems = _stem_files(folder)
         mixture = stems.pop("mixture", None)
         if stems:
             systems = tuple((p.stem, Source(str(p))) for p in _audio_files(folder / "systems"))
-            found.append(replace(_track(dataset, split, folder.name, stems, mixture), systems=systems))
-    return found
+            tracks.append(replace(_track(dataset, split, folder.name, stems, mixture), systems=systems))
+    return tracks
 
 
 def _pairs(root: Path, dataset: str, split: str) -> list[DatasetTrack]:
@@ -193,22 +230,22 @@ def _pairs(root: Path, dataset: str, split: str) -> list[DatasetTrack]:
             f"{len(lonely)} files of {root} have no partner of the same name, e.g. {min(lonely)}; "
             "add the other half or take them out"
         )
-    found = []
+    tracks = []
     for name in sorted(files["vocals"]):
         stems = {stem: Source(str(files[stem][name])) for stem in files}
         # Karaoke corpora (MIR-1K) write the singer before the first underscore.
         singer = name.split("_")[0]
-        found.append(DatasetTrack(dataset, split, name, singer, name, stems))
-    return found
+        tracks.append(DatasetTrack(dataset, split, name, singer, name, stems))
+    return tracks
 
 
 def _loose(root: Path, dataset: str, split: str, stem: str) -> list[DatasetTrack]:
-    found = []
+    tracks = []
     for path in sorted(root.rglob("*")):
         if path.is_file() and _is_audio(path):
             name = path.relative_to(root).with_suffix("").as_posix().replace("/", "__")
-            found.append(_track(dataset, split, name, {stem: Source(str(path))}, None))
-    return found
+            tracks.append(_track(dataset, split, name, {stem: Source(str(path))}, None))
+    return tracks
 
 
 def _track(dataset: str, split: str, name: str, stems: dict[str, Source], mixture: Source | None) -> DatasetTrack:
@@ -220,15 +257,15 @@ def _track(dataset: str, split: str, name: str, stems: dict[str, Source], mixtur
 
 
 def _stem_files(folder: Path) -> dict[str, Source]:
-    found: dict[str, Source] = {}
+    sources: dict[str, Source] = {}
     for path in sorted(_audio_files(folder)):
         stem = _NAMES.get(path.stem.lower())
         if stem is None:
             continue
-        if stem in found:
-            raise DatasetError(f"{folder} has two files for {stem}: {found[stem].path} and {path}; remove one")
-        found[stem] = Source(str(path))
-    return found
+        if stem in sources:
+            raise DatasetError(f"{folder} has two files for {stem}: {sources[stem].path} and {path}; remove one")
+        sources[stem] = Source(str(path))
+    return sources
 
 
 def _pair_folders(root: Path) -> dict[str, Path]:
@@ -259,3 +296,12 @@ def _plain(text: str) -> str:
 
 def _slug(text: str) -> str:
     return re.sub(r"[^\w.-]+", "-", text) or "dataset"
+
+
+_LAYOUTS = {
+    "dsd100": Layout(_is_dsd100, _dsd100),
+    "musdb18": Layout(_is_musdb18, _musdb18),
+    "musdb18hq": Layout(_is_musdb18hq, _musdb18hq),
+    "pairs": Layout(lambda root: len(_pair_folders(root)) == 2, _pairs),
+    "stems": Layout(_has_stem_folder, _stem_folders),
+}

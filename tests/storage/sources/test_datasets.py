@@ -4,6 +4,7 @@ import soundfile as sf
 
 from storage.errors import DatasetError
 from storage.sources.datasets import discover, leaks, recognise
+from tests import plugins
 
 
 def touch(path, samples=10):
@@ -79,3 +80,26 @@ def test_a_song_in_two_splits_is_found_through_its_spelling(tmp_path):
     assert one.song == other.song
     assert leaks((t.song, t.title, t.split) for t in (one, other)) == ["Clinic A"]
     assert leaks((t.song, t.title, t.split) for t in (one, one)) == []
+
+
+def test_an_installed_package_brings_a_layout(tmp_path, monkeypatch):
+    source = """
+from storage.sources.datasets import DatasetTrack, Layout, Source
+
+def tracks(root, dataset, split):
+    for path in sorted(root.glob("*.voice")):
+        yield DatasetTrack(dataset, split, path.stem, "A", path.stem, {"vocals": Source(str(path))})
+
+THING = Layout(lambda root: any(root.glob("*.voice")), tracks)
+"""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "songs").mkdir()
+    for name in ("b.voice", "a.voice"):
+        (tmp_path / "songs" / name).touch()
+    with pytest.raises(DatasetError, match="is no dataset"):
+        recognise(tmp_path / "songs")
+    plugins.install(tmp_path / "package", monkeypatch, "unbraid.datasets", "voices", source)
+    assert recognise(tmp_path / "songs") == "voices"
+    assert [(t.split, t.name) for t in discover(tmp_path / "songs", split="test")] == [("test", "a"), ("test", "b")]
+    with pytest.raises(DatasetError, match=r"choose one of dsd100, .*voices, loose"):
+        discover(tmp_path / "songs", kind="absent")

@@ -1,0 +1,92 @@
+"""Presets: shipped ones by name, a user's own by path, and networks that others bring."""
+
+import pytest
+import torch
+
+from model.checkpoint import build
+from model.errors import CheckpointError, PresetError
+from model.preset import load_preset
+from tests import plugins
+
+SMALL = """
+name = "{name}"
+network = "{network}"
+sample_rate = 8192
+n_fft = 1024
+hop = 768
+bins = 512
+channels = 1
+stems = ["vocals", "accompaniment"]
+[network_options]
+[inference]
+core_frames = 96
+context_frames = 16
+batch = 1
+[training]
+loss = "masks"
+frames = 128
+batch_size = 2
+learning_rate = 1e-4
+steps = 10
+warmup = 1
+weight_decay = 0.0
+ema = 0.9
+validate_every = 5
+patience = 3
+schedule = "constant"
+[mixing]
+"""
+
+
+def written(folder, name="mine", network="jansson", text=SMALL):
+    path = folder / "preset.toml"
+    path.write_text(text.replace("{name}", name).replace("{network}", network))
+    return str(path)
+
+
+def test_a_toml_path_is_a_preset(tmp_path):
+    preset = load_preset(written(tmp_path), steps=3)
+    assert (preset.name, preset.training.steps, preset.stems) == ("mine", 3, ("vocals", "accompaniment"))
+    assert sum(p.numel() for p in build(preset).parameters()) > 1e6
+
+
+def test_what_is_wrong_with_a_preset_file_is_said(tmp_path):
+    with pytest.raises(PresetError, match="cannot be read"):
+        load_preset(str(tmp_path / "absent.toml"))
+    with pytest.raises(PresetError, match="is not TOML"):
+        load_preset(written(tmp_path, text="name = "))
+    with pytest.raises(PresetError, match="needs a name"):
+        load_preset(written(tmp_path, name="../mine"))
+    with pytest.raises(PresetError, match="a name of its own"):
+        load_preset(written(tmp_path, name="stereo"))
+    with pytest.raises(PresetError, match="does not fit this version"):
+        load_preset(written(tmp_path, text=SMALL.replace("[training]", "[trainings]")))
+    with pytest.raises(PresetError, match=r"choose one of .*stereo"):
+        load_preset("absent")
+
+
+def test_an_installed_package_brings_a_network(tmp_path, monkeypatch):
+    source = """
+from torch import nn
+
+class THING(nn.Module):
+    def __init__(self, bins, slope=1.0):
+        super().__init__()
+        self.line = nn.Linear(bins, bins)
+        self.slope = slope
+
+    def forward(self, x):
+        return self.line(x.transpose(-1, -2)).transpose(-1, -2).sigmoid()[:, None]
+"""
+    plugins.install(tmp_path, monkeypatch, "unbraid.networks", "lines", source)
+    path = written(tmp_path, network="lines", text=SMALL.replace("[network_options]", "[network_options]\nslope = 2.0"))
+    network = build(load_preset(path))
+    assert network.slope == 2.0
+    assert network(torch.ones(1, 1, 512, 16)).shape == (1, 1, 1, 512, 16)
+    with pytest.raises(CheckpointError, match="cannot be built"):
+        build(load_preset(path, **{"network_options.absent": 1}))
+
+
+def test_a_network_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no network nothing; there are .*jansson"):
+        build(load_preset(written(tmp_path, network="nothing")))

@@ -44,17 +44,28 @@ class EvaluateSummary:
         return 3 if self.failed else 0
 
 
-@settings_flow(EvaluateOptions, name="evaluate")
+def ready(options: EvaluateOptions) -> tuple[list[DatasetTrack], EvaluateSettings]:
+    """The tracks to score, and what the workers will be told.
+
+    Raises:
+        DatasetError: The dataset cannot be read, or has no track in the split.
+        ModelError: There is no such model.
+        MetricsError: Another run is writing to the same output.
+    """
+    tracks = _tracks(options)
+    model_id, stems = model_stems(options.model)
+    clear_abandoned(OutputLayout(location(options.out)))
+    return tracks, options.part(EvaluateSettings, model_id=model_id, stems=stems)
+
+
+@settings_flow(EvaluateOptions, name="evaluate", check=ready)
 def evaluate(options: EvaluateOptions) -> EvaluateSummary:
     """Score a model on a dataset's split ("all" for both).
 
     Raises SettingsError, DatasetError, RegistryError or CheckpointError when it cannot start.
     """
-    tracks = _tracks(options)
-    model_id, stems = model_stems(options.model)
-    settings = options.part(EvaluateSettings, model_id=model_id, stems=stems)
+    tracks, settings = ready(options)
     layout = OutputLayout(location(options.out))
-    clear_abandoned(layout)
     run_id = runs.new_run_id("evaluate")
     parameters = {"dataset": options.dataset, "split": options.split, **settings.model_dump(mode="json")}
     runs.begin(layout, run_id, parameters)
@@ -64,7 +75,7 @@ def evaluate(options: EvaluateOptions) -> EvaluateSummary:
             device = where.device(options.device)
             settings = settings.replaced(device=device)
             done, failed = evaluate_phase(tracks, layout, settings, run_id, where)
-        return close_phase(layout, EvaluateSummary(run_id, options.out, model_id, done, failed, "", device))
+        return close_phase(layout, EvaluateSummary(run_id, options.out, settings.model_id, done, failed, "", device))
 
 
 def _tracks(options: EvaluateOptions) -> list[DatasetTrack]:

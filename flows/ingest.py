@@ -38,17 +38,42 @@ class IngestSummary:
         return 3 if self.failures else 0
 
 
-@settings_flow(IngestOptions, name="ingest")
-def ingest(options: IngestOptions) -> IngestSummary:
-    """Write a dataset into a zarr store.
+def ready(options: IngestOptions) -> tuple[Store, list[DatasetTrack]]:
+    """The store, and the dataset's tracks that belong in it.
 
-    Raises SettingsError, DatasetError or StoreError when it cannot start.
+    Raises:
+        DatasetError: The dataset cannot be read, or a song would be in a training and in a test split.
+        StoreError: The store was made with another format, or the folder is none.
     """
     tracks = discover(
         Path(options.dataset), kind=options.kind, dataset=options.name, split=options.split, stem=options.stem,
         test_artists=options.test_artists,
     )  # fmt: skip
-    opened, todo, before = plan_phase(tracks, options.store, options.spectrograms, options.drop_leaked)
+    form = StoreFormat() if options.spectrograms else StoreFormat(n_fft=0, hop=0)
+    opened = Store.create(location(options.store), form)
+    stored = opened.tracks()
+    present = {(track.song, track.split) for track in stored}
+    songs = [(t.song, f"{t.artist} - {t.title}", t.split) for t in stored]
+    if options.drop_leaked:
+        tested = present | {(t.song, t.split) for t in tracks}
+        tracks = [t for t in tracks if t.split != "train" or (t.song, "test") not in tested]
+    leaked = leaks([*songs, *((t.song, f"{t.artist} - {t.title}", t.split) for t in tracks)])
+    if leaked:
+        raise DatasetError(
+            f"{len(leaked)} songs would be in both a training and a test split of {options.store}: "
+            f"{'; '.join(leaked)}. Scores on them would mean nothing; leave their training copies out with "
+            "--drop-leaked"
+        )
+    return opened, tracks
+
+
+@settings_flow(IngestOptions, name="ingest", check=ready)
+def ingest(options: IngestOptions) -> IngestSummary:
+    """Write a dataset into a zarr store.
+
+    Raises SettingsError, DatasetError or StoreError when it cannot start.
+    """
+    opened, todo, before = plan_phase(options)
     records: list[IngestRecord] = []
     if todo:
         say_disk_need(opened, todo)
@@ -58,24 +83,9 @@ def ingest(options: IngestOptions) -> IngestSummary:
 
 
 @task(name="plan", cache_policy=NO_CACHE)
-def plan_phase(
-    tracks: list[DatasetTrack], store: str, spectrograms: bool, drop_leaked: bool
-) -> tuple[Store, list[DatasetTrack], int]:
-    """The store, the tracks that are not whole in it, and how many are. Raises DatasetError for a leak."""
-    form = StoreFormat() if spectrograms else StoreFormat(n_fft=0, hop=0)
-    opened = Store.create(location(store), form)
-    stored = opened.tracks()
-    present = {(track.song, track.split) for track in stored}
-    songs = [(t.song, f"{t.artist} - {t.title}", t.split) for t in stored]
-    if drop_leaked:
-        tested = present | {(t.song, t.split) for t in tracks}
-        tracks = [t for t in tracks if t.split != "train" or (t.song, "test") not in tested]
-    leaked = leaks([*songs, *((t.song, f"{t.artist} - {t.title}", t.split) for t in tracks)])
-    if leaked:
-        raise DatasetError(
-            f"{len(leaked)} songs would be in both a training and a test split of {store}: {'; '.join(leaked)}. "
-            "Scores on them would mean nothing; leave their training copies out with --drop-leaked"
-        )
+def plan_phase(options: IngestOptions) -> tuple[Store, list[DatasetTrack], int]:
+    """The store, the tracks that are not whole in it, and how many are."""
+    opened, tracks = ready(options)
     opened.prepare({group_path(t.split, t.dataset) for t in tracks})
     todo = [t for t in tracks if not opened.finished(group_path(t.split, t.track_id), source_fingerprint(t))]
     return opened, todo, len(tracks) - len(todo)

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,7 +24,7 @@ from storage.files.location import absolute, location
 from storage.results.metrics import FAILED, read_all
 from storage.results.pairs import rank_pairs
 from storage.results.rows import MashupRow, PairRow, read_rows, write_rows
-from storage.sources.catalog import list_catalog
+from storage.sources.catalog import list_catalog, stream_catalog
 from tasks.mashup.analysis import analyse_songs, failed_analysis
 from tasks.mashup.keys import key_table
 from tasks.mashup.render import MISFIT, lost_mashup, mash_pairs
@@ -47,14 +48,29 @@ class MashupSummary:
         return 3 if FAILED in states else 4 if MISFIT in states else 0
 
 
-@settings_flow(MashupOptions, name="mashup")
+def ready(options: MashupOptions) -> list[str]:
+    """Both songs' locations, the vocals' first.
+
+    Raises:
+        CatalogError: One of them is not there, or is no single song.
+        ModelError: There is no such model, or it gives no vocals.
+    """
+    sources = [absolute(song) for song in (options.vocals_of, options.accompaniment_of)]
+    for source in sources:
+        if len(list(itertools.islice(stream_catalog(source), 2))) > 1:
+            raise CatalogError(f"{source} holds several songs; name one file")
+    separate.check(options.part(SeparateOptions, source=sources[0]))
+    return sources
+
+
+@settings_flow(MashupOptions, name="mashup", check=ready)
 def mashup(options: MashupOptions) -> MashupSummary:
     """The vocals of one song over the accompaniment of another.
 
     Raises SettingsError, or CatalogError when one of them cannot be separated. A pair that does not fit is a row.
     """
     layout = OutputLayout(location(options.out))
-    sources = [absolute(song) for song in (options.vocals_of, options.accompaniment_of)]
+    sources = ready(options)
     manifest = write_manifest(layout, sources)
     summary = separate(**options.part(SeparateOptions, source=manifest).values())
     by_source = {track.source: track.track_id for track in list_catalog(manifest)}
@@ -68,16 +84,22 @@ def mashup(options: MashupOptions) -> MashupSummary:
     return MashupSummary(run_id, options.out, tuple(mash_phase(settings, [pair], layout, run_id, None)))
 
 
-@settings_flow(FindMashupsOptions, name="find-mashups")
+def separated(options: FindMashupsOptions) -> dict[str, SeparatedSong]:
+    """The songs of the catalog by track id. Raises CatalogError where there are none."""
+    songs = {song.track_id: song for song in separated_songs(OutputLayout(location(options.out)))}
+    if not songs:
+        raise CatalogError(f"{options.out} has no separated tracks with vocals; separate a catalog into it first")
+    return songs
+
+
+@settings_flow(FindMashupsOptions, name="find-mashups", check=separated)
 def find_mashups(options: FindMashupsOptions) -> MashupSummary:
     """Rank all pairs of the separated catalog OUT and make the first `render` of them.
 
     Raises SettingsError, or CatalogError when nothing in OUT has vocals and accompaniment.
     """
     layout = OutputLayout(location(options.out))
-    songs = {song.track_id: song for song in separated_songs(layout)}
-    if not songs:
-        raise CatalogError(f"{options.out} has no separated tracks with vocals; separate a catalog into it first")
+    songs = separated(options)
     run_id = runs.new_run_id("mashup")
     settings = options.part(MashupSettings, out=str(layout.root))
     analysed = {

@@ -20,9 +20,21 @@ from storage.results.rows import DecisionRow, write_rows
 from storage.store import Store
 from tasks.loading import registry
 from tasks.training.gate import contest, decide
+from tasks.training.ready import check_store, trainable
 
 
-@settings_flow(RetrainOptions, name="retrain")
+def ready(options: RetrainOptions) -> None:
+    """Raise PresetError, DatasetError, StoreError or RegistryError for what one of the parts would be refused for."""
+    trainable(options.preset, options.settings)
+    champion = registry().champions().get(options.preset, "stereo")
+    evaluate.check(options.part(EvaluateOptions, dataset=options.test, model=champion))
+    for dataset in options.new:
+        ingest.check(options.part(IngestOptions, dataset=dataset, split="train"))
+    if not options.new:
+        check_store(options.store, trainable(options.preset, options.settings))
+
+
+@settings_flow(RetrainOptions, name="retrain", check=ready)
 def retrain(options: RetrainOptions) -> DecisionRow:
     """Ingest what is new, train from the champion (or from scratch), let the gate decide.
 

@@ -53,16 +53,29 @@ class RunSummary:
         return 3 if self.failed or self.failed_before else 0
 
 
-@settings_flow(SeparateOptions, name="separate")
+def ready(options: SeparateOptions) -> SeparateSettings:
+    """What the workers will be told.
+
+    Raises:
+        ModelError: There is no such model, or it has no such stem.
+        CatalogError: There is nothing to separate at the source.
+        MetricsError: Another run is writing to the same output.
+    """
+    settings = _settings(options)
+    next(stream_catalog(options.source))
+    if not options.dry_run:
+        clear_abandoned(OutputLayout(location(options.out)))
+    return settings
+
+
+@settings_flow(SeparateOptions, name="separate", check=ready)
 def separate(options: SeparateOptions) -> RunSummary:
     """Separate every track of a catalog that is not yet done.
 
     Raises SettingsError, StorageError or ModelError when the run cannot start; a bad track is a row, not an error.
     """
-    settings = _settings(options)
+    settings = ready(options)
     layout = OutputLayout(location(options.out))
-    if not options.dry_run:
-        clear_abandoned(layout)
     planner, counts = plan_phase(options, layout, settings)
     if options.dry_run:
         return RunSummary("", options.out, 0, 0, counts.done, counts.failed, 0.0, None, counts.todo)

@@ -13,36 +13,50 @@ from flows.running.cluster import Cluster, cluster
 from flows.running.parameters import settings_flow
 from flows.running.progress import progress
 from flows.settings import TrainOptions
-from model.preset import load_trainable
+from model.preset import Preset
 from model.separation.stream import resolved_device
 from storage.files.layout import TrainingLayout, trainings
 from storage.files.location import absolute
 from tasks.loading import registry
 from tasks.training.card import model_card
+from tasks.training.ready import check_folder, check_store, trainable
 from tasks.training.train import TrainReport, TrainRequest
 from tasks.training.train import train as train_on_worker
 
 _POLL_SECONDS = 1.0
 
 
-@settings_flow(TrainOptions, name="train")
+def ready(options: TrainOptions) -> tuple[TrainRequest, Preset]:
+    """What the worker will be told, and the preset with its settings replaced.
+
+    Raises:
+        PresetError: There is no such preset or setting.
+        RegistryError: There is no such model to start from.
+        StoreError: The store cannot be trained on, or the run's folder is in use.
+    """
+    overrides = {**options.settings, **({"steps": options.steps} if options.steps else {})}
+    preset = trainable(options.preset, overrides)
+    folder = absolute(options.run or f"{trainings(options.store)}/{options.preset}-seed{options.seed}")
+    check_store(options.store, preset)
+    check_folder(folder, resume=options.resume)
+    if options.start:
+        registry().read(options.start)
+    request = options.part(
+        TrainRequest, store=absolute(options.store), folder=folder, overrides=tuple(sorted(overrides.items()))
+    )
+    return request, preset
+
+
+@settings_flow(TrainOptions, name="train", check=ready)
 def train(options: TrainOptions) -> TrainReport:
     """Train a preset on a store and register the weights.
 
     Raises SettingsError, PresetError or StoreError when it cannot start.
     """
-    overrides = {**options.settings, **({"steps": options.steps} if options.steps else {})}
-    total = load_trainable(options.preset, **overrides).training.steps
-    folder = options.run or f"{trainings(options.store)}/{options.preset}-seed{options.seed}"
-    request = options.part(
-        TrainRequest,
-        store=absolute(options.store),
-        folder=absolute(folder),
-        overrides=tuple(sorted(overrides.items())),
-    )
+    request, preset = ready(options)
     here_cuda = not options.dask and options.device != "cpu" and resolved_device("auto") == "cuda"
     with cluster(options.dask, tracks=1, resources={"GPU": 1} if here_cuda else None) as where:
-        report = train_phase(request, total, where)
+        report = train_phase(request, preset.training.steps, where)
     return register_phase(report, options.preset, options.promote) if options.publish else report
 
 

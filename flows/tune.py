@@ -11,23 +11,34 @@ from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
 from flows.running.progress import progress
 from flows.settings import TuneOptions
-from model.preset import load_trainable
 from storage import runs
 from storage.files.layout import OutputLayout
 from storage.files.location import absolute, location
 from storage.results.rows import TrialRow
+from tasks.training.ready import check_space, check_store, trainable
 from tasks.training.tune import Dimension, TuneSettings, lost_trial, run_trials, trials
 
 
-@settings_flow(TuneOptions, name="tune")
+def ready(options: TuneOptions) -> list[dict]:
+    """The settings of each trial.
+
+    Raises:
+        PresetError: The space names what is no setting, or cannot be searched so.
+        StoreError: The store cannot be trained on.
+    """
+    space = [Dimension.parse(text) for text in options.space]
+    check_space(options.preset, space)
+    check_store(options.store, trainable(options.preset, {}))
+    return trials(space, options.search, options.trials, options.seed)
+
+
+@settings_flow(TuneOptions, name="tune", check=ready)
 def tune(options: TuneOptions) -> list[TrialRow]:
     """Search a preset's settings. Returns the trials, the best first.
 
     Raises SettingsError, PresetError or StoreError when it cannot start; a trial that does not work is a row.
     """
-    load_trainable(options.preset)
-    space = [Dimension.parse(text) for text in options.space]
-    chosen = list(enumerate(trials(space, options.search, options.trials, options.seed)))
+    chosen = list(enumerate(ready(options)))
     run_id = runs.new_run_id("tune")
     layout = OutputLayout(location(options.out))
     folder = layout.root / "trainings" / run_id

@@ -1,6 +1,7 @@
 """Presets: named configurations of front end, network, inference and training, one TOML file each."""
 
 import dataclasses
+import difflib
 import re
 import tomllib
 from dataclasses import dataclass
@@ -159,6 +160,9 @@ class Preset:
         return preset
 
 
+_PARTS = {"training": Training, "mixing": MixingSettings, "inference": Inference}
+
+
 def preset_names() -> list[str]:
     folder = resources.files("model") / "presets"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
@@ -189,8 +193,11 @@ def load_preset(name: str, **settings: object) -> Preset:
         part = part if dot else "training"
         if part not in ("training", "mixing", "inference", "network_options"):
             raise PresetError(f"{key}: settings are of training, mixing, inference or network_options, not {part}")
-        if part == "training" and setting not in fields["training"] and setting != "source":
-            raise PresetError(f"preset {name} has no such training setting: {setting}")
+        known = [field.name for field in dataclasses.fields(_PARTS[part])] if part in _PARTS else [setting]
+        if setting not in known:
+            near = difflib.get_close_matches(setting, known, n=1)
+            guess = f" (did you mean {near[0]}?)" if near else ""
+            raise PresetError(f"there is no {part} setting {setting}{guess}; there are {', '.join(known)}")
         fields[part][setting] = value
     return Preset.from_dict(fields)
 
@@ -217,7 +224,9 @@ def _fields(name: str) -> dict:
     shipped = preset_names()
     if not is_preset_file(name):
         if name not in shipped:
-            raise PresetError(f"{name} is not a preset; choose one of {', '.join(shipped)}, or name a TOML file")
+            near = difflib.get_close_matches(name, shipped, n=1)
+            guess = f" (did you mean {near[0]}?)" if near else ""
+            raise PresetError(f"{name} is not a preset{guess}; choose one of {', '.join(shipped)}, or name a TOML file")
         return tomllib.loads((resources.files("model") / "presets" / f"{name}.toml").read_text())
     try:
         fields = tomllib.loads(Path(name).expanduser().read_text())

@@ -4,6 +4,7 @@ Heavy imports (prefect, torch) happen inside the verbs, so that `unbraid --help`
 """
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -12,10 +13,13 @@ import click
 
 from flows.cli import catalog, mashup, training, worker
 from flows.cli.console import printable
+from tasks.settings import SettingsError
 
 EXIT_ERROR = 1  # the run did not start or did not finish
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 _SECONDS_TO_STOP = 6.0
+_GOING_ON = ("separate", "ingest", "train", "retrain", "mashup")  # run again they do what is left
 
 
 class _Sentences(click.Group):
@@ -32,7 +36,7 @@ class _Sentences(click.Group):
             if os.environ.get("UNBRAID_DEBUG"):
                 raise
             _say(_sentence(error))
-            sys.exit(EXIT_ERROR)
+            sys.exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_ERROR)
 
 
 def _interrupted(*_: object) -> None:
@@ -49,15 +53,23 @@ def _interrupted(*_: object) -> None:
 
 
 def _leave() -> None:
-    _say("stopped; what is finished is kept, and the same command goes on from there")
+    _say(stopped(sys.argv[1:]))
     os._exit(EXIT_INTERRUPTED)  # not sys.exit: libraries would wait for servers and workers that are gone
+
+
+def stopped(arguments: list[str]) -> str:
+    """What is said after Ctrl-C: where the verb can go on, the command that does."""
+    if not arguments or arguments[0] not in _GOING_ON:
+        return "stopped; what is finished is kept"
+    again = [*arguments, *(["--resume"] if arguments[0] == "train" and "--resume" not in arguments else [])]
+    return f"stopped; what is finished is kept. To go on: {shlex.join(['unbraid', *again])}"
 
 
 def _sentence(error: Exception) -> str:
     from model.errors import ModelError
     from storage.errors import StorageError
 
-    if isinstance(error, (StorageError, ModelError)):
+    if isinstance(error, (StorageError, ModelError, SettingsError)):
         return str(error)
     if isinstance(error, OSError):
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")

@@ -1,5 +1,6 @@
 """Verbs on catalogs: separate, evaluate, query, export, import, demo."""
 
+import contextlib
 import os
 import sys
 
@@ -85,20 +86,29 @@ def query(out, sql, as_csv) -> None:
 @click.command(name="export")
 @click.argument("out", type=click.Path())
 @click.argument("folder", type=click.Path())
-@click.option("--model", required=True, metavar="ID", help="Whose scores: a model id, floor:mixture, ceiling:irm …")
+@click.option(
+    "--model", required=True, metavar="ID", help="Whose scores: a model id, a preset, floor:mixture, ceiling:irm …"
+)
 def export_museval(out, folder, model) -> None:
     """Write the window scores of one model in the run folder OUT as museval's JSON into FOLDER/test, one
     file a track. They are there when the run was made with --windows.
     """
-    from storage.errors import MetricsError
+    from storage.errors import MetricsError, RegistryError
     from storage.files.layout import OutputLayout
     from storage.files.location import location
     from storage.results.museval_json import write_museval
     from storage.results.windows import stored_windows
+    from tasks.loading import registry
 
-    scores = [stem for stem in stored_windows(OutputLayout(location(out))) if stem.model_id == model]
+    windows = stored_windows(OutputLayout(location(out)))
+    kept = {stem.model_id for stem in windows}
+    if model not in kept:
+        with contextlib.suppress(RegistryError):
+            model = registry().find(model).model_id
+    scores = [stem for stem in windows if stem.model_id == model]
     if not scores:
-        raise MetricsError(f"{out} keeps no windows of {model}; evaluate with --windows first")
+        others = f"; it keeps those of {', '.join(sorted(kept))}" if kept else ""
+        raise MetricsError(f"{out} keeps no windows of {model}{others}; evaluate with --windows first")
     click.echo(f"{len(write_museval(location(folder), scores))} tracks written to {os.path.join(folder, 'test')}")
 
 

@@ -197,7 +197,7 @@ def test_ctrl_c_stops_in_seconds_keeps_what_is_done_and_leaves_nothing_half_writ
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "what is finished is kept, and the same command goes on from there" in errors
+    assert f"what is finished is kept. To go on: unbraid separate {tmp_path / 'songs'} --out {out}" in errors
     assert "Traceback" not in errors
     assert 0 < len({row["path"] for row in rows(out)}) < 40
     assert not list(out.rglob(".unbraid-*"))

@@ -36,7 +36,7 @@ def ready(options: TrainOptions) -> tuple[TrainRequest, Preset]:
     """
     overrides = {**options.settings, **({"steps": options.steps} if options.steps else {})}
     preset = trainable(options.preset, overrides)
-    folder = absolute(options.run or f"{trainings(options.store)}/{options.preset}-seed{options.seed}")
+    folder = absolute(options.run or f"{trainings(options.store)}/{preset.name}-seed{options.seed}")
     check_store(options.store, preset)
     check_folder(folder, resume=options.resume)
     if options.start:

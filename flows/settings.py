@@ -11,7 +11,6 @@ from pydantic import AfterValidator, Field
 
 from tasks.settings import (
     Cli,
-    DatasetKind,
     Engine,
     MashupSettings,
     ModelRequest,
@@ -28,6 +27,16 @@ PresetSettings = Annotated[
     dict[str, Any],
     Cli(("--set",), metavar="NAME=VALUE"),
     Field(description="Replace settings of the preset, e.g. --set batch_size=4 --set mixing.speed=0.1."),
+]
+
+
+Kind = Annotated[
+    str | None,
+    Cli(metavar="NAME"),
+    Field(
+        description="The dataset's layout: dsd100, musdb18, musdb18hq, stems, pairs, loose, or one that an installed "
+        "package brings. Default: seen from its folders."
+    ),
 ]
 
 
@@ -79,7 +88,7 @@ class EvaluateOptions(Workers, Scoring, ModelRequest):
     dataset: Annotated[str, Cli(argument=True)] = Field(description="The dataset's folder.")
     out: Annotated[str, Cli(metavar="FOLDER")] = Field(description="Folder for metrics and reports.")
     split: Literal["test", "train", "all"] = Field("test", description="Which of the dataset's splits is scored.")
-    kind: DatasetKind | None = Field(None, description="The dataset's layout. Default: seen from its folders.")
+    kind: Kind = None
 
 
 class IngestOptions(Workers):
@@ -87,7 +96,7 @@ class IngestOptions(Workers):
 
     dataset: Annotated[str, Cli(argument=True)] = Field(description="The dataset's folder.")
     store: Annotated[str, Cli(metavar="STORE")] = Field(description="The zarr store to make or to add to.")
-    kind: DatasetKind | None = Field(None, description="The dataset's layout. Default: seen from its folders.")
+    kind: Kind = None
     name: Annotated[str | None, Cli(metavar="NAME")] = Field(
         None, description="The dataset's name in the store. Default: its folder's name."
     )

@@ -15,7 +15,6 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Engine = Literal["bsseval", "sdr", "museval"]
 StemFormatName = Literal["flac", "wav", "ogg", "opus", "mp3"]
-DatasetKind = Literal["dsd100", "musdb18", "musdb18hq", "stems", "pairs", "loose"]
 
 _LEAST_MEMORY = 256 << 20  # less does not hold Python and torch
 

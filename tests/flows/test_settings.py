@@ -35,7 +35,7 @@ WRONG = [
     (separate, {"source": "a", "out": "b"}, "seconds_per_track", float("nan"), "seconds_per_track cannot be nan"),
     (separate, {"source": "a", "out": "b"}, "limit", 0, "limit cannot be 0"),
     (evaluate, {"dataset": "a", "out": "b"}, "split", "valid", "split is test, train or all, not valid"),
-    (ingest, {"dataset": "a", "store": "b"}, "kind", "mp3s", "kind is dsd100"),
+    (ingest, {"dataset": "a", "store": "b"}, "split", "all", "split is train or test, not all"),
     (train, {"store": "a"}, "steps", 0, "steps cannot be 0"),
     (tune, {"store": "a", "out": "b", "space": ["frames=2,4"]}, "search", "bayes", "search is random or grid"),
     (tune, {"store": "a", "out": "b"}, "space", [], "space cannot be"),
@@ -146,11 +146,12 @@ def test_what_a_worker_gets_travels(settings):
 def test_choices_are_those_of_the_modules_that_act_on_them():
     from model.scoring.scores import ENGINES
     from storage.audio.writer import FORMATS
-    from storage.sources.datasets import KINDS
+    from storage.sources.datasets import kinds
 
     assert get_args(shared.Engine) == ENGINES
     assert get_args(shared.StemFormatName) == FORMATS
-    assert get_args(shared.DatasetKind) == KINDS
+    description = flow_settings.IngestOptions.model_fields["kind"].description
+    assert all(kind in description for kind in kinds())
 
 
 def test_settings_cannot_be_changed():

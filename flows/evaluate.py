@@ -24,7 +24,7 @@ from storage.results import metrics
 from storage.sources.datasets import DatasetTrack, discover
 from tasks.evaluate import EvaluateSettings, evaluate_batch, failed_row
 from tasks.loading import model_stems
-from tasks.report import write_report
+from tasks.pages.report import write_report
 
 
 @dataclass(frozen=True)

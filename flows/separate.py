@@ -26,7 +26,7 @@ from storage.results import metrics
 from storage.results.done import done_tracks
 from storage.sources.catalog import CatalogTrack, stream_catalog
 from tasks.loading import model_stems
-from tasks.report import write_report
+from tasks.pages.report import write_report
 from tasks.separate import SeparateSettings, lost_row, score_batch, separate_batch
 
 

@@ -1,62 +1,241 @@
 """What a run's rows come to, asked of its compacted file in DuckDB: memory does not grow with the run."""
 
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from storage import runs
 from storage.files.layout import OutputLayout
 from storage.files.location import local_file
-from storage.results.metrics import FAILED, compacted
+from storage.results.metrics import FAILED, SCHEMA, compacted
 
-SCORES = ("sdr", "sdr_mean", "usdr", "si_sdr", "loudness_lufs", "activity")
+SCORES = ("sdr", "sdr_mean", "usdr", "si_sdr", "predicted_sdr", "loudness_lufs", "activity")
+_LEAD = "vocals"
 
+# What a failure is put down to: its class and its sentence without the track's name and without numbers.
+_CAUSE = """
+    regexp_replace(
+        case when strpos(error, path) > 0 then trim(substr(error, strpos(error, path) + length(path)), ' :')
+             else error end, '[0-9]+([.][0-9]+)?', '…', 'g')
+"""
 
-def totals(out: OutputLayout, run_id: str) -> dict:
-    """How many tracks the run brought to their end (`done`), how many `failed`, and the `seconds` of audio done."""
-    return _asked(
-        out,
-        run_id,
-        """
-        select count(*) filter (good) as done, count(*) filter (not good) as failed,
-               coalesce(sum(seconds) filter (good), 0) as seconds
-        from (select track_id, bool_and(status <> $failed) as good, max(duration_s) as seconds from rows group by all)
-        """,
-        failed=FAILED,
-    )[0]
-
-
-def by_model_and_stem(out: OutputLayout, run_id: str) -> list[dict]:
-    """Medians over tracks of each model's stems, and of how many times faster than the music they were made."""
-    medians = ", ".join(f"median({name}) as {name}" for name in SCORES)
-    return _asked(
-        out,
-        run_id,
-        f"""
-        select model_id, stem, count(*) as tracks, {medians},
-               median(duration_s / seconds) filter (seconds > 0) as realtime
-        from rows where stem is not null group by all order by model_id, stem
-        """,
-    )
+# One row per track of one model, with the scores of the stem that leads.
+_TRACKS = """
+    select track_id, any_value(path) as path, max(duration_s) as duration_s, sum(seconds) as seconds,
+           any_value(sample_rate) as sample_rate, any_value(channels) as channels,
+           max(sdr) filter (stem = $lead) as sdr, max(usdr) filter (stem = $lead) as usdr,
+           max(predicted_sdr) filter (stem = $lead) as predicted_sdr,
+           max(loudness_lufs) filter (stem = $lead) as loudness_lufs,
+           max(activity) filter (stem = $lead) as activity, max(true_peak_db) as true_peak_db,
+           any_value(error) as error, any_value(source) as source,
+           list({'stem': stem, 'stem_path': stem_path} order by stem = $lead desc, stem) as stems
+    from rows where status <> $failed and model_id = $model group by track_id
+"""
 
 
-def failures(out: OutputLayout, run_id: str, most: int) -> list[dict]:
-    """`path` and `error` of the first failed tracks."""
-    sql = "select path, error from rows where status = $failed order by path limit $most"
-    return _asked(out, run_id, sql, failed=FAILED, most=most)
+@dataclass(frozen=True)
+class Measure:
+    """A column whose distribution a page shows: its bins lie between `low` and `high`."""
+
+    column: str
+    label: str
+    unit: str
+    low: float
+    high: float
+    bins: int
 
 
-def first_stems(out: OutputLayout, run_id: str, most: int) -> tuple[list[dict], int]:
-    """The first rows of stems that were made, and how many rows there are in all."""
-    good = "from rows where status <> $failed"
-    rows = _asked(
-        out, run_id, f"select * {good} order by track_id, model_id, stem limit $most", failed=FAILED, most=most
-    )
-    return rows, _asked(out, run_id, f"select count(*) as n {good}", failed=FAILED)[0]["n"]
+MEASURES = (
+    Measure("sdr", "cSDR", "dB", -10, 20, 30),
+    Measure("predicted_sdr", "predicted SDR", "dB", -10, 20, 30),
+    Measure("loudness_lufs", "loudness", "LUFS", -60, 0, 30),
+    Measure("activity", "activity", "of the time", 0, 1, 20),
+)
 
 
-def _asked(out: OutputLayout, run_id: str, sql: str, **parameters: object) -> list[dict]:
+class RunRows:
+    """The rows of one run, opened for several questions. Made by `opened_run`."""
+
+    def __init__(self, connection) -> None:
+        self._connection = connection
+
+    def ask(self, sql: str, **parameters: object) -> list[dict]:
+        """The answer to a SELECT over the table `rows`."""
+        return self._connection.sql(sql, params=parameters).to_arrow_table().to_pylist()
+
+    def totals(self) -> dict:
+        """How many tracks the run brought to their end (`done`), how many `failed`, and the `seconds` of audio done."""
+        return self.ask(
+            """
+            select count(*) filter (good) as done, count(*) filter (not good) as failed,
+                   coalesce(sum(seconds) filter (good), 0) as seconds
+            from (
+                select track_id, bool_and(status <> $failed) as good, max(duration_s) as seconds from rows group by all
+            )
+            """,
+            failed=FAILED,
+        )[0]
+
+    def span(self) -> dict:
+        """When work on the first track began and on the last one ended (`first`, `last`), None without rows."""
+        return self.ask(
+            """
+            select min(finished_at - to_milliseconds(cast(coalesce(seconds, 0) * 1000 as bigint))) as first,
+                   max(finished_at) as last
+            from rows
+            """
+        )[0]
+
+    def models(self) -> list[str]:
+        """The models that have rows of stems, the one with most rows first."""
+        rows = self.ask("select model_id from rows where stem is not null group by all order by count(*) desc, 1")
+        return [row["model_id"] for row in rows]
+
+    def stems(self, model: str) -> list[str]:
+        """The stems of a model, the vocals first."""
+        sql = "select distinct stem from rows where stem is not null and model_id = $model order by stem <> $lead, stem"
+        return [row["stem"] for row in self.ask(sql, model=model, lead=_LEAD)]
+
+    def by_model_and_stem(self) -> list[dict]:
+        """Medians over tracks of each model's stems, and of how many times faster than the music they were made."""
+        medians = ", ".join(f"median({name}) as {name}" for name in SCORES)
+        return self.ask(
+            f"""
+            select model_id, stem, count(*) as tracks, {medians},
+                   median(duration_s / seconds) filter (seconds > 0) as realtime
+            from rows where stem is not null group by all order by model_id, stem
+            """
+        )
+
+    def distribution(self, measure: Measure, model: str) -> dict[str, dict]:
+        """Per stem: `counts` per bin, and the first decile, median and last decile as `quantiles`."""
+        step = (measure.high - measure.low) / measure.bins
+        rows = self.ask(
+            f"""
+            with binned as (
+                select stem, {measure.column} as value,
+                    cast(least(greatest(floor(({measure.column} - $low) / $step), 0), $last) as integer) as bin
+                from rows where {measure.column} is not null and model_id = $model
+            ), totals as (
+                select stem, quantile_cont(value, [0.1, 0.5, 0.9]) as quantiles from binned group by stem
+            )
+            select stem, bin, count(*) as n, any_value(quantiles) as quantiles
+            from binned join totals using (stem) group by stem, bin order by stem, bin
+            """,
+            low=measure.low, step=step, last=measure.bins - 1, model=model,
+        )  # fmt: skip
+        out: dict[str, dict] = {}
+        for row in rows:
+            entry = out.setdefault(
+                row["stem"], {"counts": [0] * measure.bins, "quantiles": tuple(row["quantiles"])}
+            )  # fmt: skip
+            entry["counts"][row["bin"]] = row["n"]
+        return out
+
+    def ranking(self, model: str) -> str | None:
+        """The column by which tracks of a model are ranked: cSDR, else predicted SDR, else activity of the vocals."""
+        columns = ("sdr", "predicted_sdr", "activity")
+        counts = ", ".join(f"count({name}) as {name}" for name in columns)
+        (row,) = self.ask(f"select {counts} from rows where model_id = $model", model=model)
+        return next((name for name in columns if row[name]), None)
+
+    def picks(self, model: str, lead: str, column: str, each: int) -> list[dict]:
+        """Tracks to look at: the `each` worst, middle and best by a column, with `pick` saying which."""
+        return self.ask(
+            f"""
+            with tracks as ({_TRACKS}), ranked as (
+                select *, row_number() over (order by {column}, track_id) as place, count(*) over () as n
+                from tracks where {column} is not null
+            )
+            select *, case when place <= $each then 'worst' when place > n - $each then 'best' else 'median' end as pick
+            from ranked where place <= $each or place > n - $each
+                or abs(place - (n + 1) / 2.0) < $each / 2.0 + 0.25 order by place
+            """,
+            model=model, lead=lead, failed=FAILED, each=each,
+        )  # fmt: skip
+
+    def tracks(self, model: str, lead: str, column: str | None, most: int) -> list[dict]:
+        """The first tracks, the worst first where there is a column to rank by."""
+        order = f"{column} nulls last, path" if column else "path"
+        return self.ask(
+            f"select * exclude (stems) from ({_TRACKS}) order by {order} limit $most",
+            model=model, lead=lead, failed=FAILED, most=most,
+        )  # fmt: skip
+
+    def failures(self, most: int) -> list[dict]:
+        """`path` and `error` of the first failed tracks."""
+        sql = "select path, error from rows where status = $failed order by path limit $most"
+        return self.ask(sql, failed=FAILED, most=most)
+
+    def failure_causes(self, most: int, examples: int) -> list[dict]:
+        """Failed tracks by cause, the most frequent first: `cause`, `error_class`, `tracks`, and `examples` of it."""
+        return self.ask(
+            f"""
+            with failed as (select path, error_class, error, {_CAUSE} as cause from rows where status = $failed)
+            select error_class, cause, count(*) as tracks,
+                   list({{'path': path, 'error': error}} order by path)[1:$examples] as examples
+            from failed group by all order by tracks desc, cause limit $most
+            """,
+            failed=FAILED, most=most, examples=examples,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def opened_run(out: OutputLayout, run_id: str) -> Iterator[RunRows]:
+    """The compacted rows of a run, for as long as the body lasts."""
     import duckdb
 
     with local_file(compacted(out, run_id)) as file:
         connection = duckdb.connect(config={"memory_limit": "300MB"})
         try:
-            connection.read_parquet(str(file)).create_view("rows")
-            return connection.sql(sql, params=parameters).to_arrow_table().to_pylist()
+            written = connection.read_parquet(str(file))
+            # Columns that the file is older than are null.
+            missing = ", ".join(f"null::double as {name}" if name in SCORES else f"null::varchar as {name}"
+                                for name in SCHEMA.names if name not in written.columns)  # fmt: skip
+            written.project(f"*, {missing}" if missing else "*").create_view("rows")
+            yield RunRows(connection)
         finally:
             connection.close()
+
+
+def totals(out: OutputLayout, run_id: str) -> dict:
+    """`RunRows.totals` of a run."""
+    with opened_run(out, run_id) as rows:
+        return rows.totals()
+
+
+def by_model_and_stem(out: OutputLayout, run_id: str) -> list[dict]:
+    """`RunRows.by_model_and_stem` of a run."""
+    with opened_run(out, run_id) as rows:
+        return rows.by_model_and_stem()
+
+
+def failures(out: OutputLayout, run_id: str, most: int) -> list[dict]:
+    """`RunRows.failures` of a run."""
+    with opened_run(out, run_id) as rows:
+        return rows.failures(most)
+
+
+def finished_runs(out: OutputLayout) -> list[str]:
+    """Runs that have compacted rows, in the order they began."""
+    names = (path.stem for path in out.runs.glob("*.json"))
+    return sorted((name for name in names if compacted(out, name).exists()), key=_began)
+
+
+def previous_run(out: OutputLayout, run_id: str) -> str | None:
+    """The run of the same kind before this one that has rows, None where it is the first."""
+    same = [name for name in finished_runs(out) if _kind(name) == _kind(run_id) and _began(name) < _began(run_id)]
+    return same[-1] if same else None
+
+
+def run_record(out: OutputLayout, run_id: str) -> dict:
+    """The record of a run, with nothing missing that a page shows."""
+    return {"parameters": {}, "versions": {}, "started_at": None, **runs.read(out, run_id)}
+
+
+def _kind(run_id: str) -> str:
+    return run_id.partition("-")[0]
+
+
+def _began(run_id: str) -> str:
+    return run_id.partition("-")[2]

@@ -1,0 +1,162 @@
+"""What a player on a page needs: stems of one stretch of time as audio and as pictures, on one clock."""
+
+import base64
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from storage.audio.excerpt import opus, read_excerpt
+from storage.audio.reader import probe
+from storage.errors import StorageError
+from storage.files.location import is_url, location
+from tasks.pages.spectrogram import Mark, levels, marks, picture
+
+MIXTURE = "mixture"
+EXCERPT_SECONDS = 8.0
+_SEARCHED_SECONDS = 600.0  # of a track, for the stretch that is most worth hearing
+_STEP_SECONDS = 0.5
+_WIDTH, _ROWS = 480, 112
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One stem of a player: `audio` is a data URI ("" where it is fetched by `url`), `image` a picture's."""
+
+    name: str
+    image: str
+    audio: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Player:
+    """Stems that are heard together.
+
+    Attributes:
+        title: The track's name.
+        lanes: The mixture first.
+        seconds: How long it plays.
+        marks: Frequencies on the edge of each picture.
+        start: Where the excerpt begins in the track, in seconds.
+        rate: Sample rate of what is fetched by URL; 0 where the audio is in the page.
+        chunk: Seconds of audio that are fetched at a time; 0 where the audio is in the page.
+        problem: Why nothing can be heard, None where it can.
+        facts: (name, value) pairs shown beside it.
+    """
+
+    title: str
+    lanes: list[Lane] = field(default_factory=list)
+    seconds: float = 0.0
+    marks: list[Mark] = field(default_factory=list)
+    start: float = 0.0
+    rate: int = 0
+    chunk: float = 0.0
+    problem: str | None = None
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    label: str = ""
+
+    @property
+    def spec(self) -> dict:
+        """What the script of the page is told."""
+        return {
+            "seconds": self.seconds, "rate": self.rate, "chunk": self.chunk,
+            "lanes": [{"name": lane.name, "audio": lane.audio, "url": lane.url} for lane in self.lanes],
+        }  # fmt: skip
+
+
+def player(title: str, signals: dict[str, np.ndarray], rate: int, *, start: float = 0.0, label: str = "",
+           facts: list[tuple[str, str]] | None = None) -> Player:  # fmt: skip
+    """A player with its audio and pictures inside.
+
+    Args:
+        title: The track's name.
+        signals: Stem name → (channels, samples); all of one length.
+        rate: Sample rate in Hz.
+        start: Where the excerpt begins in the track, in seconds.
+        label: Why this track is shown.
+        facts: (name, value) pairs shown beside it.
+    """
+    powers = {name: levels(signal, rate, width=_WIDTH, rows=_ROWS) for name, signal in signals.items()}
+    loudest = max((float(power.max(initial=0)) for power in powers.values()), default=0.0)
+    lanes = [
+        Lane(name, data_uri(picture(powers[name], loudest=loudest), "image/webp"),
+             data_uri(opus(signal, rate), "audio/ogg"))
+        for name, signal in signals.items()
+    ]  # fmt: skip
+    seconds = max((signal.shape[1] for signal in signals.values()), default=0) / rate
+    return Player(title, lanes, seconds, marks(rate, rows=_ROWS), start, label=label, facts=facts or [])
+
+
+def excerpt_player(title: str, stems: dict[str, str | os.PathLike], source: str | None = None, *, label: str = "",
+                   facts: list[tuple[str, str]] | None = None, seconds: float = EXCERPT_SECONDS) -> Player:  # fmt: skip
+    """A player of the stretch of a track in which its stems overlap most.
+
+    Args:
+        title: The track's name.
+        stems: Stem name → file.
+        source: File of the mixture; where it is None or gone, the stems' sum is the mixture.
+        label: Why this track is shown.
+        facts: (name, value) pairs shown beside it.
+        seconds: Length of the stretch.
+
+    Returns:
+        The player, with a `problem` instead of lanes where the stems cannot be read.
+    """
+    try:
+        start = interesting_start(list(stems.values()), seconds)
+        parts = {name: read_excerpt(path, start, seconds) for name, path in stems.items()}
+        rates = {rate for _, rate in parts.values()}
+        if len(rates) != 1:
+            raise StorageError(f"the stems of {title} have different sample rates")
+        (rate,) = rates
+        signals = {name: signal for name, (signal, _) in parts.items()}
+        mixture = _mixture(source, start, seconds, rate) if source else None
+    except (StorageError, OSError) as error:
+        return Player(title, problem=str(error), label=label, facts=facts or [])
+    samples = min(signal.shape[1] for signal in signals.values())
+    if mixture is not None:
+        samples = min(samples, mixture.shape[1])
+    elif len(signals) > 1:
+        mixture = sum(signal[:, :samples] for signal in signals.values())
+    if not samples:
+        return Player(title, problem=f"the stems of {title} are empty", label=label, facts=facts or [])
+    ordered = ({MIXTURE: mixture} if mixture is not None else {}) | signals
+    cut = {name: signal[:, :samples] for name, signal in ordered.items()}
+    return player(title, cut, rate, start=start, label=label, facts=facts)
+
+
+def interesting_start(files: list[str | os.PathLike], seconds: float) -> float:
+    """Where the quietest of the files' signals is loudest over a stretch: there is something to hear in each.
+
+    Looks at the first ten minutes. Raises StorageError when a file cannot be read.
+    """
+    powers = []
+    for file in files[:2]:
+        signal, rate = read_excerpt(file, 0.0, _SEARCHED_SECONDS)
+        step = max(1, round(_STEP_SECONDS * rate))
+        whole = signal.shape[1] // step
+        powers.append(np.square(signal[:, : whole * step]).mean(axis=0).reshape(whole, step).mean(axis=1))
+    length = min((len(power) for power in powers), default=0)
+    window = round(seconds / _STEP_SECONDS)
+    if length <= window:
+        return 0.0
+    sums = [np.convolve(power[:length] / (power.max() + 1e-12), np.ones(window), mode="valid") for power in powers]
+    return float(np.min(sums, axis=0).argmax()) * _STEP_SECONDS
+
+
+def data_uri(data: bytes, kind: str) -> str:
+    """Bytes as a URI that stands inside a page."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _mixture(source: str, start: float, seconds: float, rate: int) -> np.ndarray | None:
+    """The stretch of the source, None where it is gone or has another rate than its stems."""
+    if not is_url(source) and not location(source).exists():
+        return None
+    try:
+        if probe(source).sample_rate != rate:
+            return None
+        return read_excerpt(source, start, seconds)[0]
+    except StorageError:
+        return None

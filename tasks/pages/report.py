@@ -1,0 +1,217 @@
+"""A run on one page: what ran, how well, what failed and why, beside an earlier run, with sound."""
+
+import contextlib
+import datetime
+from pathlib import Path
+
+from storage.errors import MetricsError
+from storage.files.atomic import write_bytes
+from storage.files.layout import OutputLayout
+from storage.files.location import location
+from storage.results.metrics import compacted
+from storage.results.summary import (
+    MEASURES,
+    RunRows,
+    finished_runs,
+    opened_run,
+    previous_run,
+    run_record,
+)
+from tasks.pages.charts import Histogram, histogram
+from tasks.pages.players import Player, excerpt_player
+from tasks.pages.render import clock, number, render, share
+
+_EACH = 3  # worst, middle and best tracks that are heard
+_TRACKS = 300
+_CAUSES, _EXAMPLES = 30, 8
+_MOST_PLAYER_BYTES = 3_600_000  # a page stays below 5 MB, whatever the catalog
+_RANKED_BY = {"sdr": "cSDR", "predicted_sdr": "predicted SDR", "activity": "activity"}
+_VERSIONS = ("unbraid", "torch", "prefect", "dask", "zarr", "numpy")
+
+
+def write_report(out: OutputLayout, run_id: str, compare: tuple[str, ...] | None = None) -> Path:
+    """Write OUT/reports/<run>.html from the run's rows and record.
+
+    Args:
+        out: The run folder.
+        run_id: The run; its rows are compacted.
+        compare: Runs to show beside it; the one before of the same kind where None.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        MetricsError: The run has no record, or one to compare with has no rows.
+    """
+    if compare is None:
+        before = previous_run(out, run_id)
+        compare = (before,) if before else ()
+    page = render("report.html", **run_context(out, run_id, compare))
+    write_bytes(out.report(run_id), page.encode(), durable=False)
+    return out.report(run_id)
+
+
+def latest_run(out: OutputLayout) -> str:
+    """The last run with rows. Raises MetricsError where there is none."""
+    names = finished_runs(out)
+    if not names:
+        raise MetricsError(f"{out.root} has no finished run; separate or evaluate into it first")
+    return names[-1]
+
+
+def run_context(out: OutputLayout, run_id: str, compare: tuple[str, ...]) -> dict:
+    """All that the template of a run's report shows."""
+    record = run_record(out, run_id)
+    for other in (run_id, *compare):
+        if not compacted(out, other).exists():
+            raise MetricsError(
+                f"{out.root} has no rows of the run {other}; its runs are {', '.join(finished_runs(out))}"
+            )
+    with opened_run(out, run_id) as rows:
+        totals = rows.totals()
+        model = _model(rows, record)
+        stems = rows.stems(model) if model else []
+        column = rows.ranking(model) if model else None
+        lead = stems[0] if stems else "vocals"
+        picks = rows.picks(model, lead, column, _EACH) if column else []
+        context = {
+            "groups": rows.by_model_and_stem(),
+            "tracks": rows.tracks(model, lead, column, _TRACKS) if model else [],
+            "causes": rows.failure_causes(_CAUSES, _EXAMPLES) if totals["failed"] else [],
+            "histograms": _histograms(out, rows, model, stems, compare) if model else [],
+        }
+        span = rows.span()
+    elapsed = None
+    if record["started_at"]:
+        began, ended = _times(record)
+        elapsed = (ended - began).total_seconds() or None
+    return {
+        **context,
+        "run_id": run_id,
+        "record": record,
+        "model": model,
+        "lead": lead,
+        "ranked_by": _RANKED_BY.get(column or ""),
+        "totals": totals,
+        "skipped": _skipped(record, totals),
+        "elapsed": elapsed,
+        "realtime": totals["seconds"] / elapsed if elapsed and totals["seconds"] else None,
+        "stages": _stages(record, span),
+        "facts": _facts(record),
+        "versions": [(name, record["versions"][name]) for name in _VERSIONS if record["versions"].get(name)],
+        "compare": [_compared(out, other, model) for other in compare],
+        "players": _players(out, picks, column, lead),
+        "shown": _TRACKS,
+    }
+
+
+def _model(rows: RunRows, record: dict) -> str | None:
+    """The run's own model; floors, ceilings and other systems stand beside it."""
+    models = rows.models()
+    asked_for = record["parameters"].get("model_id")
+    return asked_for if asked_for in models else (models[0] if models else None)
+
+
+def _histograms(out: OutputLayout, rows: RunRows, model: str, stems: list[str], compare: tuple) -> list[Histogram]:
+    charts = []
+    with opened_run(out, compare[0]) if compare else contextlib.nullcontext() as earlier:
+        before_model = _model(earlier, run_record(out, compare[0])) if earlier else None
+        for measure in MEASURES:
+            now = rows.distribution(measure, model)
+            before = earlier.distribution(measure, before_model) if earlier and before_model else {}
+            for stem in stems:
+                if stem in now:
+                    old = before.get(stem)
+                    charts.append(
+                        histogram(
+                            measure.label, measure.unit, measure.low, measure.high, now[stem]["counts"],
+                            old["counts"] if old else None, quantiles=now[stem]["quantiles"],
+                            median_before=old["quantiles"][1] if old else None, name=stem,
+                        )
+                    )  # fmt: skip
+    return charts
+
+
+def _compared(out: OutputLayout, run_id: str, model: str | None) -> dict:
+    """A run to compare with: its record and the medians of its model's stems."""
+    record = run_record(out, run_id)
+    with opened_run(out, run_id) as rows:
+        own = _model(rows, record)
+        groups = [group for group in rows.by_model_and_stem() if group["model_id"] == own]
+        return {"run_id": run_id, "record": record, "model": own, "totals": rows.totals(), "groups": groups}
+
+
+def _players(out: OutputLayout, picks: list[dict], column: str | None, lead: str) -> list[Player]:
+    """Players of the picked tracks, as many as the page can hold."""
+    players, size = [], 0
+    for pick in picks:
+        stems = {stem["stem"]: location(out.root) / stem["stem_path"] for stem in pick["stems"] if stem["stem_path"]}
+        if not stems:
+            continue
+        made = excerpt_player(
+            pick["path"], dict(list(stems.items())[:4]), pick["source"], label=pick["pick"],
+            facts=_track_facts(pick, column, lead),
+        )  # fmt: skip
+        size += sum(len(lane.audio) + len(lane.image) for lane in made.lanes)
+        if size > _MOST_PLAYER_BYTES:
+            break
+        players.append(made)
+    return players
+
+
+def _track_facts(track: dict, column: str | None, lead: str) -> list[tuple[str, str]]:
+    facts = [
+        ("cSDR", number(track["sdr"], 1, "dB"), track["sdr"]),
+        ("predicted SDR", number(track["predicted_sdr"], 1, "dB"), track["predicted_sdr"]),
+        ("loudness", number(track["loudness_lufs"], 1, "LUFS"), track["loudness_lufs"]),
+        ("activity", share(track["activity"]), track["activity"]),
+        ("length", clock(track["duration_s"]), track["duration_s"]),
+    ]
+    return [(name, text) for name, text, value in facts if value is not None]
+
+
+def _stages(record: dict, span: dict) -> list[dict]:
+    """How long the run started, worked and closed, in seconds, with the share of the longest for a bar.
+
+    Told by the record and by the rows' own times, so that a run that was killed has stages too.
+    """
+    if span["first"] is None or record["started_at"] is None:
+        return []
+    began, ended = _times(record)
+    marks = [began, max(began, span["first"]), max(began, span["last"]), max(ended, span["last"])]
+    names = ("planning and starting workers", "tracks", "compacting and reporting")
+    stages = {name: (marks[i + 1] - marks[i]).total_seconds() for i, name in enumerate(names)}
+    longest = max(stages.values()) or 1
+    return [{"name": name, "seconds": seconds, "part": max(0.0, seconds / longest)} for name, seconds in stages.items()]
+
+
+def _facts(record: dict) -> list[tuple[str, str]]:
+    """The run's settings as (name, value) pairs, nested ones joined."""
+    facts: list[tuple[str, str]] = []
+
+    def add(name: str, value: object) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                add(f"{name}.{key}" if name else key, inner)
+        elif value not in (None, "", [], ()):
+            facts.append((name, ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)))
+
+    add("", record["parameters"])
+    for name in ("host", "python", "platform", "git_revision"):
+        add(name.replace("_", " "), record.get(name))
+    return facts
+
+
+def _times(record: dict) -> tuple[datetime.datetime, datetime.datetime]:
+    """When the run began, and when it ended or the present time."""
+    began = datetime.datetime.fromisoformat(record["started_at"])
+    ended = record.get("ended_at")
+    return began, datetime.datetime.fromisoformat(ended) if ended else datetime.datetime.now(datetime.UTC)
+
+
+def _skipped(record: dict, totals: dict) -> int:
+    """Tracks of the catalog that the run did not do, because they were done before."""
+    summary = record.get("summary") or {}
+    if "before" in summary:
+        return summary["before"] + summary.get("failed_before", 0)
+    return max(0, (record["parameters"].get("tracks") or 0) - totals["done"] - totals["failed"])

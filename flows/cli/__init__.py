@@ -11,7 +11,7 @@ import threading
 
 import click
 
-from flows.cli import catalog, mashup, training, worker
+from flows.cli import catalog, mashup, pages, training, worker
 from flows.cli.console import printable
 from tasks.settings import SettingsError
 
@@ -93,6 +93,6 @@ def main() -> None:
 for verb in (
     training.ingest, training.train, catalog.separate, catalog.evaluate, catalog.query, catalog.export_museval,
     catalog.import_museval, training.models, training.retrain, training.tune, mashup.mashup, worker.worker,
-    catalog.demo,
+    catalog.demo, pages.report,
 ):  # fmt: skip
     main.add_command(verb)

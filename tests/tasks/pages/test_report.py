@@ -1,0 +1,133 @@
+import re
+
+import pytest
+
+from storage.errors import MetricsError
+from storage.results.summary import previous_run
+from tasks.pages.charts import histogram, line_chart, nice_ticks
+from tasks.pages.folders import write_page
+from tasks.pages.players import interesting_start
+from tasks.pages.render import clock, count, number
+from tasks.pages.report import write_report
+from tests.chromium import LAGS, chromium, page
+from tests.tasks.pages.made import HOSTILE, RATE, made_run
+
+FIRST, SECOND = "separate-20260101T000000-aaaaaa", "separate-20260102T000000-bbbbbb"
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    root = tmp_path_factory.mktemp("out")
+    made_run(root, FIRST, shift=-2.0)
+    return made_run(root, SECOND)
+
+
+@pytest.fixture(scope="module")
+def written(out):
+    return write_report(out, SECOND)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with chromium(tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def test_a_report_says_what_ran_what_failed_and_what_was_skipped(written):
+    text = written.read_text()
+    for words in ("stereo-00000000", "tracks ok", "is empty (… bytes); copy it", "Compared with " + FIRST, "7</b>"):
+        assert words in text, words
+    assert re.search(r"median <b>5\.50</b> dB \(before 3\.50\)", text)
+
+
+def test_a_report_needs_nothing_from_anywhere_else(written):
+    text = written.read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)[^#]""", text)
+    assert not re.search(r"url\((?!data:)|@import|https?://", text)
+
+
+def test_names_of_tracks_are_text_and_nothing_else(written):
+    text = written.read_text()
+    assert HOSTILE not in text
+    assert "<img src=x" not in text
+    assert "&lt;script&gt;document.title" in text
+
+
+def test_the_run_before_is_the_last_one_of_the_same_kind(out):
+    assert previous_run(out, SECOND) == FIRST
+    assert previous_run(out, FIRST) is None
+
+
+def test_a_folder_without_a_run_is_a_sentence(tmp_path):
+    with pytest.raises(MetricsError, match="no finished run"):
+        write_page(tmp_path)
+
+
+def test_a_run_that_does_not_exist_is_named_with_those_that_do(out):
+    with pytest.raises(MetricsError, match=f"no rows of the run nothing.*{FIRST}"):
+        write_report(out, SECOND, ("nothing",))
+
+
+def test_a_histogram_counts_everyone_and_compares_shares():
+    chart = histogram("cSDR", "dB", 0.0, 10.0, [1, 0, 3], [10, 0, 30], quantiles=(1.0, 5.0, 9.0))
+    heights = [bar[3] for bar in chart.bars]
+    assert chart.tracks == 4
+    assert heights == [40.0, 120.0]
+    assert [point.split(",")[1] for point in chart.before.split()] == ["80.0"] * 2 + ["120.0"] * 2 + ["0.0"] * 2
+
+
+def test_a_gap_in_the_data_is_a_gap_in_the_curve():
+    chart = line_chart("loss", "", {"loss": ([0, 1, 2, 3], [1.0, None, float("nan"), 2.0])})
+    assert [len(piece.split()) for piece in chart.lines[0].points] == [1, 1]
+    assert line_chart("loss", "", {"loss": ([0, 1], [None, None])}) is None
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-3.2, 17.9), (1e-6, 2e-6), (5, 5)])
+def test_ticks_are_few_round_and_inside(low, high):
+    ticks = nice_ticks(low, high, 6)
+    assert 1 <= len(ticks) <= 7
+    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
+
+
+def test_numbers_are_written_as_people_write_them():
+    assert (count(1, "track"), count(2, "track"), number(1234567), clock(3725)) == (
+        "1 track", "2 tracks", "1 234 567", "1:02:05",
+    )  # fmt: skip
+
+
+def test_the_stretch_that_is_heard_is_where_all_stems_sound(tmp_path):
+    import numpy as np
+
+    from storage.audio.writer import write
+
+    rng = np.random.default_rng(0)
+    vocals, backing = (rng.uniform(-0.3, 0.3, (1, 40 * RATE)).astype(np.float32) for _ in range(2))
+    vocals[:, : 20 * RATE] = 0
+    backing[:, 32 * RATE :] = 0
+    write(tmp_path / "v.wav", vocals, RATE)
+    write(tmp_path / "a.wav", backing, RATE)
+    assert 20 <= interesting_start([tmp_path / "v.wav", tmp_path / "a.wav"], 8.0) <= 24
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])
+def test_a_report_opens_plays_in_step_and_obeys_the_keyboard(browser, written, width, dark):
+    with page(browser, written.as_uri(), width=width, dark=dark) as opened:
+        assert opened.title() == SECOND
+        assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        player = opened.locator(".player[data-player]").first
+        player.focus()
+        opened.keyboard.press("Space")
+        opened.wait_for_function("unbraid.players[0].playing && unbraid.players[0].now() > 0.2")
+        lags = opened.evaluate(LAGS, 0)
+        assert len(lags) == 2
+        assert all(lag is not None and abs(lag) < 10 for lag in lags), lags
+        opened.keyboard.press("2")  # the second lane alone
+        assert opened.evaluate("unbraid.players[0].solo") == "vocals"
+        opened.keyboard.press("b")
+        assert opened.evaluate("['mixture', 'vocals'].map((n) => unbraid.players[0].audible(n))") == [True, False]
+        opened.evaluate("unbraid.players[0].playing ? unbraid.players[0].seek(0) : unbraid.players[0].play()")
+        opened.keyboard.press("Space")
+        assert not opened.evaluate("unbraid.players[0].playing")
+        before = opened.evaluate("unbraid.players[0].now()")
+        opened.keyboard.press("ArrowLeft")
+        assert opened.evaluate("unbraid.players[0].now()") == pytest.approx(max(0.0, before - 1), abs=0.01)

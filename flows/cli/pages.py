@@ -9,7 +9,7 @@ import click
 @click.option("--compare", multiple=True, metavar="RUN",
               help="A run to show beside it; repeat it. Default: the one before of the same kind.")  # fmt: skip
 def report(folder, run, compare) -> None:
-    """Write a page about a run in the run folder FOLDER, about a training in its own folder, or about a search.
+    """Write a page about a run in the run folder FOLDER.
 
     The page is one file that needs no server: players, spectrograms, distributions, failures by cause.
     """

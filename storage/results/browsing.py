@@ -9,12 +9,12 @@ import datetime
 import re
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 
 from storage.errors import MetricsError
 from storage.files.layout import OutputLayout
-from storage.files.location import local_file
-from storage.results.metrics import SCHEMA, standing_files
+from storage.files.location import scratch_folder
+from storage.results import metrics, windows
+from storage.results.query import register_metrics
 from storage.results.rows import present_tables, read_rows
 
 PAGE = 50
@@ -25,11 +25,6 @@ CONTAINS = "contains"
 
 _TRACKS = """
 create table tracks as
-with latest as (
-    select track_id, model_id, arg_max(run_id, finished_at) as run_id from history group by all
-), standing as (
-    select history.* from history join latest using (track_id, model_id, run_id)
-)
 select any_value(path) as path, track_id, model_id, any_value(run_id) as run_id,
     case when bool_or(status = 'failed') then 'failed' else any_value(status) end as status,
     max(duration_s) as duration_s,
@@ -41,8 +36,9 @@ select any_value(path) as path, track_id, model_id, any_value(run_id) as run_id,
     max(seconds) as seconds, max(finished_at) as finished_at, any_value(error_class) as error_class,
     any_value(error) as error, any_value(source) as source,
     string_agg(stem, ', ' order by stem) as stems,
+    bool_or(on_disk) as on_disk,
     lower(any_value(path)) as lower_path
-from standing group by track_id, model_id order by path, model_id
+from metrics group by track_id, model_id order by path, model_id
 """
 _WITH_ANALYSES = """
 create table analysed as
@@ -105,25 +101,22 @@ class TrackTable:
         """
         import duckdb
 
-        from storage.files.location import scratch_folder
-
         self.out = out
-        self.files = standing_files(out)
+        self.files = metrics.row_files(out)
         if not self.files:
             raise MetricsError(f"{out.root} has no metrics; separate or evaluate into it first")
         self._stack = contextlib.ExitStack()
-        self._local = [self._stack.enter_context(local_file(file)) for file in self.files]
         database = self._stack.enter_context(scratch_folder()) / "tracks.duckdb"
         try:
             with duckdb.connect(str(database), config={"memory_limit": "1GB"}) as building:
-                self._create_history(building)
+                register_metrics(building, out)
                 building.execute(_TRACKS)
                 if "analyses" in present_tables(out):
                     building.register("analyses", read_rows(out, "analyses"))
                     building.execute(_WITH_ANALYSES)
                     building.execute("drop table tracks")
                     building.execute("alter table analysed rename to tracks")
-                building.execute("drop view history")
+                building.execute("drop view metrics")
             self._connection = duckdb.connect(str(database), read_only=True, config={"memory_limit": "1GB"})
             self._connection.execute("set enable_external_access = false")
             self._connection.execute("set lock_configuration = true")
@@ -188,7 +181,7 @@ class TrackTable:
         import duckdb
 
         with duckdb.connect(config={"memory_limit": "500MB"}) as connection:
-            self._create_history(connection)
+            connection.register("history", metrics.dataset(self.out))
             sql = "select * from history where track_id = $track order by finished_at desc, model_id, stem"
             return connection.sql(sql, params={"track": track_id}).to_arrow_table().to_pylist()
 
@@ -223,23 +216,7 @@ class TrackTable:
 
     def changed(self) -> bool:
         """Have rows been written since the table was made?"""
-        return standing_files(self.out) != self.files
-
-    def _create_history(self, connection) -> None:
-        """The view `history` over the files, with the columns that today's schema has."""
-        written = connection.read_parquet([str(file) for file in self._local], union_by_name=True)
-        types = {"double": "double", "int32": "integer", "string": "varchar"}
-        missing = [
-            f"null::{types.get(str(field.type), 'varchar')} as {field.name}"
-            for field in SCHEMA
-            if field.name not in written.columns
-        ]
-        names = [name for name in SCHEMA.names if name in written.columns]
-        paths = ", ".join("'" + str(file).replace("'", "''") + "'" for file in self._local)
-        connection.execute(
-            f"create temporary view history as select {', '.join([*names, *missing])} "
-            f"from read_parquet([{paths}], union_by_name = true, hive_partitioning = false)"
-        )
+        return metrics.row_files(self.out) != self.files
 
     def _where(self, search: Search) -> tuple[str, dict]:
         conditions, parameters = [], {}
@@ -307,14 +284,8 @@ def _first_line(error: Exception) -> str:
 
 def window_scores(out: OutputLayout, run_id: str, track_id: str, model_id: str) -> list[dict]:
     """The scores of a track's windows in a run, by stem and window; empty where they were not kept."""
-    import duckdb
+    import pyarrow.compute as pc
 
-    files: list[Path] = sorted(out.run_windows(run_id).glob("*.parquet"))
-    if not files:
-        return []
-    with contextlib.ExitStack() as stack, duckdb.connect() as connection:
-        local = [str(stack.enter_context(local_file(file))) for file in files]
-        rows = connection.read_parquet(local)
-        rows.create_view("windows")
-        sql = 'select * from windows where track_id = $track and model_id = $model order by stem, "window"'
-        return connection.sql(sql, params={"track": track_id, "model": model_id}).to_arrow_table().to_pylist()
+    rows = windows.read_windows(out, run_id)
+    wanted = pc.and_(pc.equal(rows["track_id"], track_id), pc.equal(rows["model_id"], model_id))
+    return sorted(rows.filter(wanted).to_pylist(), key=lambda row: (row["stem"], row["window"]))

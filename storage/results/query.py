@@ -78,9 +78,7 @@ def opened(out: Path) -> Iterator["DuckDBPyConnection"]:
         settings = {"python_enable_replacements": "false", "memory_limit": _MEMORY, "temp_directory": str(scratch)}
         connection = duckdb.connect(config={**settings, "preserve_insertion_order": "false"})
         try:
-            connection.register("history", metrics.dataset(layout))
-            one_run = [file.path for file in files] == [metrics.compacted(layout, files[0].run_id)] if files else True
-            connection.execute(_CURRENT_OF_ONE_RUN if one_run else _CURRENT.replace("{once}", _ONCE))
+            register_metrics(connection, layout)
             for name in small_tables:
                 connection.register(name, rows.dataset(layout, name))
             connection.execute("set enable_external_access = false")
@@ -88,6 +86,14 @@ def opened(out: Path) -> Iterator["DuckDBPyConnection"]:
             yield connection
         finally:
             connection.close()
+
+
+def register_metrics(connection: "DuckDBPyConnection", layout: OutputLayout) -> None:
+    """Give a connection `history`, the rows of all runs, and `metrics`, those that count today. Raises MetricsError."""
+    files = metrics.row_files(layout)
+    connection.register("history", metrics.dataset(layout))
+    one_run = [file.path for file in files] == [metrics.compacted(layout, files[0].run_id)] if files else True
+    connection.execute(_CURRENT_OF_ONE_RUN if one_run else _CURRENT.replace("{once}", _ONCE))
 
 
 def query(out: Path, sql: str) -> pa.Table:

@@ -192,7 +192,7 @@ def opened_run(out: OutputLayout, run_id: str) -> Iterator[RunRows]:
             # Columns that the file is older than are null.
             missing = ", ".join(f"null::double as {name}" if name in SCORES else f"null::varchar as {name}"
                                 for name in SCHEMA.names if name not in written.columns)  # fmt: skip
-            written.project(f"*, {missing}" if missing else "*").create_view("rows")
+            written.project(f"*, {missing}" if missing else "*").filter("status <> 'interrupted'").create_view("rows")
             yield RunRows(connection)
         finally:
             connection.close()

@@ -11,3 +11,7 @@ class CheckpointError(ModelError):
 
 class PresetError(ModelError):
     """A preset is unknown or does not fit together."""
+
+
+class DivergedError(ModelError):
+    """The loss of a training, or its gradient, is no longer a finite number."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from model.checkpoint import Weights, build
-from model.errors import CheckpointError
+from model.errors import CheckpointError, DivergedError
 from model.learning.losses import Spectra, cross_entropy, magnitude_l1, mask_loss
 from model.preset import Preset
 from model.separation.stream import Separator, resolved_precision
@@ -47,7 +47,17 @@ class Trainer:
         self.step = 0
 
     def train(self, batch: Batch) -> float:
-        """One step of gradient descent; returns the loss."""
+        """One step of gradient descent.
+
+        Args:
+            batch: The examples to learn from.
+
+        Returns:
+            The loss before the step.
+
+        Raises:
+            DivergedError: The loss or its gradient is not finite; the weights are as before.
+        """
         # Dropout draws from here: the same step draws the same numbers, also after a resume.
         torch.manual_seed(self.seed * 1_000_003 + self.step)
         for group in self.optimiser.param_groups:
@@ -63,11 +73,17 @@ class Trainer:
             loss = mask_loss(masks, spectra, band, squared=self.settings.loss == "mask_squared")
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        value, gradient = float(loss.detach()), float(norm)
+        if not (math.isfinite(value) and math.isfinite(gradient)):
+            raise DivergedError(
+                f"the loss was not finite at step {self.step + 1} (loss {value}, gradient {gradient}): a learning rate "
+                "that is too high, or a stem that is not all numbers"
+            )
         self.optimiser.step()
         self.step += 1
         self._follow()
-        return float(loss.detach())
+        return value
 
     def start_from(self, weights: Weights) -> int:
         """Take over the tensors of another model that this network has too; returns how many.

@@ -5,6 +5,7 @@ weights so far, a log line a step report, and the record of what shaped it. Kill
 started again it goes on from its last checkpoint.
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -22,11 +23,10 @@ import numpy as np
 import torch
 
 from model.checkpoint import Weights, model_id, pack, unpack
+from model.errors import DivergedError
 from model.learning.trainer import Trainer
 from model.preset import Preset, load_trainable
-from model.scoring.scores import score
-from model.separation.stream import Separator, resolved_device
-from storage.errors import StoreError
+from model.separation.stream import resolved_device
 from storage.files.atomic import write_bytes, write_json
 from storage.files.layout import TrainingLayout
 from storage.files.location import location
@@ -34,29 +34,35 @@ from storage.store import Store, StoredTrack
 from tasks.loading import registry
 from tasks.settings import OneTraining, Precision
 from tasks.training.examples import ExampleSource, example_source
-from tasks.training.spans import has_stem, read_stem
+from tasks.training.resume import ALL_STEPS, NO_IMPROVEMENT, RunState, resumed_state
+from tasks.training.validation import Reference, split_for_validation, validation_mixtures, validation_scores
 
 log = logging.getLogger("unbraid.train")
 
-_VALIDATION_SHARE = 25  # one song in so many is kept for validation
-_VALIDATION_TRACKS = 14
-_VALIDATION_SECONDS = 60
 _REPORT_EVERY = 25
 _CHECKPOINT_SECONDS = 60.0
 
 
 class TrainRequest(OneTraining):
-    """What to train: the options of a training, a folder for the run, what replaces the preset's settings."""
+    """What to train: the options of a training, a folder for the run, what replaces the preset's settings.
+
+    `attempt` marks a request that may reach several workers, one after the other: a run that the same attempt has
+    begun goes on without `resume`.
+    """
 
     folder: str
     overrides: tuple[tuple[str, Any], ...] = ()
     precision: Precision = "auto"
     threads: int | None = None
+    attempt: str = ""
 
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What came of it. `best_db` is the mean cSDR of what the network estimates over the validation tracks."""
+    """What came of it. `best_db` is the mean cSDR of what the network estimates over the validation tracks.
+
+    `stopped` says why it ended, in words; `diverged` whether that was a loss that was no longer finite.
+    """
 
     model_id: str
     weights: str
@@ -65,12 +71,18 @@ class TrainReport:
     best_db: float
     seconds: float
     stopped: str
+    diverged: bool = False
 
 
 def train(request: TrainRequest) -> TrainReport:
-    """Train until the preset's steps are done or validation has not improved for its patience.
+    """Train until the preset's steps are done, or validation has not improved for its patience.
 
-    Raises StoreError without usable tracks or when a finished run is in the folder and `resume` is off.
+    A run that ended is finished: resumed it does nothing, unless it had done all its steps and gets more.
+
+    Raises:
+        StoreError: There are no usable tracks, or the folder holds a run and `resume` is off, or a run that
+            was begun with other settings, another seed, start or store.
+        PresetError: The preset is unknown, or borrows its weights.
     """
     if request.threads:
         torch.set_num_threads(request.threads)
@@ -79,72 +91,113 @@ def train(request: TrainRequest) -> TrainReport:
     device = resolved_device(request.device)
     tracks = Store.open(location(request.store)).tracks("train")
     training, validation = split_for_validation(tracks, preset.stems)
+    start = registry().read(request.start) if request.start else None
+    origin = {
+        "preset": preset.to_dict(),
+        "seed": request.seed,
+        "start": start[0] if start else None,
+        "store": _digest(training, validation),
+    }
     trainer = Trainer(preset, seed=request.seed, device=device, precision=request.precision)
-    state = _RunState()
+    state = RunState(attempt=request.attempt)
     if folder.checkpoint.exists():
-        if not request.resume:
-            raise StoreError(f"{folder.root} holds a training run already; add --resume or choose another --run")
-        tensors, values = unpack(folder.checkpoint.read_bytes(), str(folder.checkpoint))
-        if values["preset"] != json.loads(json.dumps(preset.to_dict())):
-            raise StoreError(f"{folder.root} was trained with other settings; repeat them or choose another --run")
-        trainer.restore(tensors, values["trainer"])
-        state = _RunState(**values["run"])
+        tensors, header = unpack(folder.checkpoint.read_bytes(), str(folder.checkpoint))
+        state = resumed_state(folder.root, header, origin, resume=request.resume, attempt=request.attempt)
+        trainer.restore(tensors, header["trainer"])
+        if state.finished(trainer.step, preset.training.steps):
+            log.info("%s is finished: %s", folder.root, state.stopped)
+            return _report(preset, folder, trainer.step, state)
+        state = dataclasses.replace(state, stopped="", attempt=request.attempt)
         log.info("resumed at step %d", trainer.step)
-    elif request.start:
-        started_from, data = registry().read(request.start)
+    elif start:
+        started_from, data = start
         fitting = trainer.start_from(Weights.from_bytes(data, started_from))
         log.info("%d tensors start as in %s", fitting, started_from)
-    references = _validation_mixtures(request.store, validation, preset.stems)
+    references = validation_mixtures(request.store, validation, preset.stems)
     log.info(
         "training %s on %d tracks, validating on %d, %s in %s, from step %d to %d",
         preset.name, len(training), len(references), device, trainer.precision, trainer.step, preset.training.steps,
     )  # fmt: skip
-    record = _record(request, preset, trainer, training, validation)
+    record = _record(request, origin, trainer, training, validation)
     write_json(folder.record, record)
     source = example_source(request.store, training, preset, request.seed)
-    _loop(trainer, source, references, folder, state, record)
-    final = folder.best.read_bytes()
-    return TrainReport(
-        model_id(preset.name, final), str(folder.best), trainer.step, state.best_step, state.best_db,
-        state.seconds, state.stopped,
-    )  # fmt: skip
+    _Run(trainer, references, folder, state, origin, record).loop(source)
+    return _report(preset, folder, trainer.step, state)
 
 
-@dataclass
-class _RunState:
-    best_db: float = -1e9
-    best_step: int = -1
-    seconds: float = 0.0
-    stopped: str = ""
+class _Run:
+    """One training from its present step to its end, with what it leaves in its folder."""
 
+    def __init__(
+        self, trainer: Trainer, references: list[Reference], folder: TrainingLayout, state: RunState, origin: dict,
+        record: dict,
+    ) -> None:  # fmt: skip
+        self._trainer, self._references, self._folder = trainer, references, folder
+        self._state, self._origin, self._record = state, origin, record
+        self._saved = time.monotonic()
 
-def _loop(trainer: Trainer, source: ExampleSource, references, folder, state: _RunState, record: dict) -> None:
-    settings = trainer.settings
-    losses: list[float] = []
-    last = saved = time.monotonic()
-    for batch in _ahead(source, trainer.step, settings.steps):
-        losses.append(trainer.train(batch))
-        now = time.monotonic()
-        state.seconds += now - last
-        last = now
-        if trainer.step % _REPORT_EVERY == 0:
-            _append(folder.log, {"step": trainer.step, "loss": float(np.mean(losses)), "seconds": state.seconds})
-            log.info("step %d of %d, loss %.4f", trainer.step, settings.steps, np.mean(losses))
-            losses = []
-        if trainer.step % settings.validate_every == 0 or trainer.step == settings.steps:
-            _validate(trainer, references, folder, state, record)
-            _save(trainer, folder, state)
-            saved = time.monotonic()
-            if (trainer.step - state.best_step) // settings.validate_every >= settings.patience:
-                state.stopped = "no improvement"
+    def loop(self, source: ExampleSource) -> None:
+        """Steps, reports, validations and checkpoints, until one of the reasons to stop."""
+        trainer, state, settings = self._trainer, self._state, self._trainer.settings
+        losses: list[float] = []
+        last = time.monotonic()
+        for batch in _ahead(source, trainer.step, settings.steps):
+            try:
+                losses.append(trainer.train(batch))
+            except DivergedError as error:
+                state.stopped, state.diverged = f"{error}; the best weights from before it are kept", True
                 break
-        elif now - saved > _CHECKPOINT_SECONDS:
-            _save(trainer, folder, state)
-            saved = time.monotonic()
-    state.stopped = state.stopped or "all steps done"
-    if state.best_step < 0:
-        _validate(trainer, references, folder, state, record)
-    _save(trainer, folder, state)
+            now = time.monotonic()
+            state.seconds += now - last
+            last = now
+            if trainer.step % _REPORT_EVERY == 0:
+                self._report_step(losses)
+                losses = []
+            if trainer.step % settings.validate_every == 0 or trainer.step == settings.steps:
+                self._validate()
+                if (trainer.step - state.best_step) // settings.validate_every >= settings.patience:
+                    state.stopped = NO_IMPROVEMENT
+                    break
+                self._save()
+            elif now - self._saved > _CHECKPOINT_SECONDS:
+                self._save()
+        state.stopped = state.stopped or ALL_STEPS
+        if state.best_step < 0:
+            self._validate()
+        self._save()
+
+    def _report_step(self, losses: list[float]) -> None:
+        trainer, mean = self._trainer, float(np.mean(losses))
+        _append(self._folder.log, {"step": trainer.step, "loss": mean, "seconds": self._state.seconds})
+        log.info("step %d of %d, loss %.4f", trainer.step, trainer.settings.steps, mean)
+
+    def _validate(self) -> None:
+        """Score the averaged weights on whole tracks; keep them where they are the best so far."""
+        trainer, state = self._trainer, self._state
+        separator = trainer.separator()
+        scores = [pair for stems, rate in self._references for pair in validation_scores(separator, stems, rate)]
+        csdr, usdr = (float(np.mean([pair[i] for pair in scores if pair[i] is not None] or [-1e9])) for i in (0, 1))
+        _append(self._folder.log, {"step": trainer.step, "csdr": csdr, "usdr": usdr})
+        log.info("step %d: cSDR %.2f dB, uSDR %.2f dB over %d tracks", trainer.step, csdr, usdr, len(self._references))
+        if csdr > state.best_db or state.best_step < 0:
+            state.best_db, state.best_step = csdr, trainer.step
+            history = {"best_step": trainer.step, "validation_csdr": csdr, "seconds": state.seconds}
+            weights = Weights(trainer.preset, trainer.average, {**self._record, **history})
+            write_bytes(self._folder.best, weights.to_bytes(torch.float16))
+
+    def _save(self) -> None:
+        tensors, values = self._trainer.state()
+        header = {"trainer": values, "run": asdict(self._state), "origin": self._origin}
+        write_bytes(self._folder.checkpoint, pack(tensors, header))
+        self._saved = time.monotonic()
+
+
+def _report(preset: Preset, folder: TrainingLayout, step: int, state: RunState) -> TrainReport:
+    best = folder.best.read_bytes()
+    return TrainReport(
+        model_id(preset.name, best), str(folder.best), step, state.best_step, state.best_db, state.seconds,
+        state.stopped, state.diverged,
+    )  # fmt: skip
 
 
 def _ahead(source: ExampleSource, start: int, stop: int) -> Iterator:
@@ -178,134 +231,38 @@ def _ahead(source: ExampleSource, start: int, stop: int) -> Iterator:
         abandoned.set()
 
 
-def _validate(trainer: Trainer, references, folder: TrainingLayout, state: _RunState, record: dict) -> None:
-    separator = trainer.separator()
-    found = [pair for stems, rate in references for pair in validation_scores(separator, stems, rate)]
-    csdr, usdr = (float(np.mean([f[i] for f in found if f[i] is not None] or [-1e9])) for i in (0, 1))
-    _append(folder.log, {"step": trainer.step, "csdr": csdr, "usdr": usdr})
-    log.info("step %d: cSDR %.2f dB, uSDR %.2f dB over %d tracks", trainer.step, csdr, usdr, len(references))
-    if csdr > state.best_db:
-        state.best_db, state.best_step = csdr, trainer.step
-        history = {"best_step": trainer.step, "validation_csdr": csdr, "seconds": state.seconds}
-        write_bytes(
-            folder.best, Weights(trainer.preset, trainer.average, {**record, **history}).to_bytes(torch.float16)
-        )
-
-
-def validation_scores(
-    separator: Separator, stems: dict[str, np.ndarray], rate: int
-) -> list[tuple[float | None, float | None]]:
-    """(cSDR, uSDR) of every estimated stem of one whole track, separated as a catalog's would be."""
-    estimates = separator.separate(np.add.reduce(list(stems.values()), axis=0, dtype=np.float32), rate)
-    found = []
-    for stem in separator.preset.estimated:
-        # Each by itself: without its fellows as references BSSEval's SDR is that of the waveforms.
-        result = score({stem: stems[stem]}, {stem: estimates[stem]}, rate, engine="sdr").stems[stem]
-        found.append((result.sdr, result.usdr))
-    return found
-
-
-def _save(trainer: Trainer, folder: TrainingLayout, state: _RunState) -> None:
-    tensors, values = trainer.state()
-    header = {"trainer": values, "run": asdict(state), "preset": trainer.preset.to_dict()}
-    write_bytes(folder.checkpoint, pack(tensors, header))
-
-
 def _append(path: Path, line: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
         file.write(json.dumps(line) + "\n")
 
 
-def split_for_validation(
-    tracks: list[StoredTrack], stems: tuple[str, ...] = ("vocals", "accompaniment")
-) -> tuple[list[StoredTrack], list[StoredTrack]]:
-    """Training and validation tracks. An artist goes one way whole where a dataset has several artists."""
-    artists: dict[str, set[str]] = {}
-    for track in tracks:
-        artists.setdefault(track.dataset, set()).add(track.artist)
-
-    def held_out(track: StoredTrack) -> bool:
-        key = track.artist if len(artists[track.dataset]) > 1 else track.track_id
-        digest = hashlib.sha256(f"{track.dataset}/{key}".encode()).digest()
-        return int.from_bytes(digest[:4], "big") % _VALIDATION_SHARE == 0
-
-    validation = [track for track in tracks if held_out(track)]
-    if not all(any(has_stem(track, stem) for track in validation) for stem in stems):
-        # A small store: keep the last song, or the last of each stem, rather than train without a look.
-        whole = [track for track in tracks if all(has_stem(track, stem) for stem in stems)]
-        validation += whole[-max(1, len(whole) // 5) :]
-        for stem in stems:
-            having = [track for track in tracks if has_stem(track, stem)]
-            if having and not any(has_stem(track, stem) for track in validation):
-                validation.append(having[-1])
-    kept = {track.track_id for track in validation}
-    return [track for track in tracks if track.track_id not in kept], validation
+def _digest(training: list[StoredTrack], validation: list[StoredTrack]) -> str:
+    """What is learned from and judged by, as a hash of the audio's checksums."""
+    parts = [[[track.track_id, track.checksums] for track in tracks] for tracks in (training, validation)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _validation_mixtures(
-    store_path: str, tracks: list[StoredTrack], stems: tuple[str, ...]
-) -> list[tuple[dict[str, np.ndarray], int]]:
-    """(stems, rate) of whole tracks, evenly from all datasets; loose stems are paired at equal energy."""
-    store = Store.open(location(store_path))
-    rate = store.format.sample_rate
-    lead, *others = stems
-    having = {stem: _alternating([t for t in tracks if has_stem(t, stem)]) for stem in stems}
-    loose = {stem: [t for t in having[stem] if not has_stem(t, lead)] or having[stem] for stem in others}
-    found = []
-    for index, track in enumerate(having[lead][:_VALIDATION_TRACKS]):
-        stop = min(track.samples, _VALIDATION_SECONDS * rate)
-        parts = {lead: read_stem(store, track, lead, 0, stop)}
-        whole = all(has_stem(track, stem) for stem in others)
-        for stem in others:
-            candidates = [track] if whole else loose[stem]
-            if candidates:
-                source = candidates[index % len(candidates)]
-                parts[stem] = read_stem(store, source, stem, 0, min(source.samples, stop))
-        if len(parts) < len(stems) or not parts[lead].any():
-            continue
-        samples = min(part.shape[1] for part in parts.values())
-        channels = max(part.shape[0] for part in parts.values())
-        parts = {s: np.broadcast_to(part[:, :samples], (channels, samples)).copy() for s, part in parts.items()}
-        if not whole:
-            level = np.square(parts[lead]).mean()
-            parts |= {s: parts[s] * np.sqrt(level / (np.square(parts[s]).mean() + 1e-12)) for s in others}
-        found.append((parts, rate))
-    if not found:
-        raise StoreError(f"{store_path} leaves nothing to validate on; ingest more tracks with {' and '.join(stems)}")
-    return found
-
-
-def _alternating(tracks: list[StoredTrack]) -> list[StoredTrack]:
-    """One of each dataset in turn."""
-    by_dataset: dict[str, list[StoredTrack]] = {}
-    for track in tracks:
-        by_dataset.setdefault(track.dataset, []).append(track)
-    turns = [(i, name, track) for name, group in by_dataset.items() for i, track in enumerate(group)]
-    return [track for _, _, track in sorted(turns, key=lambda turn: turn[:2])]
-
-
-def _record(request: TrainRequest, preset: Preset, trainer: Trainer, training, validation) -> dict:
+def _record(
+    request: TrainRequest, origin: dict, trainer: Trainer, training: list[StoredTrack], validation: list[StoredTrack]
+) -> dict:
     datasets: dict[str, dict] = {}
     rate = Store.open(location(request.store)).format.sample_rate
     for track in training:
         entry = datasets.setdefault(track.dataset, {"tracks": 0, "hours": 0.0})
         entry["tracks"] += 1
         entry["hours"] = round(entry["hours"] + track.samples / rate / 3600, 4)
-    digest = hashlib.sha256()
-    for track in training:
-        digest.update(json.dumps([track.track_id, track.checksums], sort_keys=True).encode())
     return {
-        "preset": preset.name,
-        "settings": preset.to_dict(),
+        "preset": trainer.preset.name,
+        "settings": origin["preset"],
         "seed": request.seed,
-        "started_from": request.start,
+        "started_from": origin["start"],
         "device": str(trainer.device),
         "precision": trainer.precision,
         "threads": torch.get_num_threads(),
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
         "datasets": datasets,
-        "training_digest": digest.hexdigest(),
+        "training_digest": origin["store"],
         "validation_tracks": [track.track_id for track in validation],
         "versions": {name: metadata.version(name) for name in ("torch", "numpy", "zarr")},
         "python": platform.python_version(),

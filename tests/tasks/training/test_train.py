@@ -12,12 +12,14 @@ import torch
 
 from model.checkpoint import Weights
 from model.preset import load_preset
+from storage.audio.writer import write
 from storage.errors import StoreError
 from storage.sources.datasets import discover
 from storage.store import Store, StoreFormat
 from tasks.ingest import ingest_batch
+from tasks.training import train as training_run
 from tasks.training.examples import example_source
-from tasks.training.train import TrainRequest, split_for_validation, train
+from tasks.training.train import TrainRequest, train
 
 SMALL = (("batch_size", 2), ("ema", 0.9), ("frames", 64), ("steps", 8), ("validate_every", 4), ("warmup", 0))
 
@@ -31,9 +33,10 @@ def store(dsd100, tmp_path_factory):
     return str(path)
 
 
-def request(store, folder, **fields):
+def request(store, folder, settings=(), **fields):
+    overrides = tuple(sorted({**dict(SMALL), **dict(settings)}.items()))
     return TrainRequest(
-        store=store, folder=str(folder), preset="jansson", overrides=SMALL, device="cpu", threads=1, **fields
+        store=store, folder=str(folder), preset="jansson", overrides=overrides, device="cpu", threads=1, **fields
     )
 
 
@@ -69,11 +72,11 @@ def test_killed_and_resumed_it_ends_with_the_weights_of_a_run_that_was_not(store
     """kill -9 in mid-run, then the same again with resume."""
     code = (
         "import sys, tasks.training.train as t; t._CHECKPOINT_SECONDS = 0.0\n"
-        "from tests.tasks.test_train import request\n"
+        "from tests.tasks.training.test_train import request\n"
         "t.train(request(sys.argv[1], sys.argv[2], resume=True))"
     )
     root = Path(__file__).resolve().parents[3]
-    environment = {**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code, store, str(tmp_path / "killed")]
     process = subprocess.Popen(command, env=environment, cwd=root)
     checkpoint = tmp_path / "killed" / "checkpoint.safetensors"
@@ -91,6 +94,81 @@ def test_killed_and_resumed_it_ends_with_the_weights_of_a_run_that_was_not(store
         for p in (whole.weights, tmp_path / "killed" / "best.safetensors")
     ]
     assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+
+
+@pytest.fixture
+def never_better(monkeypatch):
+    """Validation that finds the same score every time."""
+    monkeypatch.setattr(training_run, "validation_scores", lambda separator, stems, rate: [(1.0, 1.0)])
+
+
+def test_a_run_that_ended_for_patience_is_finished_and_resumed_does_nothing(store, tmp_path, never_better):
+    asked = request(store, tmp_path / "run", {"patience": 1, "validate_every": 1}, resume=True)
+    first = train(asked)
+    assert (first.steps, first.stopped) == (2, "no improvement")
+    files = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    assert train(asked) == first
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == files
+    more = request(store, tmp_path / "run", {"patience": 1, "validate_every": 1, "steps": 12}, resume=True)
+    assert train(more) == first
+
+
+def test_a_run_that_did_all_its_steps_is_lengthened_by_more_of_them(store, tmp_path, never_better):
+    short = train(request(store, tmp_path / "run", {"steps": 2}))
+    assert (short.steps, short.stopped) == (2, "all steps done")
+    assert train(request(store, tmp_path / "run", {"steps": 2}, resume=True)) == short
+    assert train(request(store, tmp_path / "run", {"steps": 3}, resume=True)).steps == 3
+    with pytest.raises(StoreError, match=r"other settings \(training.steps\)"):
+        train(request(store, tmp_path / "run", {"steps": 2}, resume=True))
+
+
+def test_a_run_goes_on_only_with_the_seed_start_settings_and_tracks_it_was_begun_with(
+    store, dsd100, tmp_path, never_better
+):
+    short = {"steps": 1, "validate_every": 1}
+    begun = train(request(store, tmp_path / "run", short))
+    for changed, sentence in (
+        ({"seed": 1}, "another seed"),
+        ({"start": begun.weights}, "another start"),
+        ({"settings": {**short, "learning_rate": 0.5}}, "other settings .training.learning_rate"),
+    ):
+        with pytest.raises(StoreError, match=sentence):
+            train(request(store, tmp_path / "run", **{"settings": short, "resume": True, **changed}))
+    fewer = Store.create(tmp_path / "fewer.zarr", StoreFormat(n_fft=0, hop=0))
+    ingest_batch(str(tmp_path / "fewer.zarr"), [track for track in discover(dsd100) if track.split == "train"][:2])
+    fewer.consolidate()
+    with pytest.raises(StoreError, match="other tracks"):
+        train(request(str(tmp_path / "fewer.zarr"), tmp_path / "run", short, resume=True))
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_sentence_and_the_last_good_weights(
+    store, tmp_path, never_better, monkeypatch
+):
+    from model.learning import trainer
+
+    loss, calls = trainer.magnitude_l1, []
+
+    def breaking(masks, spectra):
+        calls.append(1)
+        return loss(masks, spectra) * (float("nan") if len(calls) == 4 else 1.0)
+
+    monkeypatch.setattr(trainer, "magnitude_l1", breaking)
+    report = train(request(store, tmp_path / "run", {"validate_every": 2}))
+    assert report.diverged
+    assert "not finite at step 4" in report.stopped
+    assert (report.steps, report.best_step) == (3, 2)
+    weights = Weights.from_bytes(Path(report.weights).read_bytes(), "best")
+    assert all(torch.isfinite(tensor).all() for tensor in weights.tensors.values())
+    assert train(request(store, tmp_path / "run", {"validate_every": 2}, resume=True)) == report
+
+
+def test_a_worker_that_takes_over_goes_on_without_being_asked_to(store, tmp_path, never_better):
+    """Dask sends a request to another worker when the first one dies."""
+    asked = request(store, tmp_path / "run", {"steps": 1}, attempt="this command")
+    report = train(asked)
+    assert train(asked) == report
+    with pytest.raises(StoreError, match="--resume"):
+        train(request(store, tmp_path / "run", {"steps": 1}, attempt="another command"))
 
 
 @pytest.mark.parametrize("source", ["waveform", "spectrogram"])
@@ -114,11 +192,32 @@ def test_spectra_from_the_store_are_examples_of_the_right_shape_and_level(store)
     assert (batch.stems[:, 1].abs().amax((1, 2, 3)) > 0).any()
 
 
-def test_vocals_and_backing_of_an_example_come_from_different_songs_mostly(store):
-    tracks = Store.open(Path(store)).tracks("train")
-    batch = example_source(store, tracks, load_preset("stereo", batch_size=4, frames=64), 1).batch(0)
-    assert batch.stems.shape == (4, 2, 2, 63 * 1024 + 4096)
-    assert np.isfinite(batch.stems.numpy()).all()
+@pytest.fixture(scope="module")
+def tones(tmp_path_factory):
+    """Five songs, each with a voice and a backing of one frequency of its own."""
+    folder = tmp_path_factory.mktemp("tones")
+    time_ = np.arange(44100 * 4) / 44100
+    for song in range(5):
+        for stem, hertz in (("vocals", 500 + 100 * song), ("accompaniment", 2500 + 100 * song)):
+            write(
+                folder / "songs" / f"song {song}" / f"{stem}.wav", 0.3 * np.sin(2 * np.pi * hertz * time_)[None], 44100
+            )
+    opened = Store.create(folder / "s.zarr", StoreFormat(n_fft=0, hop=0))
+    ingest_batch(str(folder / "s.zarr"), discover(folder / "songs", kind="stems"))
+    opened.consolidate()
+    return str(folder / "s.zarr")
+
+
+@pytest.mark.parametrize(("same_track", "least", "most"), [(0.0, 0.05, 0.4), (1.0, 1.0, 1.0)])
+def test_voice_and_backing_come_from_one_song_by_chance_or_as_often_as_they_are_told_to(tones, same_track, least, most):
+    plain = {f"mixing.{name}": 0.0 for name in ("speed", "equalise", "without_vocals", "without_backing")}
+    preset = load_preset("jansson", batch_size=60, frames=16, **{**plain, "mixing.same_track": same_track})
+    stems = example_source(tones, Store.open(Path(tones)).tracks("train"), preset, 1).batch(0).stems
+    hertz = np.fft.rfftfreq(stems.shape[-1], 1 / preset.sample_rate)
+    peaks = hertz[np.abs(np.fft.rfft(stems[:, :, 0].numpy() * np.hanning(stems.shape[-1]))).argmax(-1)]
+    songs = np.round((peaks - [500, 2500]) / 100)
+    assert set(songs.ravel()) == set(range(5))
+    assert least <= (songs[:, 0] == songs[:, 1]).mean() <= most
 
 
 def test_examples_of_four_stems_are_four_parts_at_levels_of_their_own(store):
@@ -126,13 +225,3 @@ def test_examples_of_four_stems_are_four_parts_at_levels_of_their_own(store):
     batch = example_source(store, tracks, load_preset("four-stem", batch_size=4, frames=64), 1).batch(0)
     assert batch.stems.shape == (4, 4, 2, 63 * 1024 + 4096)
     assert (batch.stems.abs().amax((2, 3)) > 0).any(0).all()
-
-
-def test_an_artist_is_wholly_in_training_or_in_validation(store):
-    from dataclasses import replace
-
-    track = Store.open(Path(store)).tracks("train")[0]
-    many = [replace(track, artist=f"singer {i % 40}", track_id=f"x/{i}") for i in range(400)]
-    training, validation = split_for_validation(many)
-    assert not {t.artist for t in training} & {t.artist for t in validation}
-    assert 0 < len(validation) < len(many) / 5

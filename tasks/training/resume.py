@@ -1,0 +1,79 @@
+"""Where a training run stands, and whether another command may go on with it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from model.errors import PresetError
+from model.preset import Preset
+from storage.errors import StoreError
+
+ALL_STEPS = "all steps done"
+NO_IMPROVEMENT = "no improvement"
+_MEANING = {
+    "seed": "another seed",
+    "start": "another start",
+    "store": "other tracks: it is another store, or one that has changed",
+}
+
+
+@dataclass
+class RunState:
+    """What a run has reached. `stopped` says why it ended, empty while it goes on; scores in dB."""
+
+    best_db: float = -1e9
+    best_step: int = -1
+    seconds: float = 0.0
+    stopped: str = ""
+    diverged: bool = False
+    attempt: str = ""
+
+    def finished(self, step: int, steps: int) -> bool:
+        """Is there nothing left to do at `step`? More `steps` lengthen a run that had done all of its own."""
+        return bool(self.stopped) and not (self.stopped == ALL_STEPS and step < steps)
+
+
+def resumed_state(root: Path, header: dict, origin: dict, *, resume: bool, attempt: str) -> RunState:
+    """The state of the run in a folder, if the command at hand may go on with it.
+
+    Args:
+        root: The run's folder, for the sentence.
+        header: The header of its checkpoint.
+        origin: What the command would begin a run with: preset (as a dict), seed, start, store.
+        resume: Whether it was asked to go on.
+        attempt: The command's own mark; a run that it has begun itself may go on.
+
+    Raises:
+        StoreError: It must not go on, or was begun with something else.
+    """
+    state = RunState(**header["run"])
+    if not resume and (not attempt or state.attempt != attempt):
+        raise StoreError(f"{root} holds a training run already; add --resume or choose another --run")
+    before = header.get("origin", {})
+    differing = [meaning for key, meaning in _MEANING.items() if key in before and before[key] != origin[key]]
+    settings = _differing(before.get("preset", header.get("preset", {})), origin["preset"])
+    if settings:
+        differing.insert(0, f"other settings ({', '.join(settings)})")
+    if differing:
+        raise StoreError(
+            f"{root} was begun with {' and '.join(differing)}; repeat what it was begun with, or choose another --run"
+        )
+    return state
+
+
+def _differing(before: dict, now: dict) -> list[str]:
+    """The names of settings that are not the same; more steps are no difference, but a longer run."""
+    try:
+        before = json.loads(json.dumps(Preset.from_dict(before).to_dict()))
+    except PresetError:
+        return ["an older version's"]
+    old, new = _flat(before), _flat(json.loads(json.dumps(now)))
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    return [name for name in names if name != "training.steps" or (new.get(name) or 0) < (old.get(name) or 0)]
+
+
+def _flat(fields: dict, prefix: str = "") -> dict:
+    flat = {}
+    for name, value in fields.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

@@ -1,0 +1,57 @@
+from dataclasses import dataclass
+
+import pytest
+
+from tasks.training.validation import split_for_validation
+
+
+@dataclass(frozen=True)
+class Track:
+    """What the split looks at of a stored track."""
+
+    dataset: str
+    artist: str
+    title: str
+    stems: tuple[str, ...] = ("vocals", "accompaniment")
+
+    @property
+    def track_id(self):
+        return f"{self.dataset}/{self.artist} - {self.title}"
+
+
+def test_an_artist_is_wholly_in_training_or_in_validation():
+    many = [Track("x", f"singer {i % 40}", f"song {i}") for i in range(400)]
+    training, validation = split_for_validation(many)
+    assert not {t.artist for t in training} & {t.artist for t in validation}
+    assert 0 < len(validation) < len(many) / 5
+
+
+def test_a_song_that_two_datasets_share_is_on_one_side_of_the_split():
+    """DSD100 and MUSDB18 share songs, some in another spelling."""
+    ours = [Track("dsd100", f"Band {i}", f"A Song {i}") for i in range(60)]
+    theirs = [Track("musdb18", f"band {i}", f"A song, {i}") for i in range(20, 80)]
+    training, validation = split_for_validation(ours + theirs)
+    plain = lambda track: track.artist.lower()  # noqa: E731
+    assert not {plain(t) for t in training} & {plain(t) for t in validation}
+    assert {t.dataset for t in validation} == {"dsd100", "musdb18"}
+
+
+@pytest.mark.parametrize("artist", ["Solo", "loose"])
+def test_a_dataset_of_one_artist_is_split_by_song(artist):
+    """An artist named like the dataset is one that the dataset does not tell."""
+    training, validation = split_for_validation([Track("loose", artist, f"take {i}") for i in range(100)])
+    assert 0 < len(validation) < 20
+    assert len(training) + len(validation) == 100
+
+
+def test_what_a_small_store_keeps_for_validation_is_in_training_under_no_other_name():
+    tracks = [Track("a", "One", "First"), Track("a", "Two", "Last"), Track("b", "Two!", "last")]
+    training, validation = split_for_validation(tracks)
+    assert [t.title for t in training] == ["First"]
+    assert validation
+    assert {t.title.lower() for t in validation} == {"last"}
+
+
+def test_the_same_tracks_are_always_split_alike():
+    many = [Track("x", f"singer {i % 40}", f"song {i}") for i in range(400)]
+    assert set(split_for_validation(many)[1]) == set(split_for_validation(many[::-1])[1])

@@ -16,7 +16,7 @@ from storage import runs
 from storage.files.layout import OutputLayout, trainings
 from storage.files.location import location
 from storage.results.metrics import read_all
-from storage.results.rows import DecisionRow, write_rows
+from storage.results.rows import DecisionRow, read_rows, write_rows
 from storage.store import Store
 from tasks.loading import registry
 from tasks.training.gate import contest, decide
@@ -52,20 +52,21 @@ def retrain(options: RetrainOptions) -> DecisionRow:
         for model in (report.model_id, champion):
             evaluated.append(evaluate(**judged.replaced(model=model).values()))
             judged = judged.replaced(device=evaluated[-1].device)  # the champion runs where the challenger did
-    return decide_phase(
-        options.preset, report.model_id, champion, options.test, options.out, [summary.run_id for summary in evaluated]
-    )
+    return decide_phase(options, report.model_id, champion, [summary.run_id for summary in evaluated])
 
 
 @task(name="decide", cache_policy=NO_CACHE)
-def decide_phase(
-    preset: str, challenger: str, champion: str | None, test: str, out: str, evaluated: list[str]
-) -> DecisionRow:
+def decide_phase(options: RetrainOptions, challenger: str, champion: str | None, evaluated: list[str]) -> DecisionRow:
     """Weigh the two, move the champion's pointer or leave it, and write down why."""
-    layout = OutputLayout(location(out))
+    layout = OutputLayout(location(options.out))
     rows = [row for run_id in evaluated for row in read_all(layout, run_id).to_pylist()]
     scores = contest(rows, challenger, champion) if champion is not None else None
-    decision = decide(preset, challenger, champion, test, scores)
+    test_set = f"{options.test} ({options.split})"
+    earlier = read_rows(layout, "decisions").to_pylist()
+    decision = decide(
+        options.preset, challenger, champion, test_set, scores, least_rise=options.least_rise,
+        looks=bool(evaluated) + sum(row["dataset"] == test_set for row in earlier if row["tracks"]),
+    )  # fmt: skip
     if decision.promoted:
         registry().promote(challenger, instead_of=champion)
     write_rows(layout, runs.new_run_id("retrain"), [decision])
@@ -90,10 +91,10 @@ def _markdown(decision: DecisionRow) -> str:
     lines = [
         f"**{decision.challenger}** is {verdict}: {decision.reason}.",
         "",
-        f"{decision.tracks} tracks of {decision.dataset}, median cSDR in dB:",
+        f"{decision.tracks} tracks of {decision.dataset} (decision {decision.looks} by it), median cSDR in dB:",
         "",
         f"| stem | {decision.challenger} | {decision.champion or 'no champion'} |",
         "|---|---|---|",
     ]
-    lines += [f"| {stem} | {own:.2f} | {theirs[stem]:.2f} |" for stem, own in ours.items()]
+    lines += [f"| {stem} | {score:.2f} | {theirs[stem]:.2f} |" for stem, score in ours.items()]
     return "\n".join(lines)

@@ -137,6 +137,9 @@ class RetrainOptions(Workers, Training):
     steps: Steps = None
     settings: PresetSettings = {}
     split: Literal["test", "train", "all"] = Field("test", description="Which of the dataset's splits decides.")
+    least_rise: Annotated[float, Cli(metavar="DB")] = Field(
+        0.1, ge=0.0, description="The least median rise of vocals cSDR, in dB, that is worth a promotion."
+    )
     spectrograms: Annotated[bool, Cli(("--spectrograms/--waveforms-only",))] = Field(
         False, description="As in `unbraid ingest`, for --new."
     )

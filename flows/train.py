@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 import time
+import uuid
 from pathlib import Path
 
 from prefect import task
@@ -15,6 +16,7 @@ from flows.running.progress import progress
 from flows.settings import TrainOptions
 from model.preset import Preset
 from model.separation.stream import resolved_device
+from storage.errors import StorageError
 from storage.files.layout import TrainingLayout, trainings
 from storage.files.location import absolute
 from tasks.loading import registry
@@ -24,6 +26,10 @@ from tasks.training.train import TrainReport, TrainRequest
 from tasks.training.train import train as train_on_worker
 
 _POLL_SECONDS = 1.0
+
+
+class TrainingLost(StorageError):
+    """The worker or the scheduler of a training went away."""
 
 
 def ready(options: TrainOptions) -> tuple[TrainRequest, Preset]:
@@ -42,8 +48,9 @@ def ready(options: TrainOptions) -> tuple[TrainRequest, Preset]:
     if options.start:
         registry().read(options.start)
     request = options.part(
-        TrainRequest, store=absolute(options.store), folder=folder, overrides=tuple(sorted(overrides.items()))
-    )
+        TrainRequest, store=absolute(options.store), folder=folder, overrides=tuple(sorted(overrides.items())),
+        attempt=uuid.uuid4().hex,
+    )  # fmt: skip
     return request, preset
 
 
@@ -62,7 +69,16 @@ def train(options: TrainOptions) -> TrainReport:
 
 @task(name="train", cache_policy=NO_CACHE)
 def train_phase(request: TrainRequest, total: int, where: Cluster) -> TrainReport:
-    """The whole training as one future; progress is read from the run's own log."""
+    """The whole training as one future; progress is read from the run's own log.
+
+    A worker that dies is replaced by another, which goes on from the last checkpoint.
+
+    Raises:
+        TrainingLost: One worker after the other died, or the scheduler went away.
+    """
+    from distributed.client import FutureCancelledError
+    from distributed.scheduler import KilledWorker
+
     resources = {"GPU": 1} if where.offering("GPU").slots and request.device != "cpu" else None
     if resources is None:
         print("no worker offers a GPU: training on the CPU", file=sys.stderr, flush=True)
@@ -71,10 +87,21 @@ def train_phase(request: TrainRequest, total: int, where: Cluster) -> TrainRepor
     future = where.client.submit(train_on_worker, request, resources=resources, pure=False)
     with progress("train", total) as line:
         while not future.done():
+            if where.client.status == "closed":
+                raise TrainingLost(f"the Dask scheduler was lost in the middle of the training; {_goes_on(request)}")
             time.sleep(_POLL_SECONDS)
             line.advance(by=_last_step(log) - line.done)
         line.advance(by=_last_step(log) - line.done)
-    return future.result()
+    try:
+        return future.result()
+    except (KilledWorker, FutureCancelledError) as error:
+        raise TrainingLost(
+            f"the worker that trained died each time it was tried (crash or out of memory); {_goes_on(request)}"
+        ) from error
+
+
+def _goes_on(request: TrainRequest) -> str:
+    return f"its last checkpoint is in {request.folder}, and the same command with --resume goes on from there"
 
 
 @task(name="register", cache_policy=NO_CACHE)

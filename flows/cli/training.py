@@ -39,6 +39,8 @@ def train(options: TrainOptions) -> None:
         f"{report.model_id}: {report.steps} steps, best at {report.best_step} with {report.best_db:.2f} dB vocals "
         f"cSDR on validation tracks ({report.stopped})\nweights: {report.weights}"
     )
+    if report.diverged:
+        sys.exit(3)
 
 
 @click.command()
@@ -46,8 +48,9 @@ def train(options: TrainOptions) -> None:
 def retrain(options: RetrainOptions) -> None:
     """Ingest what is new, train a challenger, promote it if it is better.
 
-    Better: on the same tracks the median cSDR of vocals rises and no stem's median falls by more than
-    0.1 dB. The old champion stays; `unbraid models rollback PRESET` brings it back. The decision is a row:
+    Better: over the songs both were scored on, cSDR of vocals rises in the median by at least --least-rise, the 90 %
+    bootstrap interval of that rise lies above 0 (five songs or more), and no stem falls by more than 0.1 dB. The old
+    champion stays; `unbraid models rollback PRESET` brings it back. The decision is a row:
     unbraid query OUT "select * from decisions"
     """
     from flows.retrain import retrain as flow

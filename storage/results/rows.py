@@ -30,7 +30,11 @@ def now() -> datetime.datetime:
 
 @dataclasses.dataclass(frozen=True)
 class DecisionRow:
-    """What the gate of a retraining decided. Scores are medians over the test split's common tracks, in dB."""
+    """What the gate of a retraining decided. Scores are medians over the test split's common tracks, in dB.
+
+    `rise` is the median over songs of what vocals gained, `rise_low` … `rise_high` its 90 % interval (null for too
+    few songs), `least_rise` what was required; `looks` counts the decisions taken by this test split so far.
+    """
 
     preset: str
     challenger: str
@@ -43,6 +47,11 @@ class DecisionRow:
     champion_vocals: float | None
     challenger_medians: str
     champion_medians: str
+    rise: float | None = None
+    rise_low: float | None = None
+    rise_high: float | None = None
+    least_rise: float | None = None
+    looks: int | None = None
     decided_at: datetime.datetime = dataclasses.field(default_factory=now)
 
 

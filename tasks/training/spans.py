@@ -66,12 +66,23 @@ class SpanPool:
         for _ in range(_ATTEMPTS_AT_SOUND):
             start, stop = self._stretch(track, random)
             signal = self._read(track, stem, start, stop)
-            if np.abs(signal).mean() > _AUDIBLE:
+            if self._level(signal) > _AUDIBLE:
                 break
         others = self._stems[1:] if stem == self._stems[0] else ()
         whole = all(has_stem(track, other) for other in others)
         partners = tuple(self._read(track, other, start, stop) for other in others if whole)
         return Span(signal, max(track.bandwidth_hz[part] for part in stem_parts(track, stem)), partners)
+
+    def _level(self, signal: np.ndarray) -> float:
+        """Mean size of the samples; of spectra, that of a noise with the same energy.
+
+        A Hann window of n samples has Σ w² = 3/8 n, so white noise of variance v has E|X|² = 3/8 n · v, and its samples
+        have the mean size √(2 v / π).
+        """
+        if not self._spectra:
+            return float(np.abs(signal).mean())
+        power = float(np.square(np.abs(signal)).mean())
+        return float(np.sqrt(2 / np.pi * power / (0.375 * self.store.format.n_fft)))
 
     def _stretch(self, track: StoredTrack, random: np.random.Generator) -> tuple[int, int]:
         whole = self.store.frames(track) if self._spectra else track.samples

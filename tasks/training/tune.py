@@ -112,9 +112,17 @@ def run_trials(settings: TuneSettings, numbered: list[tuple[int, dict]]) -> list
             rows.append(TrialRow(**shared, status=FAILED, error=f"{type(error).__name__}: {error}", seconds=seconds))
             continue
         rows.append(
-            TrialRow(**shared, status=OK, csdr=report.best_db, best_step=report.best_step, steps=report.steps,
-                     seconds=report.seconds, weights=report.weights)
-        )  # fmt: skip
+            TrialRow(
+                **shared,
+                status=FAILED if report.diverged else OK,
+                error=report.stopped if report.diverged else None,
+                csdr=report.best_db,
+                best_step=report.best_step,
+                steps=report.steps,
+                seconds=report.seconds,
+                weights=report.weights,
+            )
+        )
     return rows
 
 

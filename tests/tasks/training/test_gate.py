@@ -71,7 +71,7 @@ def test_equal_or_worse_vocals_are_not_promoted():
 
 def test_too_few_songs_are_said_and_never_promoted():
     few = SONGS[: LEAST_SONGS - 1]
-    verdict = decision(changed(vocals=3.0, songs=few))
+    verdict = decision(changed(vocals=3.0, songs=few), {song: OLD[song] for song in few})
     assert not verdict.promoted
     assert "4 songs are too few" in verdict.reason
     assert verdict.rise_low is None
@@ -108,10 +108,10 @@ def test_the_champions_own_weights_again_are_not_promoted():
 
 
 def test_the_interval_covers_the_true_median_as_often_as_it_says():
-    """Of 120 draws of 21 songs from one distribution, about nine in ten intervals hold its median."""
+    """Of 60 draws of 21 songs from one distribution, about nine in ten intervals hold its median."""
     random = np.random.default_rng(5)
-    covered = [low <= 0.3 <= high for low, high in (interval(random.normal(0.3, 0.6, 21)) for _ in range(120))]
-    assert 0.82 <= np.mean(covered) <= 0.99
+    covered = [low <= 0.3 <= high for low, high in (interval(random.normal(0.3, 0.6, 21)) for _ in range(60))]
+    assert 0.78 <= np.mean(covered) < 1
 
 
 def test_the_same_songs_have_the_same_interval():

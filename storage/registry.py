@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from storage.errors import RegistryError
 from storage.files.atomic import write_bytes, write_json
-from storage.files.location import is_url, location, make_folder
+from storage.files.location import is_url, location, make_folder, object_at
 
 _ID = re.compile(r"^(?P<preset>[\w.-]+)-(?P<digest>[0-9a-f]{8})$")
 _SUFFIX = ".safetensors"
@@ -104,7 +104,7 @@ class Registry:
         match = _ID.match(model_id)
         lender = self._borrowers.get(match["preset"]) if match else None
         lent = models.get(f"{lender}-{match['digest']}") if match and lender else None
-        if lent is None:
+        if match is None or lent is None:
             return None
         return dataclasses.replace(lent, model_id=model_id, preset=match["preset"], champion=False)
 
@@ -211,15 +211,16 @@ class Registry:
 
 def _swap_object(target: Path, changed: Callable[[], Pointers]) -> None:
     """Write an object on the condition that it is the one that was read. Only S3 is asked for the condition."""
+    store, key = object_at(target)
     for _ in range(_SWAPS):
-        entry = target.fs.info(target.path) if target.exists() else None
+        entry = store.info(key) if target.exists() else None
         data = json.dumps(changed(), indent=2).encode()
         if not str(target).startswith("s3://"):
             write_bytes(target, data)
             return
         condition = {"IfMatch": entry["ETag"]} if entry else {"IfNoneMatch": "*"}
         try:
-            target.fs.pipe_file(target.path, data, **condition)
+            store.pipe_file(key, data, **condition)
             return
         except OSError as error:
             if "condition" not in str(error):  # 412 or 409: somebody has written since it was read
@@ -240,7 +241,11 @@ def _pointers(folder: Path) -> Pointers:
     try:
         target = folder / _CHAMPIONS
         # In one request: an object that is opened and read in two may have been replaced between them.
-        pointers = json.loads(target.fs.cat_file(target.path) if is_url(target) else target.read_text())
+        if is_url(target):
+            store, key = object_at(target)
+            pointers = json.loads(store.cat_file(key))
+        else:
+            pointers = json.loads(target.read_text())
         return {preset: [ids] if isinstance(ids, str) else list(ids) for preset, ids in pointers.items()}
     except FileNotFoundError:
         return {}

@@ -9,6 +9,8 @@ import soundfile as sf
 import torch
 
 import unbraid
+from storage.files.layout import OutputLayout
+from storage.results.metrics import OK, StemRow, compact, write_part
 from tests.signals import noise
 
 
@@ -108,3 +110,28 @@ def test_the_shipped_default_loads_by_its_presets_name():
         assert unbraid.load(model.model_id).model_id == model.model_id
         assert model.card
         assert "Trained" in model.card
+
+
+def test_results_are_asked_in_sql_and_given_to_any_library(tmp_path):
+    out = OutputLayout(tmp_path)
+    for run, level in (("separate-1", -20.0), ("separate-2", -10.0)):
+        stems = ("vocals", "other")
+        write_part(out, run, [StemRow("m-0", "a", "a.wav", stem, OK, loudness_lufs=level) for stem in stems])
+        compact(out, run)
+    with unbraid.open_results(tmp_path) as results:
+        assert {"metrics", "history"} <= set(results.tables)
+        relation = results.sql("select stem, loudness_lufs from metrics order by stem")
+        assert relation.fetchall() == [("other", -10.0), ("vocals", -10.0)]
+        assert results.sql("select * from history").to_arrow_table().num_rows == 4
+        with pytest.raises(unbraid.MetricsError, match="does not work"):
+            results.sql("select nothing from nowhere")
+        with pytest.raises(unbraid.MetricsError):
+            results.sql("select * from read_text('/etc/passwd')").fetchall()
+    with pytest.raises(unbraid.MetricsError, match="no metrics"):
+        unbraid.open_results(tmp_path / "absent")
+
+
+def test_separating_imports_nothing_that_only_mash_ups_pictures_or_museval_need():
+    program = "import sys, flows.separate, tasks.separate; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"librosa", "numba", "python_stretch", "matplotlib", "museval", "musdb"} & set(shown.stdout.split())

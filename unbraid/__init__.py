@@ -9,8 +9,9 @@
 
     unbraid.bss_eval(references, estimates, rate)         # SDR, ISR, SIR, SAR as museval defines them
     unbraid.models()                                      # the weights that are here
+    unbraid.open_results("OUT").sql("select * from metrics")
 
-Heavy imports (torch) happen in the functions that need them, so `import unbraid` is quick.
+Heavy imports (torch, duckdb) happen in the functions that need them, so `import unbraid` is quick.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from storage.errors import (
     StorageError,
     StoreError,
 )
+from unbraid.results import Results, open_results
 from unbraid.stems import Stems
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ __all__ = [
     "ModelError",
     "PresetError",
     "RegistryError",
+    "Results",
     "Stems",
     "StorageError",
     "StoreError",
@@ -57,6 +60,7 @@ __all__ = [
     "bss_eval",
     "load",
     "models",
+    "open_results",
 ]
 
 

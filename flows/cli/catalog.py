@@ -135,6 +135,6 @@ def import_museval(folder, out, name) -> None:
 @click.option("--steps", type=click.IntRange(1), default=6, show_default=True, help="Training steps.")
 def demo(out, songs, seconds, steps) -> None:
     """The whole way on songs it makes itself: ingest, train briefly, separate, score, report."""
-    from flows.demo import demo as run
+    from flows.cli.demo import demo as run
 
     sys.exit(run(out, songs=songs, seconds=seconds, steps=steps))

@@ -19,11 +19,21 @@ from tasks.loading import registry
 def demo(out: str, *, songs: int, seconds: float, steps: int) -> int:
     """Make songs, ingest them, train a small run on them, separate them with the shipped weights, score, show.
 
-    Returns the exit code. Starts from an empty folder each time.
+    Args:
+        out: The demo's folder, emptied first.
+        songs: How many songs to make, at least 3; a quarter of them are the test split.
+        seconds: The length of each song.
+        steps: Training steps.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UsageError: `out` holds something that no demo has written.
     """
     root = Path(out)
     if root.exists() and not (root / _MARK).exists() and any(root.iterdir()):
-        raise click.UsageError(f"{out} exists and is no demo's folder; choose another with --out")
+        raise click.UsageError(f"{out} exists and was not written by a demo; choose another folder with --out")
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     (root / _MARK).touch()

@@ -17,6 +17,8 @@ from model.errors import CheckpointError, ModelError
 from model.networks import network_class
 from model.preset import Preset
 
+_LONGEST_HEADER = 16_000_000  # bytes; ours have some ten thousand
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -40,7 +42,13 @@ class Weights:
         tensors, header = unpack(data, name)
         if "preset" not in header:
             raise CheckpointError(f"{name} holds no preset; it was not written by unbraid")
-        return cls(Preset.from_dict(header["preset"]), tensors, header.get("record", {}))
+        for tensor_name, tensor in tensors.items():
+            if tensor.is_floating_point() and not tensor.isfinite().all():
+                raise CheckpointError(f"{name}: the tensor {tensor_name[:80]} holds NaN or infinity; train it again")
+        record = header.get("record", {})
+        if not isinstance(record, dict):
+            raise CheckpointError(f"{name}: its record is no table; it was not written by unbraid")
+        return cls(Preset.from_dict(header["preset"]), tensors, record)
 
     def network(self) -> torch.nn.Module:
         """The network with these weights in float32, in evaluation mode. Raises CheckpointError."""
@@ -60,7 +68,7 @@ def build(preset: Preset) -> torch.nn.Module:
     """
     try:
         return network_class(preset.network)(bins=preset.bins, **preset.network_options)
-    except (ModelError, TypeError) as error:
+    except (ModelError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise CheckpointError(f"the network of preset {preset.name} cannot be built: {error}") from error
 
 
@@ -77,9 +85,13 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dict]:
     """Tensors and header. Raises CheckpointError when the bytes are cut, damaged or not ours."""
     try:
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])["__metadata__"]["unbraid"]
-        return load_tensors(data), json.loads(header)
-    except (SafetensorError, ValueError, KeyError, TypeError, MemoryError) as error:
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"a header of {length} bytes")
+        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["unbraid"])
+        if not isinstance(header, dict):
+            raise TypeError("a header that is no table")
+        return load_tensors(data), header
+    except (SafetensorError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
         raise CheckpointError(
             f"{name} is not a whole unbraid checkpoint ({type(error).__name__}); fetch or train it again"
         ) from error

@@ -15,3 +15,7 @@ class PresetError(ModelError):
 
 class DivergedError(ModelError):
     """The loss of a training, or its gradient, is no longer a finite number."""
+
+
+class InputError(ModelError, ValueError):
+    """An array that is to be separated is not audio that can be."""

@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from model.bounds import check_name, check_numbers, check_stems
 from model.errors import PresetError
 from model.spectra.frontend import OVERLAP, FrontEnd
 
@@ -134,7 +135,12 @@ class Preset:
 
     @classmethod
     def from_dict(cls, fields: dict) -> "Preset":
-        """Raises PresetError when fields are missing, unknown, or do not fit together."""
+        """Raises PresetError when fields are missing, unknown, out of bounds, or do not fit together."""
+        if not isinstance(fields, dict):
+            raise PresetError("a preset is a table of fields")
+        check_name("the preset name", fields.get("name"))
+        check_stems(fields.get("stems"))
+        check_numbers(fields, fields["name"])
         try:
             mixing: dict[str, Any]
             inference: dict[str, Any]
@@ -151,12 +157,16 @@ class Preset:
                     "mixing": MixingSettings(**mixing),
                 }
             )
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise PresetError(f"preset {fields.get('name', '?')} does not fit this version: {error}") from error
         if preset.training.source not in ("waveform", "spectrogram"):
             raise PresetError(f"preset {preset.name}: source is waveform or spectrogram, not {preset.training.source}")
-        if preset.hop * OVERLAP % preset.n_fft:
-            raise PresetError(f"preset {preset.name}: hop must be a whole number of quarters of n_fft")
+        if preset.n_fft % OVERLAP or preset.hop * OVERLAP % preset.n_fft or preset.hop > preset.n_fft:
+            raise PresetError(f"preset {preset.name}: hop must be a whole number of quarters of n_fft, and no more")
+        if preset.bins > preset.n_fft // 2 + 1:
+            raise PresetError(f"preset {preset.name}: a window of {preset.n_fft} has no {preset.bins} bins")
+        if not preset.inference.views:
+            raise PresetError(f"preset {preset.name}: inference.views has no entry")
         return preset
 
 

@@ -7,8 +7,9 @@ def on_grid(mixture: np.ndarray, stems: dict[str, np.ndarray], rest: str, bits: 
     """Stems as integers of `bits` would hold them, float32 (channels, samples), their sum the mixture's.
 
     All stems but `rest` are rounded and `rest` is the mixture minus them: exact where the mixture lies on
-    the grid itself, else within half a step. Where `rest` would leave the range of the integers its
-    excess goes to the first stem, so the sum holds as long as the mixture is below twice full scale.
+    the grid itself, else within half a step. Where `rest` would leave the range of the integers its excess
+    moves on through the other stems, as much into each as it has room for, so the sum holds wherever the
+    mixture is within what the stems can hold together: full scale times their number.
     With `bits` None (float or lossy files) the stems come back as they are.
     """
     if bits is None:
@@ -20,6 +21,11 @@ def on_grid(mixture: np.ndarray, stems: dict[str, np.ndarray], rest: str, bits: 
     rounded = {name: np.clip(np.round(stems[name].astype(np.float64) * steps) / steps, low, high) for name in names}
     remainder = np.round((mixture.astype(np.float64) - sum(rounded.values())) * steps) / steps
     kept = np.clip(remainder, low, high)
-    if (excess := remainder - kept).any():
-        rounded[names[0]] = np.clip(rounded[names[0]] + excess, low, high)
+    excess = remainder - kept
+    for name in names:
+        if not excess.any():
+            break
+        filled = np.clip(rounded[name] + excess, low, high)
+        excess -= filled - rounded[name]
+        rounded[name] = filled
     return {**{name: part.astype(np.float32) for name, part in rounded.items()}, rest: kept.astype(np.float32)}

@@ -18,12 +18,14 @@ import torch
 from model.checkpoint import Weights
 from model.errors import ModelError
 from model.preset import Preset
+from model.separation.arrays import as_channels, like
 from model.separation.masking import Masker
 from model.spectra.frontend import OVERLAP, analysis, magnitudes, synthesis
 
 # Estimates are rounded to 24-bit steps. A mixture decoded from integers then has its accompaniment
 # (mixture − vocals) exactly in float32, and the stems add up to it exactly.
 _STEP = 2.0**-23
+PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -262,13 +264,25 @@ class _View:
 
 
 def separate_whole(separator, audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:
-    """A whole mixture through a separator's stream, which has `push` and `finish`; shapes as `Separator.separate`."""
-    signal = np.atleast_2d(np.asarray(audio, np.float32))
-    stream = separator.stream(rate, signal.shape[0])
+    """A whole mixture through a separator's stream.
+
+    Args:
+        separator: What has `stems` and `stream(rate, channels)`, which has `push` and `finish`.
+        audio: The mixture, (samples,), (channels, samples) or, as soundfile reads it, (samples, channels).
+        rate: Its sample rate in Hz.
+
+    Returns:
+        Per stem an array of the mixture's own shape, float32.
+
+    Raises:
+        InputError: The array is no audio, see `model.separation.arrays.as_channels`.
+    """
+    signal = as_channels(audio, rate)
+    stream = separator.stream(int(rate), signal.shape[0])
     pieces = [*stream.push(signal), *stream.finish()]
     empty = np.zeros((signal.shape[0], 0), np.float32)
-    whole = {s: np.concatenate([empty, *(p.stems[s] for p in pieces)], axis=1) for s in separator.stems}
-    return {stem: part.reshape(np.shape(audio)) for stem, part in whole.items()}
+    stems = {s: np.concatenate([empty, *(p.stems[s] for p in pieces)], axis=1) for s in separator.stems}
+    return {stem: like(signal, audio) for stem, signal in stems.items()}
 
 
 def adding_up(mixture: torch.Tensor, estimates: torch.Tensor, stems: tuple[str, ...]) -> Piece:
@@ -304,7 +318,9 @@ def resolved_device(device: str) -> str:
 
 
 def resolved_precision(precision: str, device: torch.device) -> str:
-    """ "bfloat16" where the device multiplies it faster than float32, else "float32"; for "auto" alone."""
+    """ "bfloat16" or "float32"; for "auto" bfloat16 where the device multiplies it faster. Raises ModelError."""
+    if precision not in PRECISIONS:
+        raise ModelError(f"{precision} is not a precision; choose one of {', '.join(PRECISIONS)}")
     if precision != "auto":
         return precision
     if device.type != "cpu":

@@ -48,6 +48,9 @@ EXTENSIONS = frozenset(
 # FFmpeg's formats: libsndfile would only fail on them.
 _FFMPEG_ONLY = frozenset([".m4a", ".mp4", ".m4b", ".aac", ".wma", ".webm", ".mka"])
 BLOCK = 1 << 17
+# What a header may claim: beyond these the claim is damage or malice, and buffers in proportion fill the memory.
+MAX_SAMPLE_RATE = 768_000
+MAX_CHANNELS = 64
 
 _DEPTHS = {
     "PCM_S8": "int16",
@@ -153,7 +156,7 @@ class AudioReader:
 
 
 class DamagedAudio(AudioError):
-    """The file decodes, and what comes out is short or holds no numbers."""
+    """The file decodes, and what comes out is short or holds no numbers, or its header is absurd."""
 
 
 class _SoundfileReader(AudioReader):
@@ -298,6 +301,20 @@ def _check(path: Path, name: str) -> None:
         raise DamagedAudio(f"{name} is cut short: {lacking}; copy or export it again")
 
 
+def _check_claims(info: AudioInfo) -> None:
+    """Raise DamagedAudio for a sample rate or a number of channels that no recording has."""
+    if not 1 <= info.sample_rate <= MAX_SAMPLE_RATE:
+        raise DamagedAudio(
+            f"{info.path} claims a sample rate of {info.sample_rate} Hz, which no recording has (at most "
+            f"{MAX_SAMPLE_RATE}); its header is damaged, export it again"
+        )
+    if info.channels > MAX_CHANNELS:
+        raise DamagedAudio(
+            f"{info.path} claims {info.channels} channels, which no recording has (at most {MAX_CHANNELS}); "
+            "its header is damaged, export it again"
+        )
+
+
 def with_decoders(path: str | os.PathLike, work: Callable[[AudioReader], Result], *, stream: int = 0) -> Result:
     """`work(reader)` with the first decoder that carries it to its end. An object of a store is fetched first.
 
@@ -318,6 +335,7 @@ def _with_decoders(file: Path, name: str, work: Callable[[AudioReader], Result],
     for decoder in decoders:
         try:
             with contextlib.closing(decoder(file, name, stream)) as reader:
+                _check_claims(reader.info)
                 reader.promised_elsewhere = promised
                 promised = reader.info.samples or 0
                 return work(reader)

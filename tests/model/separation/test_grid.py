@@ -22,6 +22,33 @@ def test_stems_of_an_integer_mixture_add_up_exactly_and_fit_the_integers(seed, l
     np.testing.assert_array_equal(total, mixture)
 
 
+@settings(deadline=None, max_examples=80)
+@given(
+    data=st.data(),
+    bits=st.sampled_from([16, 24]),
+    names=st.sampled_from([("vocals", "accompaniment"), ("vocals", "drums", "bass", "other")]),
+)
+def test_stems_at_full_scale_add_up_however_many_they_are(data, bits, names):
+    """What clips in one moves on through all: estimates at and beyond full scale in every stem."""
+    steps = 2 ** (bits - 1)
+    level = st.floats(-1.5, 1.5, width=32) | st.sampled_from([-1.0, 1.0])
+    samples = 24
+    mixture = np.array(
+        data.draw(st.lists(st.integers(-steps, steps - 1), min_size=samples, max_size=samples)), np.float64
+    )
+    mixture = (mixture / steps).astype(np.float32)[None]
+    stems = {
+        name: np.array(data.draw(st.lists(level, min_size=samples, max_size=samples)), np.float32)[None]
+        for name in names[:-1]
+    }
+    stems[names[-1]] = mixture - sum(stems.values())
+    written = on_grid(mixture, stems, names[-1], bits)
+    for stem in written.values():
+        assert -1 <= stem.min() <= stem.max() <= 1 - 1 / steps
+        assert np.array_equal(stem.astype(np.float64) * steps, np.round(stem.astype(np.float64) * steps))
+    np.testing.assert_array_equal(sum(stem.astype(np.float64) for stem in written.values()), mixture)
+
+
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 10**6))
 def test_a_lossy_mixture_over_full_scale_is_met_within_half_a_step(seed):

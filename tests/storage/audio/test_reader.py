@@ -133,3 +133,21 @@ def test_six_channels_and_192_khz_are_kept(tmp_path):
     signal, rate = audio.read(tmp_path / "x.wav")
     assert rate == 192000
     np.testing.assert_array_equal(signal, noise(6, 5000))
+
+
+@pytest.mark.parametrize("rate", [100_000_000, 2**31 - 1])
+def test_a_rate_that_no_recording_has_is_refused_from_the_header(tmp_path, rate):
+    path = tmp_path / "fast.wav"
+    sf.write(path, np.zeros((100, 2)), 44100, "PCM_16")
+    header = bytearray(path.read_bytes())
+    header[24:28] = rate.to_bytes(4, "little")
+    path.write_bytes(header)
+    with pytest.raises(AudioError, match=rf"fast.wav claims a sample rate of {rate} Hz"):
+        audio.probe(path)
+
+
+def test_a_thousand_channels_are_refused_from_the_header(tmp_path):
+    path = tmp_path / "wide.wav"
+    sf.write(path, np.zeros((10, 1000), np.float32), 44100, "PCM_16")
+    with pytest.raises(AudioError, match="claims 1000 channels"):
+        audio.probe(path)

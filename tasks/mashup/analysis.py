@@ -9,6 +9,7 @@ from model.scoring.meters import LoudnessMeter, activity
 from storage.errors import StorageError
 from storage.results.rows import AnalysisRow
 from tasks.mashup.beats import track_beats
+from tasks.mashup.chroma import chromagram
 from tasks.mashup.keys import find_key
 from tasks.mashup.songs import SeparatedSong, read_song
 
@@ -25,7 +26,7 @@ def _analyse(song: SeparatedSong) -> AnalysisRow:
     except StorageError as error:
         return failed_analysis(song, str(error))
     mixture = vocals + accompaniment
-    grid, key = track_beats(mixture, rate), find_key(accompaniment, rate)
+    grid, key = track_beats(mixture, rate), find_key(chromagram(accompaniment, rate))
     return AnalysisRow(
         track_id=song.track_id,
         path=song.path,

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tasks.mashup.chroma import Chromagram
+
 _NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 # Albrecht & Shanahan, "The use of large corpora to train a new type of key-finding algorithm", Music Perception
 # 2013: shares of the pitch classes in major and minor pieces.
 _MAJOR = np.array([0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081])
 _MINOR = np.array([0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052])
 MOST_SEMITONES = 4
-_RATE = 22050
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,9 @@ class Key:
         return (self.tonic + (3 if self.minor else 0)) * 7 % 12
 
 
-def find_key(audio: np.ndarray, rate: int) -> Key:
-    """The key of music without drums (channels, samples), by correlating its chroma with key profiles."""
-    import librosa
-
-    mono = librosa.resample(audio.mean(axis=0), orig_sr=rate, target_sr=_RATE, res_type="soxr_hq")
-    if len(mono) < _RATE or np.abs(mono).max() < 1e-4:
-        return Key(0, False, 0.0)
-    harmonic = librosa.effects.harmonic(mono, margin=2.0)
-    chroma = librosa.feature.chroma_cqt(y=harmonic, sr=_RATE, hop_length=1024)
-    return key_of_chroma(chroma.mean(axis=1))
+def find_key(chroma: Chromagram) -> Key:
+    """The key of music without drums, by correlating what is held in it with key profiles."""
+    return key_of_chroma(chroma.sustained)
 
 
 def key_of_chroma(chroma: np.ndarray) -> Key:
@@ -55,8 +49,8 @@ def key_of_chroma(chroma: np.ndarray) -> Key:
         for tonic in range(12)
     }
     (tonic, minor), best = max(fits.items(), key=lambda item: item[1])
-    found = Key(tonic, minor)
-    rival = max(fit for (t, m), fit in fits.items() if distance(found, Key(t, m)) > 0)
+    key = Key(tonic, minor)
+    rival = max(fit for (t, m), fit in fits.items() if distance(key, Key(t, m)) > 0)
     return Key(tonic, minor, float(np.clip((best - rival) / max(1 - rival, 1e-6) * 2, 0, 1)))
 
 

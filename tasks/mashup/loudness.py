@@ -10,6 +10,8 @@ DEFAULT_BALANCE = -1.0  # LU of the vocals against the accompaniment
 CEILING_DB = -1.0  # dBTP, what streaming services ask for
 _MOST_GAIN_DB = 15.0
 _LOOKAHEAD = 0.005  # s
+_STRETCH, _CONTEXT = 4096, 64  # samples
+_OVERSHOOT = 1.6  # by which music exceeds its samples between them, at most
 
 
 def integrated(audio: np.ndarray, rate: int) -> float | None:
@@ -19,8 +21,12 @@ def integrated(audio: np.ndarray, rate: int) -> float | None:
 
 def whole_song_gain(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balance: float) -> float:
     """The gain in dB that puts the vocals `balance` LU from the accompaniment; both gated, so pauses do not count."""
-    own, other = integrated(vocals, rate), integrated(accompaniment, rate)
-    return 0.0 if own is None or other is None else other + balance - own
+    return level_gain(integrated(vocals, rate), integrated(accompaniment, rate), balance)
+
+
+def level_gain(vocals: float | None, accompaniment: float | None, balance: float) -> float:
+    """The gain in dB between two levels in LUFS, 0 where either is silent."""
+    return 0.0 if vocals is None or accompaniment is None else accompaniment + balance - vocals
 
 
 def frame_gains(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balance: float) -> np.ndarray:
@@ -29,19 +35,20 @@ def frame_gains(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balanc
     The level of each is K-weighted over 400 ms blocks, 100 ms apart. Where either is silent the gain holds what
     it was; it moves within ±15 dB of the whole song's and over half a second.
     """
-    own, other = (LoudnessMeter.of(audio, rate).blocks() for audio in (vocals, accompaniment))
-    middle = whole_song_gain(vocals, accompaniment, rate, balance)
-    if not len(own):
+    meters = [LoudnessMeter.of(audio, rate) for audio in (vocals, accompaniment)]
+    middle = level_gain(*(meter.integrated() for meter in meters), balance)
+    voice, backing = (meter.blocks() for meter in meters)
+    if not len(voice):
         return np.full(vocals.shape[1], 10 ** (middle / 20), np.float32)
-    loudest = own.max(initial=SILENCE_LUFS)
-    sounding = (own > max(SILENCE_LUFS, loudest - 25)) & (other > SILENCE_LUFS)
-    wanted = np.full(len(own), middle)
-    wanted[sounding] = np.clip(
-        other[sounding] + balance - own[sounding], middle - _MOST_GAIN_DB, middle + _MOST_GAIN_DB
+    loudest = voice.max(initial=SILENCE_LUFS)
+    sounding = (voice > max(SILENCE_LUFS, loudest - 25)) & (backing > SILENCE_LUFS)
+    gains = np.full(len(voice), middle)
+    gains[sounding] = np.clip(
+        backing[sounding] + balance - voice[sounding], middle - _MOST_GAIN_DB, middle + _MOST_GAIN_DB
     )
     if sounding.any():
-        wanted = np.interp(np.arange(len(wanted)), np.flatnonzero(sounding), wanted[sounding])
-    smooth = ndimage.uniform_filter1d(wanted, 5, mode="nearest")
+        gains = np.interp(np.arange(len(gains)), np.flatnonzero(sounding), gains[sounding])
+    smooth = ndimage.uniform_filter1d(gains, 5, mode="nearest")
     centres = (np.arange(len(smooth)) * 0.1 + 0.2) * rate
     return (10 ** (np.interp(np.arange(vocals.shape[1]), centres, smooth) / 20)).astype(np.float32)
 
@@ -54,16 +61,31 @@ def limiting_gain(mix: np.ndarray, rate: int, ceiling_db: float = CEILING_DB) ->
     """
     # Two ways of oversampling differ by some tenths between the samples; a quarter of a decibel is for that.
     ceiling = 10 ** ((ceiling_db - 0.25) / 20)
-    if np.abs(mix).max(initial=0) * 1.6 < ceiling:
+    peaks = _peaks_above(mix, ceiling)
+    if peaks is None:
         return np.ones(mix.shape[1], np.float32)
-    peaks = np.abs(dsp.resample_poly(mix, 4, 1, axis=-1)).max(axis=0)
-    peaks = peaks[: mix.shape[1] * 4].reshape(-1, 4).max(axis=1)
     needed = np.minimum(1.0, ceiling / np.maximum(peaks, 1e-9))
     reach = max(1, round(_LOOKAHEAD * rate))
     held = ndimage.minimum_filter1d(needed, 2 * reach + 1, mode="nearest")
     window = np.hanning(2 * reach + 1)
     gain = ndimage.convolve1d(held, window / window.sum(), mode="nearest")
-    return gain.astype(np.float32) if (needed < 1).any() else np.ones(mix.shape[1], np.float32)
+    return gain.astype(np.float32)
+
+
+def _peaks_above(mix: np.ndarray, ceiling: float) -> np.ndarray | None:
+    """The largest magnitude at and around each sample, (samples,), oversampled four times; None where none exceeds.
+
+    Only stretches that could exceed the ceiling between their samples are oversampled.
+    """
+    peaks = np.abs(mix).max(axis=0)
+    stretches = range(0, mix.shape[1], _STRETCH)
+    near = [first for first in stretches if peaks[first : first + _STRETCH].max() * _OVERSHOOT > ceiling]
+    for first in near:
+        begin = max(0, first - _CONTEXT)
+        between = np.abs(dsp.resample_poly(mix[:, begin : first + _STRETCH + _CONTEXT], 4, 1, axis=-1)).max(axis=0)
+        inside = between.reshape(-1, 4).max(axis=1)[first - begin :][:_STRETCH]
+        peaks[first : first + len(inside)] = inside
+    return peaks if (peaks > ceiling).any() else None
 
 
 def true_peak(audio: np.ndarray) -> float | None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import python_stretch
-from scipy import signal as dsp
+from scipy import fft
 
 _WINDOW, _HOP = 2048, 512  # at 44.1 kHz
 # In the cepstrum what lies below the pitch period is the vocal tract's, the period's peak and beyond the pitch's.
@@ -10,6 +10,7 @@ _PERIODS = (0.00125, 0.0125)  # s: 800 to 80 Hz
 _SHARE_OF_PERIOD = 0.7
 _QUEFRENCIES = (0.001, 0.004)
 _MOST_DB = 20.0
+_FRAMES_AT_ONCE = 1024
 
 
 def shift(audio: np.ndarray, rate: int, semitones: float, *, keep_formants: bool = True) -> np.ndarray:
@@ -29,35 +30,50 @@ def shift(audio: np.ndarray, rate: int, semitones: float, *, keep_formants: bool
 
 
 def _with_formants_of(original: np.ndarray, moved: np.ndarray, rate: int, factor: float) -> np.ndarray:
+    import librosa
+
     scale = max(1, round(rate / 44100))
     window, hop = _WINDOW * scale, _HOP * scale
-    transform = dsp.ShortTimeFFT(dsp.windows.hann(window, sym=False), hop, rate, fft_mode="onesided")
     if original.shape[1] < window:
         return moved
-    envelope = _envelope(transform.stft(original.mean(axis=0)), rate, window)  # log, (bins, frames)
-    bins = np.arange(envelope.shape[0])
-    position = np.clip(bins / factor, 0, bins[-1])
-    low = position.astype(int)
-    share = (position - low)[:, None]
-    high = np.minimum(low + 1, bins[-1])
-    carried = envelope[low] * (1 - share) + envelope[high] * share
-    limit = _MOST_DB * np.log(10) / 20
-    gain = np.exp(np.clip(envelope - carried, -limit, limit))
-    out = transform.istft(transform.stft(moved) * gain, k1=moved.shape[1])
+    spectrum = np.abs(librosa.stft(original.mean(axis=0), n_fft=window, hop_length=hop)).T  # (frames, bins)
+    floor = 1e-4 * spectrum.max(initial=1e-9)
+    transformed = librosa.stft(moved, n_fft=window, hop_length=hop)  # (channels, bins, frames)
+    for first in range(0, len(spectrum), _FRAMES_AT_ONCE):
+        block = slice(first, first + _FRAMES_AT_ONCE)
+        transformed[..., block] *= _gains(spectrum[block], floor, rate, factor).T
+    out = librosa.istft(transformed, n_fft=window, hop_length=hop, length=moved.shape[1])
     # The gains change the level a little; the voice should be as loud as it was.
     before, after = (float(np.sqrt(np.square(x).mean())) for x in (original, out))
     return (out * (before / after if after > 1e-9 else 1.0)).astype(np.float32)
 
 
-def _envelope(spectrum: np.ndarray, rate: int, window: int) -> np.ndarray:
-    """Log spectral envelope, (bins, frames), by cepstral smoothing up to half of each frame's pitch period."""
-    size = np.abs(spectrum)
-    logarithm = np.log(np.maximum(size, 1e-4 * size.max(initial=1e-9)))
-    cepstrum = np.fft.irfft(logarithm, axis=0)
+def _gains(spectrum: np.ndarray, floor: float, rate: int, factor: float) -> np.ndarray:
+    """What puts formants back that moved by `factor`: (frames, bins), the envelope over the envelope moved."""
+    envelope = _envelope(spectrum, floor, rate)
+    bins = np.arange(envelope.shape[1])
+    position = np.clip(bins / factor, 0, bins[-1])
+    low = position.astype(int)
+    share = (position - low).astype(np.float32)
+    carried = envelope[:, low] * (1 - share) + envelope[:, np.minimum(low + 1, bins[-1])] * share
+    limit = _MOST_DB * np.log(10) / 20
+    return np.exp(np.clip(envelope - carried, -limit, limit))
+
+
+def _envelope(spectrum: np.ndarray, floor: float, rate: int) -> np.ndarray:
+    """Log spectral envelope, (frames, bins), by cepstral smoothing up to half of each frame's pitch period."""
+    cepstrum = fft.irfft(np.log(np.maximum(spectrum, np.float32(floor))), axis=1)
+    window = cepstrum.shape[1]
     shortest, longest = (round(seconds * rate) for seconds in _PERIODS)
-    period = shortest + np.argmax(cepstrum[shortest:longest], axis=0)
+    period = shortest + np.argmax(cepstrum[:, shortest:longest], axis=1)
     lowest, highest = (seconds * rate for seconds in _QUEFRENCIES)
-    keep = np.clip(_SHARE_OF_PERIOD * period, lowest, highest)
-    quefrency = np.minimum(np.arange(window), window - np.arange(window))[:, None]
+    keep = np.clip(_SHARE_OF_PERIOD * period, lowest, highest)[:, None]
+    # Nothing beyond the longest quefrency is kept: the lifter is made up to there, and mirrored.
+    reach = int(_QUEFRENCIES[1] * rate) + 1
+    quefrency = np.arange(reach)
     lifter = np.where(quefrency < keep, 0.5 + 0.5 * np.cos(np.pi * np.minimum(quefrency / keep, 1)), 0.0)
-    return np.fft.rfft(cepstrum * lifter, axis=0).real
+    lifter = lifter.astype(np.float32)
+    cepstrum[:, :reach] *= lifter
+    cepstrum[:, reach : window - reach + 1] = 0
+    cepstrum[:, window - reach + 1 :] *= lifter[:, :0:-1]
+    return fft.rfft(cepstrum, axis=1).real

@@ -19,6 +19,7 @@ from tasks.mashup import denoise, loudness, morph, pitch
 from tasks.mashup.align import Alignment, align
 from tasks.mashup.analysis import vocal_activity
 from tasks.mashup.beats import BeatGrid, track_beats
+from tasks.mashup.chroma import chromagram
 from tasks.mashup.errors import Misfit
 from tasks.mashup.keys import fewest_semitones, find_key
 from tasks.mashup.picture import draw_beats
@@ -71,14 +72,15 @@ def _made(settings: MashupSettings, a: SeparatedSong, b: SeparatedSong, row: Mas
         if audio.shape[1] < _LEAST_SECONDS * rate:
             raise Misfit(f"{name} is only {audio.shape[1] / rate:.1f} s long, too short for a beat")
     singing = vocal_activity(vocals, vocals + own, rate)
-    if singing < _LEAST_ACTIVITY or loudness.integrated(vocals, rate) is None:
+    if singing < _LEAST_ACTIVITY:
         raise Misfit(f"{a.name} has no vocals to speak of ({singing:.0%} of it)")
     if loudness.integrated(accompaniment, rate) is None:
         raise Misfit(f"{b.name} has no accompaniment")
+    chroma = chromagram(accompaniment, rate)
     a_grid = track_beats(vocals + own, rate)
-    b_grid = track_beats(accompaniment, rate)
+    b_grid = track_beats(accompaniment, rate, chroma)
     row = replace(row, tempo_a=a_grid.tempo, tempo_b=b_grid.tempo)
-    key_a, key_b = find_key(own, rate), find_key(accompaniment, rate)
+    key_a, key_b = find_key(chromagram(own, rate)), find_key(chroma)
     semitones = fewest_semitones(key_a, key_b) if settings.key else 0
     row = replace(
         row, key_a=str(key_a), key_b=str(key_b), key_confidence_a=key_a.confidence, key_confidence_b=key_b.confidence,
@@ -123,17 +125,15 @@ def _balanced(
     settings: MashupSettings, voice: np.ndarray, base: np.ndarray, rate: int, row: MashupRow
 ) -> tuple[np.ndarray, np.ndarray, MashupRow]:
     """Vocals at their level, both under the limiter, and the row that says what that came to."""
-    gain = loudness.whole_song_gain(voice, base, rate, settings.balance)
+    before, level = loudness.integrated(voice, rate), loudness.integrated(base, rate)
+    gain = loudness.level_gain(before, level, settings.balance)
     if settings.loudness == "frame":
         voice = voice * loudness.frame_gains(voice, base, rate, settings.balance)
+        after = loudness.integrated(voice, rate)
     else:
         voice = voice * np.float32(10 ** (gain / 20))
-    row = replace(
-        row,
-        vocal_gain_db=gain,
-        loudness_vocals=loudness.integrated(voice, rate),
-        loudness_accompaniment=loudness.integrated(base, rate),
-    )
+        after = None if before is None else before + gain
+    row = replace(row, vocal_gain_db=gain, loudness_vocals=after, loudness_accompaniment=level)
     limit = loudness.limiting_gain(voice + base, rate)
     voice, base = voice * limit, base * limit
     peak = loudness.true_peak(voice + base)

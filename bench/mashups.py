@@ -19,8 +19,8 @@ from flows.mashup import write_manifest
 from flows.separate import separate
 from storage.audio.reader import read
 from storage.files.layout import OutputLayout
+from storage.results.separated import separated_tracks
 from tasks.mashup.render import MashupSettings, mash
-from tasks.mashup.songs import separated_songs
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "songs"
 
@@ -29,7 +29,7 @@ def main(out: Path, songs: list[Path]) -> None:
     layout = OutputLayout(out)
     separate(write_manifest(layout, [str(song.resolve()) for song in songs]), str(out))
     settings = MashupSettings(out=str(out))
-    for a, b in itertools.permutations(separated_songs(layout), 2):
+    for a, b in itertools.permutations(separated_tracks(layout), 2):
         row = mash(settings, a, b)
         print(f"{a.name}  over  {b.name}")
         if row.error or row.folder is None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,18 +18,19 @@ from flows.running.progress import progress
 from flows.separate import separate
 from flows.settings import FindMashupsOptions, MashupOptions, SeparateOptions
 from storage import runs
-from storage.errors import CatalogError
+from storage.errors import CatalogError, MetricsError
 from storage.files.atomic import write_bytes
 from storage.files.layout import OutputLayout
 from storage.files.location import absolute, location
 from storage.results.metrics import FAILED, read_all
 from storage.results.pairs import rank_pairs
-from storage.results.rows import MashupRow, PairRow, read_rows, write_rows
+from storage.results.rows import MashupRow, PairRow, write_rows
+from storage.results.separated import SeparatedTrack, separated_tracks, unanalysed_tracks
 from storage.sources.catalog import list_catalog, stream_catalog
 from tasks.mashup.analysis import analyse_songs, failed_analysis
 from tasks.mashup.keys import key_table
+from tasks.mashup.pairing import WEIGHTS
 from tasks.mashup.render import MISFIT, lost_mashup, mash_pairs
-from tasks.mashup.songs import SeparatedSong, separated_songs
 from tasks.settings import MashupSettings
 
 
@@ -74,7 +76,7 @@ def mashup(options: MashupOptions) -> MashupSummary:
     manifest = write_manifest(layout, sources)
     summary = separate(**options.part(SeparateOptions, source=manifest).values())
     by_source = {track.source: track.track_id for track in list_catalog(manifest)}
-    songs = {song.track_id: song for song in separated_songs(layout)}
+    songs = {song.track_id: song for song in separated_tracks(layout, list(by_source.values()))}
     missing = [source for source in sources if by_source[source] not in songs]
     if missing:
         raise CatalogError(_why_not(layout, summary.run_id, by_source[missing[0]], missing[0]))
@@ -84,44 +86,41 @@ def mashup(options: MashupOptions) -> MashupSummary:
     return MashupSummary(run_id, options.out, tuple(mash_phase(settings, [pair], layout, run_id, None)))
 
 
-def separated(options: FindMashupsOptions) -> dict[str, SeparatedSong]:
-    """The songs of the catalog by track id. Raises CatalogError where there are none."""
-    songs = {song.track_id: song for song in separated_songs(OutputLayout(location(options.out)))}
-    if not songs:
+def refuse_without_songs(options: FindMashupsOptions) -> None:
+    """Raise CatalogError where nothing in the run folder has vocals and another stem."""
+    try:
+        first = next(separated_tracks(OutputLayout(location(options.out))), None)
+    except MetricsError:
+        first = None
+    if first is None:
         raise CatalogError(f"{options.out} has no separated tracks with vocals; separate a catalog into it first")
-    return songs
 
 
-@settings_flow(FindMashupsOptions, name="find-mashups", check=separated)
+@settings_flow(FindMashupsOptions, name="find-mashups", check=refuse_without_songs)
 def find_mashups(options: FindMashupsOptions) -> MashupSummary:
     """Rank all pairs of the separated catalog OUT and make the first `render` of them.
 
     Raises SettingsError, or CatalogError when nothing in OUT has vocals and accompaniment.
     """
     layout = OutputLayout(location(options.out))
-    songs = separated(options)
     run_id = runs.new_run_id("mashup")
     settings = options.part(MashupSettings, out=str(layout.root))
-    analysed = {
-        (row["track_id"], row["model_id"], row["source_fingerprint"])
-        for row in read_rows(layout, "analyses").to_pylist()
-    }
-    todo = [song for song in songs.values() if (song.track_id, song.model_id, song.source_fingerprint) not in analysed]
-    with cluster(tracks=max(1, len(todo), options.render), **options.cluster) as where:
+    todo = sum(1 for _ in unanalysed_tracks(layout))
+    with cluster(tracks=max(1, todo, options.render), **options.cluster) as where:
         if todo:
-            analyse_phase(todo, layout, run_id, where)
-        pairs = rank_pairs(layout, key_table(), max(options.top, options.render))
+            analyse_phase(unanalysed_tracks(layout), todo, layout, run_id, where)
+        pairs = rank_pairs(layout, key_table(), WEIGHTS, max(options.top, options.render))
         if pairs:
             write_rows(layout, run_id, pairs)
-        chosen = [(songs[pair.vocals_id], songs[pair.accompaniment_id]) for pair in pairs[: options.render]]
+        chosen = _songs_of(layout, pairs[: options.render])
         rows = mash_phase(settings, chosen, layout, run_id, where) if chosen else []
     return MashupSummary(run_id, options.out, tuple(rows), tuple(pairs[: options.top]))
 
 
 @task(name="analyse", cache_policy=NO_CACHE)
-def analyse_phase(songs: list[SeparatedSong], out: OutputLayout, run_id: str, where: Cluster) -> None:
-    """Tempo, key and singing of every song that has not been looked at; a row a song as it ends."""
-    with progress("analyse", len(songs)) as line:
+def analyse_phase(songs: Iterator[SeparatedTrack], total: int, out: OutputLayout, run_id: str, where: Cluster) -> None:
+    """Tempo, key and singing of every song that has not been analysed; one row per song as it ends."""
+    with progress("analyse", total) as line:
         outcomes = fan_out(where.client, analyse_songs, ([song] for song in songs), window=where.window)
         commit_rows(outcomes, failed_analysis, out, run_id, line)
 
@@ -129,12 +128,12 @@ def analyse_phase(songs: list[SeparatedSong], out: OutputLayout, run_id: str, wh
 @task(name="mash", cache_policy=NO_CACHE)
 def mash_phase(
     settings: MashupSettings,
-    pairs: list[tuple[SeparatedSong, SeparatedSong]],
+    pairs: list[tuple[SeparatedTrack, SeparatedTrack]],
     out: OutputLayout,
     run_id: str,
     where: Cluster | None,
 ) -> list[MashupRow]:
-    """Make every pair, on the workers or, a single one, here; a row each as it ends."""
+    """Make every pair, on the workers or, a single one, here; one row per pair as it ends."""
     if where is None:
         rows = mash_pairs(settings, pairs)
         write_rows(out, run_id, rows)
@@ -143,6 +142,13 @@ def mash_phase(
     with progress("mash", len(pairs)) as line:
         outcomes = fan_out(where.client, partial(mash_pairs, settings), batches, window=where.window)
         return commit_rows(outcomes, lambda pair, sentence: lost_mashup(pair[0], pair[1], sentence), out, run_id, line)
+
+
+def _songs_of(out: OutputLayout, pairs: list[PairRow]) -> list[tuple[SeparatedTrack, SeparatedTrack]]:
+    """The two songs of each pair, as they are on the disk."""
+    ids = {track_id for pair in pairs for track_id in (pair.vocals_id, pair.accompaniment_id)}
+    songs = {song.track_id: song for song in separated_tracks(out, sorted(ids))}
+    return [(songs[pair.vocals_id], songs[pair.accompaniment_id]) for pair in pairs]
 
 
 def write_manifest(out: OutputLayout, sources: list[str]) -> str:

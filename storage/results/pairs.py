@@ -1,13 +1,16 @@
-"""Which tracks of a catalog go together as mash-ups: all pairs, ranked in DuckDB."""
+"""Which tracks of a catalog go together as mash-ups: all pairs, ranked in DuckDB by weights that its caller knows."""
+
+from collections.abc import Mapping
 
 from storage.files.layout import OutputLayout
-from storage.results.rows import PairRow, read_rows
+from storage.results.query import opened
+from storage.results.rows import PairRow
 
-# Tempi are compared modulo octaves of two, since beats may be counted double. Only pairs within 15 % are joined,
-# by buckets of that width and their neighbours, so that a large catalog is no square.
+# Tempi are compared modulo octaves of two, since beats may be counted double. Only pairs of near tempi are joined, by
+# five buckets per octave and their neighbours, so that a large catalog does not make a square of comparisons.
 _RANKED = """
 with latest as (
-    select * from analyses where error is null and clarity > 0.25 and tempo > 0
+    select * from analyses where error is null and clarity > $least_clarity and tempo > 0
     qualify row_number() over (partition by track_id order by finished_at desc) = 1
 ), folded as (
     select *, log2(tempo) - floor(log2(tempo)) as octave from latest
@@ -24,35 +27,37 @@ with latest as (
              else b.octave - a.octave - sign(b.octave - a.octave) end as apart
     from bucketed b join neighbours a on (a.meets + 5) % 5 = b.bucket
     join keys k on k.tonic_a = a.tonic and k.minor_a = a.minor and k.tonic_b = b.tonic and k.minor_b = b.minor
-    where a.track_id <> b.track_id and a.vocal_activity >= 0.05
+    where a.track_id <> b.track_id and a.vocal_activity >= $least_activity
 ), scored as (
     select *, pow(2, apart) as speed,
-        exp(-pow(apart / 0.1, 2)) * (1 - abs(semitones) / 8.0 - distance / 24.0)
-        * (0.4 + 0.6 * least(1.0, vocal_activity / 0.6))
-        * (0.4 + 0.6 * least(1.0, greatest(0.0, coalesce(predicted_sdr, 5.0) / 12.0))) as score
-    from pairs where abs(apart) <= 0.2
+        exp(-pow(apart / $tempo_octaves, 2)) * (1 - abs(semitones) / $semitones - distance / $fifths)
+        * (1 - $activity_share * (1 - least(1.0, vocal_activity / $full_activity)))
+        * (1 - $quality_share * (1 - least(1.0, greatest(0.0, coalesce(predicted_sdr, $usual_sdr) / $full_sdr))))
+            as score
+    from pairs where abs(apart) <= $most_octaves
 )
 select * from scored order by score desc, vocals_id, accompaniment_id limit $top
 """
 
 
-def rank_pairs(out: OutputLayout, keys: list[dict], top: int) -> list[PairRow]:
-    """The `top` best pairs of the tracks in OUT's table of analyses, the best first.
+def rank_pairs(out: OutputLayout, keys: list[dict], weights: Mapping[str, float], top: int) -> list[PairRow]:
+    """The best pairs of the tracks in OUT's table of analyses, the best first.
 
-    `keys` says for every two keys (tonic_a, minor_a, tonic_b, minor_b) the semitones to shift and the distance
-    that is left then. The score is the product of how near the tempi are (speed 1 is best), how little the
-    vocals must be shifted, how much they sing, and how well they were probably separated.
+    Args:
+        out: The run folder.
+        keys: For every two keys (tonic_a, minor_a, tonic_b, minor_b) the semitones to shift and the distance that is
+            left then.
+        weights: What the score is made of; see `tasks.mashup.pairing.WEIGHTS`.
+        top: How many.
+
+    Raises:
+        MetricsError: There are no analyses.
     """
-    import duckdb
     import pyarrow as pa
 
-    connection = duckdb.connect(config={"python_enable_replacements": "false"})
-    try:
-        connection.register("analyses", read_rows(out, "analyses"))
+    with opened(out.root) as connection:
         connection.register("keys", pa.Table.from_pylist(keys))
-        rows = connection.sql(_RANKED, params={"top": top}).to_arrow_table().to_pylist()
-    finally:
-        connection.close()
+        rows = connection.sql(_RANKED, params={**weights, "top": top}).to_arrow_table().to_pylist()
     return [
         PairRow(
             rank=rank,

@@ -1,7 +1,10 @@
 """A voice in another key that stays the same person's: its pitch moves, its formants do not."""
 
+from functools import partial
+
 import numpy as np
 import python_stretch
+import torch
 from scipy import fft
 
 _WINDOW, _HOP = 2048, 512  # at 44.1 kHz
@@ -30,19 +33,21 @@ def shift(audio: np.ndarray, rate: int, semitones: float, *, keep_formants: bool
 
 
 def _with_formants_of(original: np.ndarray, moved: np.ndarray, rate: int, factor: float) -> np.ndarray:
-    import librosa
-
     scale = max(1, round(rate / 44100))
     window, hop = _WINDOW * scale, _HOP * scale
     if original.shape[1] < window:
         return moved
-    spectrum = np.abs(librosa.stft(original.mean(axis=0), n_fft=window, hop_length=hop)).T  # (frames, bins)
+    shape = torch.hann_window(window)
+    transform = partial(
+        torch.stft, n_fft=window, hop_length=hop, window=shape, pad_mode="constant", return_complex=True
+    )
+    spectrum = transform(torch.from_numpy(original.mean(axis=0))).abs().T.contiguous().numpy()  # (frames, bins)
     floor = 1e-4 * spectrum.max(initial=1e-9)
-    transformed = librosa.stft(moved, n_fft=window, hop_length=hop)  # (channels, bins, frames)
+    transformed = transform(torch.from_numpy(moved))  # (channels, bins, frames)
     for first in range(0, len(spectrum), _FRAMES_AT_ONCE):
         block = slice(first, first + _FRAMES_AT_ONCE)
-        transformed[..., block] *= _gains(spectrum[block], floor, rate, factor).T
-    out = librosa.istft(transformed, n_fft=window, hop_length=hop, length=moved.shape[1])
+        transformed[..., block] *= torch.from_numpy(_gains(spectrum[block], floor, rate, factor)).T
+    out = torch.istft(transformed, window, hop, window=shape, length=moved.shape[1]).numpy()
     # The gains change the level a little; the voice should be as loud as it was.
     before, after = (float(np.sqrt(np.square(x).mean())) for x in (original, out))
     return (out * (before / after if after > 1e-9 else 1.0)).astype(np.float32)

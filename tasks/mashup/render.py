@@ -15,6 +15,7 @@ from storage.files.layout import OutputLayout
 from storage.files.location import location
 from storage.results.metrics import FAILED, OK
 from storage.results.rows import MashupRow
+from storage.results.separated import SeparatedTrack
 from tasks.mashup import denoise, loudness, morph, pitch
 from tasks.mashup.align import Alignment, align
 from tasks.mashup.analysis import vocal_activity
@@ -23,7 +24,7 @@ from tasks.mashup.chroma import chromagram
 from tasks.mashup.errors import Misfit
 from tasks.mashup.keys import fewest_semitones, find_key
 from tasks.mashup.picture import draw_beats
-from tasks.mashup.songs import SeparatedSong, read_song
+from tasks.mashup.songs import read_song
 from tasks.mashup.stretch import warp
 from tasks.settings import MashupSettings
 
@@ -33,12 +34,12 @@ _LEAST_ACTIVITY = 0.05
 _LEAST_SECONDS = 4.0
 
 
-def mash_pairs(settings: MashupSettings, pairs: list[tuple[SeparatedSong, SeparatedSong]]) -> list[MashupRow]:
+def mash_pairs(settings: MashupSettings, pairs: list[tuple[SeparatedTrack, SeparatedTrack]]) -> list[MashupRow]:
     """A row a pair. A pair that does not fit, or cannot be read, is a row that says so."""
     return [mash(settings, a, b) for a, b in pairs]
 
 
-def mash(settings: MashupSettings, a: SeparatedSong, b: SeparatedSong) -> MashupRow:
+def mash(settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack) -> MashupRow:
     """Make one mash-up under OUT/mixes and return its row."""
     began = time.perf_counter()
     row = MashupRow(a.path, b.path, OK, model_id=a.model_id)
@@ -51,18 +52,18 @@ def mash(settings: MashupSettings, a: SeparatedSong, b: SeparatedSong) -> Mashup
     return replace(row, seconds=time.perf_counter() - began)
 
 
-def lost_mashup(a: SeparatedSong, b: SeparatedSong, why: str) -> MashupRow:
+def lost_mashup(a: SeparatedTrack, b: SeparatedTrack, why: str) -> MashupRow:
     """The row of a pair that took its worker with it."""
     return MashupRow(a.path, b.path, FAILED, error=why, model_id=a.model_id)
 
 
-def folder_name(a: SeparatedSong, b: SeparatedSong) -> str:
+def folder_name(a: SeparatedTrack, b: SeparatedTrack) -> str:
     """Readable, and another for every pair of tracks."""
     digest = hashlib.sha256(f"{a.track_id}\0{b.track_id}".encode()).hexdigest()[:8]
     return f"{a.name[:80]} over {b.name[:80]} {digest}"
 
 
-def _made(settings: MashupSettings, a: SeparatedSong, b: SeparatedSong, row: MashupRow) -> MashupRow:
+def _made(settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack, row: MashupRow) -> MashupRow:
     vocals, own, own_rate = read_song(a)
     other_vocals, accompaniment, rate = read_song(b)
     channels = max(len(vocals), len(accompaniment))

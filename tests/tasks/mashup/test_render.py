@@ -6,11 +6,11 @@ import soundfile as sf
 
 from storage.audio.writer import write
 from storage.files.layout import OutputLayout
+from storage.results.separated import SeparatedTrack
 from tasks.demo.synthesiser import RATE, compose
-from tasks.mashup.analysis import analyse_songs, predicted_sdr
+from tasks.mashup.analysis import analyse_songs
 from tasks.mashup.keys import key_table
 from tasks.mashup.render import MashupSettings, mash
-from tasks.mashup.songs import SeparatedSong
 from tests.signals import noise
 
 
@@ -20,7 +20,7 @@ def song_on_disk(root, name, vocals, accompaniment, rate=RATE):
         path = root / name / f"{stem}.flac"
         write(path, audio, rate, name="flac", depth="int24")
         paths.append((stem, str(path)))
-    return SeparatedSong(name, f"{name}.wav", "stereo-0", "f", tuple(paths))
+    return SeparatedTrack(name, f"{name}.wav", "stereo-0", "f", tuple(paths))
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,15 @@ def songs(tmp_path_factory):
     root = tmp_path_factory.mktemp("songs")
     made = {name: compose(seed, 26.0, tempo=tempo, tonic=tonic) for name, seed, tempo, tonic in
             (("a", 61, 108.0, 0), ("b", 62, 116.0, 3))}  # fmt: skip
-    found = {n: song_on_disk(root, n, s.stems["vocals"], s.mixture - s.stems["vocals"]) for n, s in made.items()}
+    songs = {n: song_on_disk(root, n, s.stems["vocals"], s.mixture - s.stems["vocals"]) for n, s in made.items()}
     b = made["b"]
     halves = (x.mean(axis=0, keepdims=True)[:, ::2] for x in (b.stems["vocals"], b.mixture - b.stems["vocals"]))
-    found["mono"] = song_on_disk(root, "mono", *halves, rate=RATE // 2)
+    songs["mono"] = song_on_disk(root, "mono", *halves, rate=RATE // 2)
     silent = np.zeros_like(made["a"].mixture)
-    found["nobody"] = song_on_disk(root, "nobody", silent, made["a"].mixture)
-    found["noise"] = song_on_disk(root, "noise", made["a"].stems["vocals"], 0.1 * noise(2, silent.shape[1]))
-    found["short"] = song_on_disk(root, "short", *(0.1 * noise(2, RATE, i) for i in (1, 2)))
-    return found
+    songs["nobody"] = song_on_disk(root, "nobody", silent, made["a"].mixture)
+    songs["noise"] = song_on_disk(root, "noise", made["a"].stems["vocals"], 0.1 * noise(2, silent.shape[1]))
+    songs["short"] = song_on_disk(root, "short", *(0.1 * noise(2, RATE, i) for i in (1, 2)))
+    return songs
 
 
 def test_a_mash_up_is_a_mix_its_two_parts_a_picture_and_a_row(songs, tmp_path):
@@ -100,20 +100,11 @@ def test_what_does_not_fit_is_said_and_nothing_is_made(songs, tmp_path, a, b, wh
 def test_a_stem_that_cannot_be_read_is_a_failed_row(songs, tmp_path):
     broken = tmp_path / "broken.flac"
     broken.write_bytes(b"fLaC")
-    song = SeparatedSong("x", "x.wav", "m", "f", (("vocals", str(broken)), ("accompaniment", str(broken))))
+    song = SeparatedTrack("x", "x.wav", "m", "f", (("vocals", str(broken)), ("accompaniment", str(broken))))
     row = mash(MashupSettings(out=str(tmp_path)), song, songs["b"])
     assert row.status == "failed"
     assert "broken.flac" in row.error
     assert analyse_songs([song])[0].error
-
-
-def test_predicted_quality_falls_as_stems_share_bins(songs):
-    song = compose(61, 10.0)
-    vocals, rest = song.stems["vocals"], song.mixture - song.stems["vocals"]
-    clean = predicted_sdr(vocals, rest)
-    leaking = predicted_sdr(vocals + 0.3 * rest, 0.7 * rest)
-    assert clean > leaking + 2
-    assert predicted_sdr(np.zeros_like(vocals), rest) is None
 
 
 def test_the_best_pairs_are_those_of_near_tempi_and_keys_with_singing(tmp_path):

@@ -1,0 +1,102 @@
+"""Separated tracks: those of a run folder whose stems are on the disk now."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from storage.files.layout import OutputLayout
+from storage.results.query import opened
+from storage.results.rows import present_tables
+
+VOCALS = "vocals"
+_ROWS_AT_ONCE = 10_000
+
+# A track may have been separated in several formats or runs: of each stem the latest file counts, and of a track whose
+# models were kept side by side the model that came last.
+_STEMS = """
+select track_id, path, model_id, source_fingerprint, stem, stem_path, predicted_sdr, activity
+from metrics
+where on_disk and {condition}
+qualify finished_at = max(finished_at) over (partition by track_id, model_id, stem)
+    and model_id = first_value(model_id) over (partition by track_id order by finished_at desc)
+order by track_id, stem
+"""
+
+_UNANALYSED = """
+not exists (
+    from analyses
+    where analyses.track_id = metrics.track_id and analyses.model_id = metrics.model_id
+        and analyses.source_fingerprint is not distinct from metrics.source_fingerprint
+)
+"""
+
+
+@dataclass(frozen=True)
+class SeparatedTrack:
+    """A track with vocals and at least one other stem on the disk.
+
+    Attributes:
+        stems: (stem, path of its file) pairs, sorted by stem; their sum is the mixture.
+        predicted_sdr: of the vocals, in dB; None where the model says nothing of it.
+        activity: share of the track in which the vocals sing, 0 … 1; None where it was not measured.
+    """
+
+    track_id: str
+    path: str
+    model_id: str
+    source_fingerprint: str | None
+    stems: tuple[tuple[str, str], ...]
+    predicted_sdr: float | None = None
+    activity: float | None = None
+
+    @property
+    def name(self) -> str:
+        return Path(self.path).stem
+
+
+def separated_tracks(out: OutputLayout, track_ids: Sequence[str] | None = None) -> Iterator[SeparatedTrack]:
+    """The separated tracks of a run folder, sorted by their ids.
+
+    Args:
+        out: The run folder.
+        track_ids: Only these tracks; None for all.
+
+    Raises:
+        MetricsError: The folder has no metrics, or they cannot be read.
+    """
+    if track_ids is None:
+        return _matching(out, "true", {})
+    return _matching(out, "track_id in (select unnest($ids))", {"ids": list(track_ids)})
+
+
+def unanalysed_tracks(out: OutputLayout) -> Iterator[SeparatedTrack]:
+    """The separated tracks that no row of the table of analyses is of, as they are on the disk now.
+
+    Raises:
+        MetricsError: The folder has no metrics, or they cannot be read.
+    """
+    return _matching(out, _UNANALYSED if "analyses" in present_tables(out) else "true", {})
+
+
+def _matching(out: OutputLayout, condition: str, parameters: dict) -> Iterator[SeparatedTrack]:
+    with opened(out.root) as connection:
+        batches = connection.sql(_STEMS.format(condition=condition), params=parameters).to_arrow_reader(_ROWS_AT_ONCE)
+        rows = (row for batch in batches for row in batch.to_pylist())
+        for _, stems in groupby(rows, key=lambda row: row["track_id"]):
+            by_stem = {row["stem"]: row for row in stems}
+            if VOCALS in by_stem and len(by_stem) > 1:
+                yield _track(out, by_stem)
+
+
+def _track(out: OutputLayout, by_stem: dict[str, dict]) -> SeparatedTrack:
+    vocals = by_stem[VOCALS]
+    return SeparatedTrack(
+        track_id=vocals["track_id"],
+        path=vocals["path"],
+        model_id=vocals["model_id"],
+        source_fingerprint=vocals["source_fingerprint"],
+        stems=tuple((stem, str(out.root / row["stem_path"])) for stem, row in by_stem.items()),
+        predicted_sdr=vocals["predicted_sdr"],
+        activity=vocals["activity"],
+    )

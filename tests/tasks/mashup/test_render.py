@@ -10,6 +10,7 @@ from storage.results.separated import SeparatedTrack
 from tasks.demo.synthesiser import RATE, compose
 from tasks.mashup.analysis import analyse_songs
 from tasks.mashup.keys import key_table
+from tasks.mashup.pairing import WEIGHTS
 from tasks.mashup.render import MashupSettings, mash
 from tests.signals import noise
 

@@ -117,7 +117,7 @@ def test_the_best_pairs_are_those_of_near_tempi_and_keys_with_singing(tmp_path):
 
     rows = [row("a", 120, 0), row("b", 121, 0), row("far", 96, 6), row("half", 60.2, 0), row("mute", 120, 0, 0.0)]
     write_rows(OutputLayout(tmp_path), "r", rows)
-    pairs = rank_pairs(OutputLayout(tmp_path), key_table(), 50)
+    pairs = rank_pairs(OutputLayout(tmp_path), key_table(), WEIGHTS, 50)
     assert {pairs[0].vocals_of, pairs[0].accompaniment_of} <= {"a.wav", "b.wav", "half.wav", "mute.wav"}
     assert not any(pair.vocals_of == "mute.wav" for pair in pairs)
     assert any({p.vocals_of, p.accompaniment_of} == {"a.wav", "half.wav"} and 0.95 < p.speed < 1.05 for p in pairs)

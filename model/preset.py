@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Training:
 
     `source` is what examples are made from: "waveform", with every augmentation, or "spectrogram", the
     store's own spectra scaled, swapped and summed, which costs no transform but allows no other change.
+    Every `snapshot_every` steps the average is kept beside the run (never where 0), to average over steps and runs.
+    `favour` multiplies how often a dataset is drawn, by name; without, a dataset counts by the root of its hours.
     """
 
     loss: str
@@ -50,6 +52,8 @@ class Training:
     patience: int
     schedule: str
     source: str = "waveform"
+    snapshot_every: int = 0
+    favour: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,8 @@ class MixingSettings:
 
     `speed` is the largest change of speed (and with it pitch and formants) either way, as a factor
     minus one. `vocal_db` is the range of the vocals' level against the backing, in RMS where both sound;
-    `part_db` that of the parts of a backing of several, from one common level. `mono` is the share
+    `part_db` that of the parts of a backing of several, from one common level; of an accompaniment
+    that is summed from parts, the range of a gain on each. `mono` is the share
     of examples whose mixture is the same on both sides.
     """
 

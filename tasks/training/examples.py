@@ -46,7 +46,10 @@ class WaveformExamples:
         rate = Store.open(location(store_path)).format.sample_rate
         self._rate = rate
         length = int(_SPAN_SECONDS * rate)
-        self._pool = SpanPool(store_path, tracks, seed, stems=preset.stems, size=_SPANS, length=length)
+        self._pool = SpanPool(
+            store_path, tracks, seed, stems=preset.stems, size=_SPANS, length=length,
+            favour=preset.training.favour, part_db=preset.mixing.part_db,
+        )  # fmt: skip
 
     def batch(self, step: int) -> Batch:
         """The batch of a training step: waveforms."""
@@ -131,8 +134,9 @@ class SpectrogramExamples:
             )
         self._preset, self._seed = preset, seed
         self._pool = SpanPool(
-            store_path, tracks, seed, stems=preset.stems, size=_SPECTRAL_SPANS, length=_SPECTRAL_FRAMES, spectra=True
-        )
+            store_path, tracks, seed, stems=preset.stems, size=_SPECTRAL_SPANS, length=_SPECTRAL_FRAMES, spectra=True,
+            favour=preset.training.favour, part_db=preset.mixing.part_db,
+        )  # fmt: skip
 
     def batch(self, step: int) -> Batch:
         """The batch of a training step: spectra (batch, channels, frames, bins)."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model.learning import augment
 from storage.errors import StoreError
 from storage.files.location import location
 from storage.store import Store, StoredTrack
@@ -32,18 +33,20 @@ class SpanPool:
     """`size` spans of every stem for each block of examples, a function of (seed, block).
 
     `stems` names what is drawn, the vocals first. `spectra` reads the store's spectrograms instead of its
-    waveforms; `length` counts frames then. Raises StoreError when the tracks lack one of the stems.
+    waveforms; `length` counts frames then. `favour` multiplies how often a dataset is drawn, and `part_db` is the
+    range of gains on the parts of which a stem is summed. Raises StoreError when the tracks lack one of the stems.
     """
 
     def __init__(
         self, store_path: str, tracks: list[StoredTrack], seed: int, *, stems: tuple[str, ...], size: int, length: int,
-        spectra: bool = False,
+        spectra: bool = False, favour: dict[str, float] | None = None, part_db: tuple[float, float] = (0.0, 0.0),
     ) -> None:  # fmt: skip
         self.store = Store.open(location(store_path))
         self._rate = self.store.format.sample_rate
         self._stems = stems
         self._seed, self._size, self._length, self._spectra = seed, size, length, spectra
-        self._tracks = [_Weighted([t for t in tracks if has_stem(t, stem)], self._rate) for stem in stems]
+        self._part_db = part_db
+        self._tracks = [_Weighted([t for t in tracks if has_stem(t, stem)], self._rate, favour or {}) for stem in stems]
         missing = [stem for stem, having in zip(stems, self._tracks, strict=True) if not having.tracks]
         if missing:
             raise StoreError(f"{store_path} has no {' and no '.join(missing)} to train on; ingest some")
@@ -65,12 +68,12 @@ class SpanPool:
         """A stretch in which the stem sounds; a song's vocals are silent for much of its time."""
         for _ in range(_ATTEMPTS_AT_SOUND):
             start, stop = self._stretch(track, random)
-            signal = self._read(track, stem, start, stop)
+            signal = self._read(track, stem, start, stop, random)
             if self._level(signal) > _AUDIBLE:
                 break
         others = self._stems[1:] if stem == self._stems[0] else ()
         whole = all(has_stem(track, other) for other in others)
-        partners = tuple(self._read(track, other, start, stop) for other in others if whole)
+        partners = tuple(self._read(track, other, start, stop, random) for other in others if whole)
         return Span(signal, max(track.bandwidth_hz[part] for part in stem_parts(track, stem)), partners)
 
     def _level(self, signal: np.ndarray) -> float:
@@ -90,20 +93,25 @@ class SpanPool:
         start = int(random.integers(whole - length + 1))
         return start, start + length
 
-    def _read(self, track: StoredTrack, stem: str, start: int, stop: int) -> np.ndarray:
+    def _read(self, track: StoredTrack, stem: str, start: int, stop: int, random: np.random.Generator) -> np.ndarray:
+        """The stem; one that is summed from parts with each part's level changed by `part_db`: another arrangement."""
         read = self.store.spectrogram if self._spectra else self.store.waveform
-        return _sum([read(track, part, start, stop) for part in stem_parts(track, stem)])
+        parts = [read(track, part, start, stop) for part in stem_parts(track, stem)]
+        if len(parts) > 1 and any(self._part_db):
+            gains = [augment.decibels(float(random.uniform(*self._part_db))) for _ in parts]
+            parts = [part * np.float32(gain) for part, gain in zip(parts, gains, strict=True)]
+        return _sum(parts)
 
 
 class _Weighted:
-    """Tracks drawn so that a dataset counts by the root of its hours and a track by its length."""
+    """Tracks drawn so that a dataset counts by the root of its hours, times its favour, and a track by its length."""
 
-    def __init__(self, tracks: list[StoredTrack], rate: int) -> None:
+    def __init__(self, tracks: list[StoredTrack], rate: int, favour: dict[str, float]) -> None:
         self.tracks = tracks
         totals: dict[str, float] = {}
         for track in tracks:
             totals[track.dataset] = totals.get(track.dataset, 0.0) + track.samples / rate
-        weights = np.array([t.samples / rate / np.sqrt(totals[t.dataset]) for t in tracks])
+        weights = np.array([t.samples / rate / np.sqrt(totals[t.dataset]) * favour.get(t.dataset, 1.0) for t in tracks])
         self._cumulative = np.cumsum(weights) / weights.sum() if len(tracks) else weights
 
     def draw(self, random: np.random.Generator) -> StoredTrack:

@@ -153,6 +153,8 @@ class _Run:
             if trainer.step % _REPORT_EVERY == 0:
                 self._report_step(losses)
                 losses = []
+            if settings.snapshot_every and trainer.step % settings.snapshot_every == 0:
+                self._snapshot()
             if trainer.step % settings.validate_every == 0 or trainer.step == settings.steps:
                 self._validate()
                 if (trainer.step - state.best_step) // settings.validate_every >= settings.patience:
@@ -184,6 +186,13 @@ class _Run:
             history = {"best_step": trainer.step, "validation_csdr": csdr, "seconds": state.seconds}
             weights = Weights(trainer.preset, trainer.average, {**self._record, **history})
             write_bytes(self._folder.best, weights.to_bytes(torch.float16))
+
+    def _snapshot(self) -> None:
+        """Keep the averaged weights of this step beside the run, to average over steps and runs."""
+        trainer = self._trainer
+        weights = Weights(trainer.preset, trainer.average, {**self._record, "best_step": trainer.step})
+        target = self._folder.root / "snapshots" / f"{trainer.step:05d}.safetensors"
+        write_bytes(target, weights.to_bytes(torch.float16))
 
     def _save(self) -> None:
         tensors, values = self._trainer.state()

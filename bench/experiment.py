@@ -1,4 +1,4 @@
-"""Runs compared on the judging songs: cSDR of every stem, medians, means, and an interval of the difference to the first.
+"""Runs compared on the judging songs: cSDR of every stem, and an interval of the difference to the first run.
 
     python bench/experiment.py [--views 0.94,1,1.06] WEIGHTS …
 
@@ -51,8 +51,9 @@ def report(stem: str, by_set: dict, first: dict) -> None:
     for kind, songs in by_set.items():
         scored = {song: stems[stem] for song, stems in songs.items() if stem in stems}
         if scored:
-            print(f"  {stem:7} {kind:6} median {statistics.median(scored.values()):.2f} mean "
-                  f"{statistics.fmean(scored.values()):.2f}  " + " ".join(f"{v:.1f}" for v in scored.values()))  # fmt: skip
+            median, mean = statistics.median(scored.values()), statistics.fmean(scored.values())
+            songs_shown = " ".join(f"{value:.1f}" for value in scored.values())
+            print(f"  {stem:7} {kind:6} median {median:.2f} mean {mean:.2f}  {songs_shown}")
     differences = [
         stems[stem] - first[kind][song][stem]
         for kind, songs in by_set.items()

@@ -225,3 +225,10 @@ def test_examples_of_four_stems_are_four_parts_at_levels_of_their_own(store):
     batch = example_source(store, tracks, load_preset("four-stem", batch_size=4, frames=64), 1).batch(0)
     assert batch.stems.shape == (4, 4, 2, 63 * 1024 + 4096)
     assert (batch.stems.abs().amax((2, 3)) > 0).any(0).all()
+
+
+def test_snapshots_of_the_average_are_kept_on_the_way(store, tmp_path, never_better):
+    train(request(store, tmp_path / "run", {"snapshot_every": 3}))
+    kept = sorted((tmp_path / "run" / "snapshots").iterdir())
+    assert [path.name for path in kept] == ["00003.safetensors", "00006.safetensors"]
+    assert Weights.from_bytes(kept[0].read_bytes(), "third").record["best_step"] == 3

@@ -41,7 +41,7 @@ def ready(options: TrainOptions) -> tuple[TrainRequest, Preset]:
         StoreError: The store cannot be trained on, or the run's folder is in use.
     """
     overrides = {**options.settings, **({"steps": options.steps} if options.steps else {})}
-    preset = trainable(options.preset, overrides)
+    preset = trainable(options.preset, overrides, continued=options.start is not None)
     folder = absolute(options.run or f"{trainings(options.store)}/{preset.name}-seed{options.seed}")
     check_store(options.store, preset)
     check_folder(folder, resume=options.resume)

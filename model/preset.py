@@ -189,11 +189,12 @@ def borrowing_presets() -> dict[str, str]:
     return {name: lender for name, lender in lenders.items() if lender}
 
 
-def load_preset(name: str, **settings: object) -> Preset:
+def load_preset(name: str, *, continued: bool = False, **settings: object) -> Preset:
     """A preset with some settings replaced.
 
     Args:
         name: One of `preset_names()`, or the path of a TOML file in their format, with a name of its own in it.
+        continued: Whether its training begins with weights: what its section `continue` says goes before `training`.
         settings: Training fields by name, others as `mixing.speed`, `inference.batch` or `network_options.rows`.
 
     Raises:
@@ -203,6 +204,9 @@ def load_preset(name: str, **settings: object) -> Preset:
     if lender := fields.get("weights"):
         lent = _fields(lender)
         fields = {**lent, **fields, "inference": {**lent["inference"], **fields["inference"]}}
+    continuing = fields.pop("continue", {})
+    if continued:
+        fields["training"] = {**fields["training"], **continuing}
     for key, value in settings.items():
         part, dot, setting = key.rpartition(".")
         part = part if dot else "training"
@@ -217,13 +221,13 @@ def load_preset(name: str, **settings: object) -> Preset:
     return Preset.from_dict(fields)
 
 
-def load_trainable(name: str, **settings: object) -> Preset:
+def load_trainable(name: str, *, continued: bool = False, **settings: object) -> Preset:
     """`load_preset` for a training.
 
     Raises:
         PresetError: As `load_preset`, or the preset borrows its weights from another.
     """
-    preset = load_preset(name, **settings)
+    preset = load_preset(name, continued=continued, **settings)
     if preset.weights:
         raise PresetError(f"{name} uses the weights of {preset.weights}; train {preset.weights}")
     return preset

@@ -14,13 +14,13 @@ from tasks.training.examples import example_source
 from tasks.training.tune import Dimension
 
 
-def trainable(name: str, settings: dict[str, object]) -> Preset:
-    """A preset with settings replaced, whose network takes its options.
+def trainable(name: str, settings: dict[str, object], *, continued: bool = False) -> Preset:
+    """A preset with settings replaced, whose network takes its options; `continued` where it begins with weights.
 
     Raises:
         PresetError: There is no such preset or setting, or the values do not fit together.
     """
-    preset = load_trainable(name, **settings)
+    preset = load_trainable(name, continued=continued, **settings)
     known = set(inspect.signature(NETWORKS[preset.network]).parameters) - {"bins"}
     unknown = sorted(set(preset.network_options) - known)
     if unknown:

@@ -87,7 +87,7 @@ def train(request: TrainRequest) -> TrainReport:
     if request.threads:
         torch.set_num_threads(request.threads)
     folder = TrainingLayout(Path(request.folder))
-    preset = load_trainable(request.preset, **dict(request.overrides))
+    preset = load_trainable(request.preset, continued=request.start is not None, **dict(request.overrides))
     device = resolved_device(request.device)
     tracks = Store.open(location(request.store)).tracks("train")
     training, validation = split_for_validation(tracks, preset.stems)

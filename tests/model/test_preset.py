@@ -90,3 +90,19 @@ class THING(nn.Module):
 def test_a_network_that_is_not_there_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"no network nothing; there are .*jansson"):
         build(load_preset(written(tmp_path, network="nothing")))
+
+
+@pytest.mark.parametrize("name", ["stereo", "four-stem", "crnn", "cnn"])
+def test_a_training_that_begins_with_weights_takes_smaller_and_fewer_steps(name):
+    fresh, continued = load_preset(name).training, load_preset(name, continued=True).training
+    assert continued.learning_rate < fresh.learning_rate
+    assert continued.steps < fresh.steps
+    assert (continued.loss, continued.frames, continued.favour) == (fresh.loss, fresh.frames, fresh.favour)
+    assert load_preset(name, continued=True, learning_rate=1e-5).training.learning_rate == 1e-5
+
+
+def test_a_setting_of_a_continued_training_that_does_not_exist_is_said(tmp_path):
+    path = written(tmp_path, text=SMALL + "[continue]\nlerning_rate = 1e-5\n")
+    assert load_preset(path).training.learning_rate == 1e-4
+    with pytest.raises(PresetError, match="lerning_rate"):
+        load_preset(path, continued=True)

@@ -21,20 +21,24 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
 os.environ["PYTHONPATH"] = f"{Path(__file__).resolve().parent}:{os.environ.get('PYTHONPATH', '')}"
 
-from storage.files.fingerprint import fingerprint
 from storage.results.metrics import OK, StemRow
 
 
 def noop_batch(settings, tracks):
-    """Two rows a track, as if it had been separated."""
+    """Two rows and two empty stems per track, as if it had been separated."""
     shared = {"status": OK, "duration_s": 240.0, "sample_rate": 44100, "channels": 2, "settings_hash": settings.hash}
-    return [
-        StemRow(
-            settings.model_id, track.track_id, track.path, stem, source_fingerprint=fingerprint(track.source), **shared
-        )
-        for track in tracks
-        for stem in settings.stems
-    ]
+    rows = []
+    for track in tracks:
+        folder = settings.folder() / track.place
+        folder.mkdir(parents=True, exist_ok=True)
+        for stem in settings.stems:
+            path = folder / f"{stem}.flac"
+            path.touch()
+            rows.append(StemRow(
+                settings.model_id, track.track_id, track.path, stem, source=track.source, format="flac",
+                source_fingerprint=track.state.fingerprint, stem_path=str(path.relative_to(settings.out)), **shared,
+            ))  # fmt: skip
+    return rows
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ from storage.results.done import done_tracks
 from storage.sources.catalog import CatalogTrack, stream_catalog
 from tasks.loading import model_stems
 from tasks.pages.report import write_report
-from tasks.separate import SeparateSettings, lost_row, score_batch, separate_batch
+from tasks.separate import SeparateSettings, interrupted_row, lost_row, score_batch, separate_batch
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,14 @@ class RunSummary:
     audio_seconds: float
     report: str | None
     todo: int = 0
+    told_apart: int = 0
 
     @property
     def exit_code(self) -> int:
-        """0 all fine, 3 finished with failed tracks, of this run or standing from an earlier one."""
-        return 3 if self.failed or self.failed_before else 0
+        """0 all fine, 3 finished with newly failed tracks. Those that failed before and were not tried again are told
+        in `failed_before`, and are no news.
+        """
+        return 3 if self.failed else 0
 
 
 def ready(options: SeparateOptions) -> SeparateSettings:
@@ -78,7 +81,7 @@ def separate(options: SeparateOptions) -> RunSummary:
     layout = OutputLayout(location(options.out))
     planner, counts = plan_phase(options, layout, settings)
     if options.dry_run:
-        return RunSummary("", options.out, 0, 0, counts.done, counts.failed, 0.0, None, counts.todo)
+        return RunSummary("", options.out, 0, 0, counts.done, counts.failed, 0.0, None, counts.todo, counts.told_apart)
     run_id = runs.new_run_id("separate")
     runs.begin(layout, run_id, {"source": options.source, "tracks": counts.all, **settings.model_dump(mode="json")})
     done = failed = 0
@@ -90,17 +93,21 @@ def separate(options: SeparateOptions) -> RunSummary:
                 cluster(model=settings.request, tracks=counts.todo, **options.cluster) as where,
             ):
                 todo = planner.todo(stream_catalog(options.source))
+                settings = settings.replaced(known_stems=planner.done.stems)
                 done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
         audio_seconds = round(audio_seconds, 3)
-        summary = RunSummary(run_id, options.out, done, failed, counts.done, counts.failed, audio_seconds, None)
+        summary = RunSummary(
+            run_id, options.out, done, failed, counts.done, counts.failed, audio_seconds, None,
+            told_apart=counts.told_apart,
+        )  # fmt: skip
         return close_phase(layout, summary)
 
 
 @task(name="plan", cache_policy=NO_CACHE)
 def plan_phase(options: SeparateOptions, out: OutputLayout, settings: SeparateSettings) -> tuple[Planner, Counts]:
     """How the catalog stands. It is read twice, here to count and later to do, and never held."""
-    done = done_tracks(out, settings.model_id, settings.hash)
-    planner = Planner(done, options.retry_failed, options.since, options.limit)
+    done = done_tracks(out, settings.wanted)
+    planner = Planner(done, options.retry_failed, options.since, options.limit, options.force, options.names)
     return planner, planner.count(stream_catalog(options.source))
 
 
@@ -115,7 +122,7 @@ def separate_phase(
     with_gpu = where.offering("GPU")
     resources = {"GPU": 1.0} if with_gpu.slots and settings.device != "cpu" else None
     where = with_gpu if resources else where
-    cut = batches(todo, where.slots, source_bytes)
+    cut = _announced(batches(todo, where.slots, source_bytes), out, settings, run_id)
     with progress("separate", total) as line:
         outcomes = fan_out(
             where.client,
@@ -132,6 +139,18 @@ def separate_phase(
                 results = [lost_row(settings, outcome.items[0], outcome.lost)]
             commit(out, run_id, results, line)
         return line.done, line.failed, line.audio_seconds
+
+
+def _announced(
+    cut: Iterator[list[CatalogTrack]], out: OutputLayout, settings: SeparateSettings, run_id: str
+) -> Iterator[list[CatalogTrack]]:
+    """The batches as they come. Before one replaces stems it is written down that it does, as rows that the batch's
+    own will replace: where the run is killed in between, nobody takes the stems for those of before.
+    """
+    for batch in cut:
+        if any(track.replaces for track in batch):
+            metrics.write_part(out, run_id, [interrupted_row(settings, track) for track in batch])
+        yield batch
 
 
 @task(name="report", cache_policy=NO_CACHE)

@@ -73,6 +73,7 @@ class SeparateOptions(Workers, Separation):
         description="An audio file, a folder, a glob, a dataset, or a manifest (.csv or .parquet with a column path)."
     )
     retry_failed: bool = Field(False, description="Try tracks again that failed in an earlier run.")
+    force: bool = Field(False, description="Do every track again, also those that are done.")
     since: Annotated[datetime.datetime | None, Cli(metavar="DATE")] = Field(
         None, description="Pass over files that were not modified since then."
     )

@@ -5,7 +5,9 @@ import hashlib
 import json
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -18,13 +20,16 @@ from storage.audio import reader as audio
 from storage.audio.tags import Tags, read_tags
 from storage.audio.writer import AudioWriter, StemFormat
 from storage.errors import StorageError
+from storage.files import naming
 from storage.files.atomic import remove_leftovers
-from storage.files.fingerprint import fingerprint
+from storage.files.fingerprint import ABSENT, fingerprint, look
 from storage.files.layout import OutputLayout
-from storage.files.location import location
-from storage.results.metrics import FAILED, OK, StemRow
+from storage.files.location import is_url, location
+from storage.results.done import Wanted, source_name
+from storage.results.metrics import FAILED, INTERRUPTED, OK, StemRow
 from storage.results.windows import WindowScores
 from storage.sources.catalog import CatalogTrack
+from storage.sources.datasets import STEMS
 from tasks.score import read_references, score_stems, window_rows
 from tasks.settings import Separation
 from tasks.worker import deadline, resident_separator
@@ -40,12 +45,27 @@ class SeparateSettings(Separation):
 
     model_id: str
     stems: tuple[str, ...]
+    known_stems: tuple[str, ...] = ()  # that any track of the output has
 
     @property
     def hash(self) -> str:
-        """Of what decides the stems' bytes, the model apart."""
-        deciding = [_VERSION, self.stems, self.format, self.tags, self.precision]
-        return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:12]
+        """Of what decides the samples, the model apart: which stems are written, and in which format, does not."""
+        return _digest([_VERSION, self.tags, self.precision])
+
+    @property
+    def wanted(self) -> Wanted:
+        """What the run wants of each track. Outputs of older versions have stems and format in their hash."""
+        older = _digest([_VERSION, self.stems, self.format, self.tags, self.precision])
+        return Wanted(self.model_id, (self.hash, older), self.stems, self.format, self.names, self.keep_models)
+
+    def folder(self) -> Path:
+        """Below which the stems lie."""
+        out = OutputLayout(location(self.out))
+        return out.stems_of(self.model_id if self.keep_models else None)
+
+
+def _digest(deciding: list) -> str:
+    return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:12]
 
 
 def separate_batch(settings: SeparateSettings, tracks: list[CatalogTrack]) -> list[StemRow]:
@@ -60,14 +80,15 @@ def separate_batch(settings: SeparateSettings, tracks: list[CatalogTrack]) -> li
 def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[StemRow]:
     """Rows of one track. Bad input is a row, not an exception."""
     began = time.perf_counter()
-    seen = fingerprint(track.source)
+    # A failure counts for the file as it was before: one that is still being copied is tried again when it is at rest.
+    track = replace(track, state=look(track.source))
     try:
         _sweep(settings, track)
         if track.problem:
             raise StorageError(track.problem)
         separator = resident_separator(settings.request)
         rows = audio.with_decoders(track.source, lambda reader: _stream(settings, track, separator, reader))
-        if fingerprint(track.source) != seen:
+        if fingerprint(track.source) != _fingerprint(track):
             raise StorageError(f"{track.source} changed while it was read; run again when it is at rest")
     except (StorageError, ModelError) as error:
         return [failed_row(settings, track, str(error), type(error).__name__, time.perf_counter() - began)]
@@ -82,7 +103,7 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
         sentence = f"{track.source} met an error of unbraid's own ({type(error).__name__}: {error}); please report it"
         return [failed_row(settings, track, sentence, type(error).__name__, time.perf_counter() - began)]
     spent = time.perf_counter() - began
-    return [replace(row, seconds=spent, source_fingerprint=seen) for row in rows]
+    return [replace(row, seconds=spent) for row in rows]
 
 
 def lost_row(settings: SeparateSettings, track: CatalogTrack, sentence: str) -> StemRow:
@@ -91,9 +112,57 @@ def lost_row(settings: SeparateSettings, track: CatalogTrack, sentence: str) -> 
     return failed_row(settings, track, f"{track.source}: {sentence}", "LostTrack")
 
 
+def interrupted_row(settings: SeparateSettings, track: CatalogTrack) -> StemRow:
+    """The row of a track whose stems are about to be replaced: what counts where the run is killed meanwhile, when
+    nobody knows whose stems lie in the place.
+    """
+    sentence = f"the separation of {track.source} began and did not end; run again"
+    row = failed_row(settings, track, sentence, "Interrupted")
+    root = location(settings.out)
+    return replace(
+        row, status=INTERRUPTED, stem_path=f"{(settings.folder() / _place(settings, track)).relative_to(root)}/"
+    )
+
+
+def _place(settings: SeparateSettings, track: CatalogTrack) -> str:
+    return track.place or naming.candidates(track.path, settings.names)[0]
+
+
+def _target(settings: SeparateSettings, track: CatalogTrack, stem: str, extension: str) -> Path:
+    return settings.folder() / naming.stem_name(_place(settings, track), stem, extension, settings.names)
+
+
+def _fingerprint(track: CatalogTrack) -> str:
+    return track.state.fingerprint if track.state else ABSENT
+
+
 def _sweep(settings: SeparateSettings, track: CatalogTrack) -> None:
-    """Delete what a killed worker left half-written of this track."""
-    remove_leftovers(OutputLayout(location(settings.out)).track(track.path))
+    """Delete what a killed worker left half-written of this track, where the folder is the track's alone."""
+    if settings.names == naming.FOLDERS:
+        remove_leftovers(settings.folder() / _place(settings, track), deep=False)
+
+
+def _clear(settings: SeparateSettings, track: CatalogTrack, making: Collection[Path]) -> None:
+    """Delete the stems of earlier separations from the track's place, but for those that stay and those about to be
+    replaced, so that stems of two models never lie side by side.
+    """
+    folder, place = settings.folder(), _place(settings, track)
+    if track.keeps or (is_url(folder) and not track.replaces):
+        return
+    stems = {*settings.known_stems, *settings.stems, *STEMS}
+    names = [
+        folder / naming.stem_name(place, stem, extension, template)
+        for template in naming.TEMPLATES
+        for stem in stems
+        for extension in naming.STEM_EXTENSIONS
+    ]
+    if is_url(folder):  # each deletion is a request
+        there = {*(folder / place).glob("*"), *(folder / place).parent.glob("*")}
+        names = [name for name in names if name in there]
+    for name in names:
+        if name not in making:
+            with contextlib.suppress(NotADirectoryError):
+                name.unlink(missing_ok=True)
 
 
 def failed_row(
@@ -109,8 +178,10 @@ def failed_row(
         error=sentence,
         error_class=error_class,
         seconds=seconds,
-        source_fingerprint=fingerprint(track.source),
+        source=source_name(track.source),
+        source_fingerprint=_fingerprint(track),
         settings_hash=settings.hash,
+        format=settings.format,
     )
 
 
@@ -120,10 +191,10 @@ def _stream(
     """Write all stems of an open file; they appear under their names together, when the last block is through."""
     info = reader.info
     stem_format = StemFormat.keeping(info, settings.format)
-    out = OutputLayout(location(settings.out))
-    targets = {stem: out.stem(track.path, stem, stem_format.name) for stem in settings.stems}
+    chosen = track.stems or settings.stems
+    targets = {stem: _target(settings, track, stem, stem_format.name) for stem in chosen}
     tags = read_tags(reader.file) if settings.tags else Tags()
-    meters = {stem: _Meters(info.sample_rate, info.channels) for stem in settings.stems}
+    meters = {stem: _Meters(info.sample_rate, info.channels) for stem in chosen}
     mixture_meter = LoudnessMeter(info.sample_rate, info.channels)
     stream = separator.stream(info.sample_rate, info.channels)
     samples = 0
@@ -152,6 +223,7 @@ def _stream(
             raise audio.DamagedAudio(f"{info.path} has a header and no samples; export it again or take it out")
         for writer in writers.values():
             writer.write(np.zeros((info.channels, 0), np.float32), last=True)
+        _clear(settings, track, targets.values())
     loudness = mixture_meter.integrated()
     return [
         StemRow(
@@ -166,10 +238,13 @@ def _stream(
             loudness_lufs=meters[stem].loudness.integrated(),
             true_peak_db=meters[stem].peak.decibels(),
             activity=activity(meters[stem].loudness.blocks(), loudness),
-            stem_path=targets[stem].relative_to(out.root).as_posix(),
+            stem_path=targets[stem].relative_to(location(settings.out)).as_posix(),
             settings_hash=settings.hash,
+            source=source_name(track.source),
+            source_fingerprint=_fingerprint(track),
+            format=stem_format.name,
         )
-        for stem in settings.stems
+        for stem in chosen
     ]
 
 

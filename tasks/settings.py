@@ -15,6 +15,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Engine = Literal["bsseval", "sdr", "museval"]
 StemFormatName = Literal["flac", "wav", "ogg", "opus", "mp3"]
+StemNames = Literal["{track}/{stem}.{ext}", "{track}_{stem}.{ext}"]
 
 _LEAST_MEMORY = 256 << 20  # less does not hold Python and torch
 
@@ -171,6 +172,14 @@ class Separation(Scoring, ModelRequest):
         "flac", description="flac and wav keep rate, channels and bit depth."
     )
     tags: bool = Field(True, description="Carry the source's tags and cover over.")
+    names: Annotated[StemNames, Cli(metavar="TEMPLATE")] = Field(
+        "{track}/{stem}.{ext}",
+        description="How stems are called: {track}/{stem}.{ext}, a folder per track, or {track}_{stem}.{ext}.",
+    )
+    keep_models: bool = Field(
+        False,
+        description="Keep this model's stems beside those of others, under OUT/models.",
+    )
 
 
 class MashupSettings(Settings):

@@ -25,6 +25,10 @@ def separate(options: SeparateOptions) -> None:
 
     out = options.out
     summary = outliving_the_server(flow, out, RunSummary, **options.values())
+    if summary.told_apart:
+        click.echo(
+            f"{summary.told_apart} tracks have their whole path as name: {out} holds other files' stems under their own"
+        )
     if options.dry_run:
         standing = f"{summary.before} are done, {summary.failed_before} failed before"
         click.echo(f"{summary.todo} tracks would be separated; {standing}")

@@ -3,13 +3,15 @@
 import datetime
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import chain, islice
 from typing import TypeVar
 
-from storage.files.fingerprint import ABSENT, FileState, look
-from storage.results.done import DoneTracks
+from storage.files import naming
+from storage.files.fingerprint import ABSENT, look
+from storage.files.location import is_url, location, object_at
+from storage.results.done import DoneTracks, Keys, source_name
 from storage.sources.catalog import CatalogTrack
 
 # A batch is what a lost worker loses: at most so many tracks, and so many bytes of source (about twenty minutes
@@ -32,35 +34,50 @@ class Standing(Enum):
 
 @dataclass(frozen=True)
 class Counts:
-    """How many tracks are to do, done, failed before, and passed over as older."""
+    """How many tracks are to do, done, failed before, and passed over as older; `told_apart` have their whole path as
+    name, since the output holds another file's stems under the name they have in the catalog.
+    """
 
     todo: int
     done: int
     failed: int
     older: int = 0
+    told_apart: int = 0
 
     @property
     def all(self) -> int:
         return self.todo + self.done + self.failed + self.older
 
 
-@dataclass(frozen=True)
+@dataclass
 class Planner:
-    """Decides of each track what is to be done with it.
+    """Decides for each track what is to be done with it, and where its stems go.
 
-    `done` is what `storage.results.done.done_tracks` found for the run's model and settings. A track is done when its
-    row is there and its source has the same size and date. `since` passes over what was not modified since then;
-    `limit` ends the run's work after so many tracks.
+    Args:
+        done: What the output holds; see `storage.results.done.done_tracks`. A track is done when its row is there, its
+            stems are on the disk, and its source has the same size and date.
+        retry_failed: Try tracks again that failed.
+        since: Pass over what was not modified since then.
+        limit: Plan no more than so many tracks.
+        force: Do everything again.
+        template: How stems are called, one of `storage.files.naming.TEMPLATES`.
     """
 
     done: DoneTracks
     retry_failed: bool = False
     since: datetime.datetime | None = None
     limit: int | None = None
+    force: bool = False
+    template: str = naming.FOLDERS
+    _places: Keys = field(default_factory=Keys, init=False)  # that tracks of the catalog could take
+    _shared: Keys = field(default_factory=Keys, init=False)  # of these, those that two tracks could
 
     def standing(self, track: CatalogTrack) -> Standing:
-        state = _state(track) if self.done or self.since is not None else None
-        ended = self.done.ended(track.track_id, state.fingerprint if state else ABSENT)
+        """How a track stands, which goes by its name in the output already."""
+        if self.force and self.since is None:
+            return Standing.TODO
+        state = track.state
+        ended = None if self.force else self.done.ended(track.track_id, state.fingerprint if state else ABSENT)
         if ended:
             return Standing.DONE
         if ended is False and not self.retry_failed:
@@ -71,14 +88,61 @@ class Planner:
             return Standing.OLDER
         return Standing.TODO
 
-    def todo(self, tracks: Iterable[CatalogTrack]) -> Iterator[CatalogTrack]:
-        """The tracks to do, in the catalog's order."""
-        return islice((track for track in tracks if self.standing(track) is Standing.TODO), self.limit)
-
     def count(self, tracks: Iterable[CatalogTrack]) -> Counts:
-        counts = Counter(self.standing(track) for track in tracks)
-        todo = counts[Standing.TODO] if self.limit is None else min(self.limit, counts[Standing.TODO])
-        return Counts(todo, counts[Standing.DONE], counts[Standing.FAILED], counts[Standing.OLDER])
+        """How the catalog stands. It is read to its end, which also shows which places two tracks could take."""
+        standings: Counter[Standing] = Counter()
+        places, told_apart = Keys(), 0
+        for listed in tracks:
+            track = self.named(listed)
+            told_apart += track.track_id != listed.track_id
+            standings[self.standing(track)] += 1
+            for place in {naming.folded(place) for place in naming.candidates(track.path, self.template)[:2]}:
+                places.add(place)
+        self._shared, self._places = places.repeated(), places
+        todo = standings[Standing.TODO] if self.limit is None else min(self.limit, standings[Standing.TODO])
+        return Counts(todo, standings[Standing.DONE], standings[Standing.FAILED], standings[Standing.OLDER], told_apart)
+
+    def todo(self, tracks: Iterable[CatalogTrack]) -> Iterator[CatalogTrack]:
+        """The tracks to do, in the catalog's order, each with its place and what to make of it."""
+        named = (self.named(track) for track in tracks)
+        waiting = (self._planned(track) for track in named if self.standing(track) is Standing.TODO)
+        return islice(waiting, self.limit)
+
+    def named(self, track: CatalogTrack) -> CatalogTrack:
+        """The track with its source's state, by its name in the output: its own, or its whole path where another file,
+        which is still there, has that name already.
+        """
+        track = replace(track, state=track.state or look(track.source))
+        source = source_name(track.source)
+        if not self.done.anothers(track.track_id, source):
+            return track
+        path = (object_at(location(source))[1] if is_url(source) else source).lstrip("/")
+        return replace(track, track_id=path, path=path)
+
+    def _planned(self, track: CatalogTrack) -> CatalogTrack:
+        missing: tuple[str, ...] = ()
+        if track.state and not self.force:
+            missing = self.done.missing(track.track_id, track.state.fingerprint)
+        return replace(
+            track,
+            place=self._place(track),
+            stems=missing or None,
+            keeps=bool(missing),
+            replaces=not missing and self.done.holds(track.track_id),
+        )
+
+    def _place(self, track: CatalogTrack) -> str:
+        """The place the track has, or the first that no other track of catalog and output could take."""
+        places = naming.candidates(track.path, self.template)
+        has = self.done.place(track.track_id, places)
+        if has is not None:
+            return has
+        for place in places[:2]:
+            folder = naming.folded(place).rpartition("/")[0]
+            inside = naming.may_be_a_stem(place) and (folder in self._places or self.done.taken(folder))
+            if naming.folded(place) not in self._shared and not self.done.taken(place) and not inside:
+                return place
+        return places[2]
 
 
 def batches(items: Iterable[Item], slots: int, size: Callable[[Item], int]) -> Iterator[list[Item]]:
@@ -103,9 +167,5 @@ def batches(items: Iterable[Item], slots: int, size: Callable[[Item], int]) -> I
 
 def source_bytes(track: CatalogTrack) -> int:
     """The size of a track's file, 0 where it cannot be looked at."""
-    state = _state(track)
+    state = track.state or look(track.source)
     return state.size if state else 0
-
-
-def _state(track: CatalogTrack) -> FileState | None:
-    return track.state or look(track.source)

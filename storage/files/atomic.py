@@ -62,12 +62,18 @@ def write_json(target: Path, value: object) -> None:
     write_bytes(target, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def remove_leftovers(folder: Path) -> int:
-    """Delete temporary files that a killed process left below `folder`; returns how many. A store has none."""
+def remove_leftovers(folder: Path, *, deep: bool = True) -> int:
+    """Delete temporary files that a killed process left in `folder`; returns how many. A store has none.
+
+    Args:
+        folder: Where to look.
+        deep: Look into the folders below, too.
+    """
     count = 0
     if is_url(folder):
         return count
-    for path in folder.rglob(f"{PREFIX}*{SUFFIX}"):
+    pattern = f"{PREFIX}*{SUFFIX}"
+    for path in folder.rglob(pattern) if deep else folder.glob(pattern):
         path.unlink(missing_ok=True)
         count += 1
     return count

@@ -1,6 +1,8 @@
 """Every path the project writes, in one place.
 
-OUT/stems/<path of the track in its catalog>/<stem>.<ext>
+OUT/.unbraid                   says that this is an output
+OUT/stems/<place of the track>/<stem>.<ext>      or <place>_<stem>.<ext>; see storage/files/naming.py
+OUT/models/<model id>/<place of the track>/<stem>.<ext>     where models are kept side by side
 OUT/metrics/run_id=<run>/metrics.parquet     the rows of a run that has ended, in one step
 OUT/runs/<run>/metrics/<part>.parquet        the rows of a run that goes on, where no reader of tables looks
 OUT/windows/run_id=<run>/<part>.parquet     scores of every window, where they are kept
@@ -14,12 +16,13 @@ RUNS/<name>/checkpoint.safetensors, record.json, log.jsonl     a training run
 import os
 import re
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from storage.files.location import is_url, location
+from storage.files.naming import safe_parts
 
-# Names that Windows keeps for devices; a catalog made on Linux may be opened there.
-_DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
+_LIKE_A_BYTE = re.compile(r"\\(?=x[0-9a-f]{2})")
+MARKER = ".unbraid"  # says that a folder is an output
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,14 @@ class OutputLayout:
     def reports(self) -> Path:
         return self.root / "reports"
 
-    def track(self, track_path: str) -> Path:
-        """The folder of a track's stems. The whole file name is a folder, so `a.wav` and `a.mp3` never meet."""
-        return self.stems.joinpath(*safe_parts(track_path))
+    @property
+    def marker(self) -> Path:
+        """The file that says that this folder is an output, so that no catalog takes it for music."""
+        return self.root / MARKER
 
-    def stem(self, track_path: str, stem: str, extension: str) -> Path:
-        return self.track(track_path) / f"{stem}.{extension}"
+    def stems_of(self, model_id: str | None) -> Path:
+        """The folder of all stems; of one model's alone where models are kept side by side."""
+        return self.root / "models" / model_id if model_id else self.stems
 
     def run_metrics(self, run_id: str) -> Path:
         return self.metrics / f"run_id={run_id}"
@@ -114,8 +119,12 @@ class TrainingLayout:
 
 
 def shown(name: str | os.PathLike) -> str:
-    """A path as any table and screen can hold it: bytes that are no UTF-8 become \\xNN."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """A path as any table and screen can hold it: bytes that are not UTF-8 become \\xNN.
+
+    A backslash that would read as such a byte becomes \\x5c, so two names are never shown as one.
+    """
+    text = _LIKE_A_BYTE.sub(r"\\x5c", os.fspath(name))
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def writable_text(text: str) -> str:
@@ -126,17 +135,3 @@ def writable_text(text: str) -> str:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def safe_parts(relative: str) -> tuple[str, ...]:
-    """The folders of a relative path, none of which leaves the output folder or names a device."""
-    parts = []
-    for part in PurePosixPath(relative).parts:
-        if part in ("/", ".", ""):
-            continue
-        if part == "..":
-            part = "__"
-        if _DEVICES.match(part):
-            part = f"_{part}"
-        parts.append(part)
-    return tuple(parts)

@@ -1,49 +1,242 @@
-"""Which tracks are done: the anti-join of planning, in some eighty bytes a track."""
+"""What an output holds already: which tracks are done, where their stems lie, and which source each name belongs to."""
 
-from collections.abc import Iterable
+import os
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
-from storage.files.layout import OutputLayout
+import numpy as np
+import pyarrow.dataset as ds
+
+from storage.files import naming
+from storage.files.layout import OutputLayout, shown
+from storage.files.location import is_url, object_at
 from storage.results import metrics, parquet
 from storage.results.metrics import OK
 
-# Of several rows of a track the latest counts.
-_LATEST = """
-select track_id, arg_max(source_fingerprint, finished_at), arg_max(status, finished_at) = $ok
-from parts where model_id = $model and settings_hash = $settings group by track_id
+# Per track: whose stems lie in its place (the latest separation into it, also one that began and never ended), with the
+# files of that separation, and how the latest separation with the model and settings that are asked for ended.
+_HELD = r"""
+with separations as (
+    select track_id, stem, status, finished_at, stem_path, starts_with(coalesce(stem_path, ''), $root) as here,
+        coalesce(format, regexp_extract(stem_path, '\.([^./]+)$', 1)) as format,
+        {'model': model_id, 'settings': settings_hash, 'source': source_fingerprint} as made_by
+    from parts where settings_hash is not null
+), latest as (
+    select track_id,
+        max_by({'status': status, 'by': made_by, 'path': stem_path, 'stem': stem}, finished_at) filter (here) as holder,
+        max_by({'status': status, 'source': made_by.source}, finished_at) filter (
+            made_by.model = $model and list_contains($settings, made_by.settings)
+            and (here or status = 'failed' and coalesce(format, $format) = $format)
+        ) as ended
+    from separations group by track_id
+), stems as (
+    select track_id, made_by, list({'stem': stem, 'format': format, 'path': stem_path}) as files
+    from separations where here and status = 'ok' and list_contains($settings, made_by.settings)
+        and made_by.model = $model and format = $format
+    group by all
+)
+select latest.track_id, holder.status as status, holder.by.model as model, holder.by.settings as settings,
+    holder.by.source as source, holder.path as path, holder.stem as stem,
+    ended.status as ended, ended.source as ended_source, files
+from latest left join stems on latest.track_id = stems.track_id and latest.holder.by = stems.made_by
 """
+_SOURCES = "select distinct track_id, source from parts where source is not null and settings_hash is not null"
+_STEMS = "select distinct stem from parts where stem is not null and stem_path is not null"
+
+
+class Keys:
+    """A set of anything hashable in 8 bytes each, without the things themselves.
+
+    That one of a million that are not in it is taken for one of a million that are has a chance of 1 in 20 million.
+    """
+
+    def __init__(self, things: Iterable[object] = ()) -> None:
+        self._new = array("q", (hash(thing) for thing in things))
+        self._sorted = np.empty(0, np.int64)
+
+    def add(self, thing: object) -> None:
+        self._new.append(hash(thing))
+
+    def __contains__(self, thing: object) -> bool:
+        self._settle()
+        key = hash(thing)
+        at = int(self._sorted.searchsorted(key))
+        return at < len(self._sorted) and int(self._sorted[at]) == key
+
+    def __len__(self) -> int:
+        self._settle()
+        return len(self._sorted)
+
+    def repeated(self) -> "Keys":
+        """Those that were added more than once, as long as nobody has looked into the set since."""
+        values = np.sort(np.frombuffer(self._new, np.int64)) if len(self._new) else self._sorted
+        repeated = Keys()
+        repeated._sorted = np.unique(values[1:][values[1:] == values[:-1]])
+        return repeated
+
+    def _settle(self) -> None:
+        if len(self._new):
+            self._sorted = np.unique(np.concatenate([self._sorted, np.frombuffer(self._new, np.int64)]))
+            self._new = array("q")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a run wants of each track.
+
+    Args:
+        model_id: The model.
+        settings: The hashes of settings that give the samples that are wanted.
+        stems: The stems to be there.
+        format: Their format, one of `naming.STEM_EXTENSIONS`.
+        template: How their files are called, one of `naming.TEMPLATES`.
+        beside: Whether the model keeps its stems beside those of others.
+    """
+
+    model_id: str
+    settings: tuple[str, ...]
+    stems: tuple[str, ...]
+    format: str = "flac"
+    template: str = naming.FOLDERS
+    beside: bool = False
 
 
 class DoneTracks:
-    """Tracks that ended, well or not, and their sources' fingerprints then.
-
-    Of each only a hash is kept, 64 bits of track and fingerprint: that one of a million tracks to do is taken for
-    one of a million that are done has a chance of 1 in 20 million.
-    """
+    """Tracks that ended, well or not, with their sources' fingerprints then; of each only a hash is kept."""
 
     def __init__(self, tracks: Iterable[tuple[str, str, bool]] = ()) -> None:
-        self._well: set[int] = set()
-        self._failed: set[int] = set()
+        self._well, self._failed = Keys(), Keys()
+        self._partly: dict[tuple[str, ...], Keys] = {}
+        self._held, self._names, self._sources = Keys(), Keys(), Keys()
+        self._places, self._own_places = Keys(), Keys()
+        self._elsewhere: dict[int, list[str]] | None = None
+        self._rows: ds.Dataset | None = None
+        self.stems: tuple[str, ...] = ()
         for track_id, fingerprint, well in tracks:
             self.add(track_id, fingerprint, well)
 
     def add(self, track_id: str, fingerprint: str, well: bool) -> None:
-        (self._well if well else self._failed).add(hash((track_id, fingerprint)))
+        (self._well if well else self._failed).add((track_id, fingerprint))
 
     def __len__(self) -> int:
-        return len(self._well) + len(self._failed)
+        return len(self._well) + len(self._failed) + sum(map(len, self._partly.values()))
 
     def ended(self, track_id: str, fingerprint: str) -> bool | None:
         """True where the track with this fingerprint ended well, False where it failed, None where neither."""
-        key = hash((track_id, fingerprint))
-        return True if key in self._well else False if key in self._failed else None
+        key = (track_id, fingerprint)
+        return False if key in self._failed else True if key in self._well else None
+
+    def missing(self, track_id: str, fingerprint: str) -> tuple[str, ...]:
+        """The stems that the track lacks, where others of the same separation are there; else none."""
+        return next((stems for stems, keys in self._partly.items() if (track_id, fingerprint) in keys), ())
+
+    def holds(self, track_id: str) -> bool:
+        """Has the track had stems in its place, of whatever model?"""
+        return track_id in self._held
+
+    def place(self, track_id: str, places: tuple[str, ...]) -> str | None:
+        """The one of these places that the track has already, None where it has none."""
+        return next((place for place in places if (track_id, place) in self._own_places), None)
+
+    def taken(self, place: str) -> bool:
+        """Do stems of any track lie in this place?"""
+        return naming.folded(place) in self._places
+
+    def anothers(self, track_id: str, source: str) -> bool:
+        """Is this the name of another file, which is still there?
+
+        Args:
+            track_id: The name in the catalog.
+            source: The file or URL that the catalog calls so; see `source_name`.
+        """
+        if track_id not in self._names or (track_id, source) in self._sources:
+            return False
+        if self._elsewhere is None:
+            self._elsewhere = {}
+            for batch in parquet.select(self._rows, _SOURCES) if self._rows is not None else ():
+                for name, other in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+                    self._elsewhere.setdefault(hash(name), []).append(other)
+        return any(_is_another(other, source) for other in self._elsewhere.get(hash(track_id), []))
 
 
-def done_tracks(out: OutputLayout, model_id: str, settings_hash: str) -> DoneTracks:
-    """Every track with rows of this model and these settings. Raises MetricsError."""
+def source_name(source: str) -> str:
+    """A track's source as its rows name it: the same in every working folder."""
+    return source if is_url(source) else shown(os.path.abspath(source))
+
+
+def done_tracks(out: OutputLayout, wanted: Wanted) -> DoneTracks:
+    """What `out` holds, as seen by a run that wants this of each track.
+
+    A track is done where its stems are on the disk, made by this model with these settings, and no other separation
+    has gone into its place since. Raises MetricsError.
+    """
+    done = DoneTracks()
     rows = metrics.dataset(out)
     if not rows.files:
-        return DoneTracks()
-    latest = parquet.select(rows, _LATEST, ok=OK, model=model_id, settings=settings_hash)
-    return DoneTracks(
-        track for batch in latest for track in zip(*(column.to_pylist() for column in batch.columns), strict=True)
-    )
+        return done
+    root = out.stems_of(wanted.model_id if wanted.beside else None)
+    below = f"{root.relative_to(out.root).as_posix()}/"
+    there = _Presence(out)
+    parameters = {"model": wanted.model_id, "settings": list(wanted.settings), "format": wanted.format, "root": below}
+    for track in _dicts(parquet.select(rows, _HELD, **parameters)):
+        name = track["track_id"]
+        if track["ended"] == metrics.FAILED:
+            done._failed.add((name, track["ended_source"]))
+        if track["status"] is None:
+            continue
+        place = naming.place_of(track["path"].removeprefix(below), track["stem"])
+        done._held.add(name)
+        done._own_places.add((name, place))
+        done._places.add(naming.folded(place))
+        if track["status"] == OK and track["model"] == wanted.model_id and track["settings"] in wanted.settings:
+            named = {
+                below + naming.stem_name(place, stem, wanted.format, wanted.template): stem for stem in wanted.stems
+            }
+            made = [file["path"] for file in track["files"] or () if file["path"] in named]
+            present = {named[path] for path in made if there(path)}
+            missing = tuple(stem for stem in wanted.stems if stem not in present)
+            keys = done._partly.setdefault(missing, Keys()) if missing else done._well
+            keys.add((name, track["source"]))
+    for track in _dicts(parquet.select(rows, _SOURCES)):
+        done._names.add(track["track_id"])
+        done._sources.add((track["track_id"], track["source"]))
+    done.stems = tuple(sorted(row["stem"] for row in _dicts(parquet.select(rows, _STEMS))))
+    done._rows = rows
+    return done
+
+
+class _Presence:
+    """Is a file of an output there? Of an object store the names are listed once, and 8 bytes of each kept."""
+
+    def __init__(self, out: OutputLayout) -> None:
+        self._root = out.root
+        self._listed: Keys | None = None
+        if is_url(out.root):
+            self._listed = Keys()
+            store, key = object_at(out.root)
+            for folder in ("stems", "models"):
+                for name in store.find(f"{key.rstrip('/')}/{folder}"):
+                    self._listed.add(name)
+            self._key = key.rstrip("/")
+
+    def __call__(self, name: str) -> bool:
+        if self._listed is not None:
+            return f"{self._key}/{name}" in self._listed
+        return os.path.exists(os.path.join(self._root, name))
+
+
+def _dicts(batches: Iterable) -> Iterator[dict]:
+    for batch in batches:
+        yield from batch.to_pylist()
+
+
+def _is_another(other: str, source: str) -> bool:
+    """Is `other` a file that is there, and not the same file by another name? A URL is taken to be there."""
+    if is_url(other) or is_url(source):
+        return other != source
+    try:
+        return not os.path.samefile(other, source)
+    except OSError:
+        return Path(other).exists()

@@ -21,6 +21,7 @@ from storage.results import parquet
 from storage.results.parquet import RunFile
 
 OK, FAILED = "ok", "failed"
+INTERRUPTED = "interrupted"  # new stems were to replace a track's, and nobody lived to say that they did
 
 # Columns are only ever added, at the end.
 SCHEMA = pa.schema(
@@ -81,7 +82,7 @@ class StemRow:
     `scenario` names the stems that were scored together: it decides which windows count as silent. `device` and
     `precision` are those the network ran with, resolved. `predicted_low` and `predicted_high` bound `predicted_sdr`
     (dB); `vocal_presence` is between 0 and 1. `source` is the file or URL that was read, `format` that of the stem's
-    file, or the one a failed track was to be written in.
+    file, or the one a failed track was to be written in. `stem_path` is relative to OUT.
     """
 
     model_id: str
@@ -210,12 +211,18 @@ def dataset(out: OutputLayout, run_id: str | None = None) -> ds.Dataset:
 
 
 def _each_once(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Of sorted rows the first of each track, model and stem: a batch that was lost may have been written twice."""
-    last = None
+    """Of sorted rows the first of each track, model and stem: a batch that was lost may have been written twice. A row
+    that says that a track was begun goes where another says how it ended.
+    """
+    last: tuple = (None, None, None, None)
     for batch in batches:
-        keys = list(zip(*(batch.column(name).to_pylist() for name in ("track_id", "model_id", "stem")), strict=True))
-        new = [key != before for key, before in zip(keys, [last, *keys], strict=False)]
-        last = keys[-1] if keys else last
+        keys = zip(
+            *(batch.column(name).to_pylist() for name in ("track_id", "model_id", "stem", "status")), strict=True
+        )
+        new = []
+        for key in keys:
+            new.append(key[:3] != last[:3] and not (key[3] == INTERRUPTED and key[:2] == last[:2]))
+            last = key
         yield batch if all(new) else batch.filter(pa.array(new))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from storage.errors import MetricsError
 from storage.files.atomic import write_bytes
-from storage.files.layout import safe_parts
+from storage.files.naming import safe_parts
 from storage.results.windows import SCORES, WindowScores
 
 _DIGITS = 5  # museval rounds to as many

@@ -29,6 +29,10 @@ class CatalogTrack:
     is the file or URL to read. `references` are (stem, source) pairs to score against. `problem` is a
     sentence where the track is known to be unreadable before anyone tries. `state` is what the listing
     told of the source, None where nobody looked.
+
+    A plan adds the rest: `place`, where its stems go (see `storage.files.naming`; by default as its path says);
+    `stems`, which to make (by default all that are asked for); `keeps`, whether other stems in the place stay;
+    `replaces`, whether stems of an earlier separation lie there that do not.
     """
 
     track_id: str
@@ -37,6 +41,10 @@ class CatalogTrack:
     references: tuple[tuple[str, Source], ...] = ()
     problem: str | None = None
     state: FileState | None = None
+    place: str | None = None
+    stems: tuple[str, ...] | None = None
+    keeps: bool = False
+    replaces: bool = False
 
 
 def list_catalog(source: str | os.PathLike) -> list[CatalogTrack]:

@@ -39,7 +39,7 @@ def test_a_catalog_in_a_bucket_into_a_bucket_and_again(untrained, tmp_path, monk
             ("b/two.flac", "accompaniment", "ok"), ("b/two.flac", "vocals", "ok"), ("bad.mp3", "", "failed"),
         ]  # fmt: skip
         for name in audio:
-            stems = [read(f"{bucket}/out/stems/{name}.flac/{stem}.flac")[0] for stem in ("vocals", "accompaniment")]
+            stems = [read(f"{bucket}/out/stems/{name}/{stem}.flac")[0] for stem in ("vocals", "accompaniment")]
             mixture, _ = read(f"{bucket}/songs/{name}.flac")
             assert np.abs(np.sum(stems, axis=0) - mixture).max() <= 2**-15
         again = unbraid(*command)

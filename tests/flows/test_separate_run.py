@@ -108,7 +108,7 @@ def test_run_again_it_does_nothing_and_still_says_what_failed(bad_folder, bad_ru
     out, _ = bad_run
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.flac")}
     again = unbraid("separate", bad_folder[0], "--out", out, "--model", untrained)
-    assert again.returncode == 3
+    assert again.returncode == 0  # nothing failed that had not failed before
     assert "0 tracks separated" in again.stdout
     assert "failed before" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.flac")} == before
@@ -164,7 +164,7 @@ def test_formats_stems_and_tags_are_as_asked(tmp_path, untrained):
     result = unbraid("separate", path, "--out", out, "--model", untrained, "--format", "mp3", "--stems", "vocals")
     assert result.returncode == 0, result.stderr
     assert [p.name for p in out.rglob("*.mp3")] == ["vocals.mp3"]
-    assert mutagen.File(out / "stems" / "song.flac" / "vocals.mp3", easy=True)["title"] == ["A Song"]
+    assert mutagen.File(out / "stems" / "song" / "vocals.mp3", easy=True)["title"] == ["A Song"]
     unknown = unbraid("separate", path, "--out", out, "--model", untrained, "--stems", "drums")
     assert (unknown.returncode, unknown.stdout) == (1, "")
     assert "has no stem drums; it has vocals, accompaniment" in unknown.stderr

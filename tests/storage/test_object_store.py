@@ -20,7 +20,7 @@ from storage.files.layout import OutputLayout
 from storage.files.location import absolute, is_url, local_file, location, scratch_folder, sweep_scratch
 from storage.registry import Registry
 from storage.results import metrics
-from storage.results.done import done_tracks
+from storage.results.done import Wanted, done_tracks
 from storage.results.query import query
 from storage.sources.catalog import list_catalog
 from storage.store import Store, StoredTrack, StoreFormat, write_waveform
@@ -112,12 +112,14 @@ def test_metrics_are_written_compacted_planned_from_and_queried_in_a_bucket(buck
     out = OutputLayout(location(f"{bucket}/out"))
     runs.begin(out, "run-1", {})
     for name in ("a", "b"):
-        row = metrics.StemRow("m-00000000", name, name, "vocals", metrics.OK, source_fingerprint="f", settings_hash="s")
+        row = metrics.StemRow("m-00000000", name, name, "vocals", metrics.OK, source_fingerprint="f", settings_hash="s",
+                              stem_path=f"stems/{name}/vocals.flac")  # fmt: skip
         metrics.write_part(out, "run-1", [row])
+        write_bytes(out.stems / name / "vocals.flac", b"")
     assert len(metrics.row_files(out)) == 2
     assert metrics.compact(out, "run-1").name == "metrics.parquet"
     assert len(metrics.row_files(out)) == 1
-    done = done_tracks(out, "m-00000000", "s")
+    done = done_tracks(out, Wanted("m-00000000", ("s",), ("vocals",)))
     assert (len(done), done.ended("a", "f"), done.ended("b", "f")) == (2, True, True)
     assert query(out.root, "select count(*) as n from metrics").to_pylist() == [{"n": 2}]
     runs.end(out, "run-1", runs.COMPLETED, {})

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.running.plan import Counts, Planner, batches
+from storage.files import naming
 from storage.files.fingerprint import fingerprint
 from storage.results.done import DoneTracks
 from storage.sources.catalog import CatalogTrack
@@ -51,26 +52,73 @@ def catalog(tmp_path):
     return tracks, done
 
 
+def paths(tracks):
+    return [track.path for track in tracks]
+
+
 def test_the_plan_is_the_catalog_minus_what_is_done(catalog):
     tracks, done = catalog
-    _, b, c, d = tracks
     planner = Planner(done)
-    assert list(planner.todo(tracks)) == [c, d]
+    assert paths(planner.todo(tracks)) == ["c", "d"]
     assert planner.count(tracks) == Counts(todo=2, done=1, failed=1)
-    assert list(Planner(done, retry_failed=True).todo(tracks)) == [b, c, d]
+    assert paths(Planner(done, retry_failed=True).todo(tracks)) == ["b", "c", "d"]
+    assert paths(Planner(done, force=True).todo(tracks)) == ["a", "b", "c", "d"]
 
 
 def test_a_limit_ends_the_work_and_the_next_plan_goes_on(catalog):
     tracks, done = catalog
-    assert [t.path for t in Planner(done, limit=1).todo(tracks)] == ["c"]
+    assert paths(Planner(done, limit=1).todo(tracks)) == ["c"]
     assert Planner(done, limit=1).count(tracks).todo == 1
     done.add("c", fingerprint(tracks[2].source), True)
-    assert [t.path for t in Planner(done, limit=1).todo(tracks)] == ["d"]
+    assert paths(Planner(done, limit=1).todo(tracks)) == ["d"]
 
 
 def test_what_was_not_modified_since_a_date_is_passed_over(catalog):
     tracks, _ = catalog
     os.utime(tracks[0].source, (0, 0))
     planner = Planner(DoneTracks(), since=datetime.datetime(2001, 1, 1))
-    assert [t.path for t in planner.todo(tracks)] == ["b", "c", "d"]
+    assert paths(planner.todo(tracks)) == ["b", "c", "d"]
     assert planner.count(tracks) == Counts(todo=3, done=0, failed=0, older=1)
+
+
+def places(*names, template=naming.FOLDERS):
+    tracks = [CatalogTrack(name, name, f"/nowhere/{name}") for name in names]
+    planner = Planner(DoneTracks(), template=template)
+    planner.count(tracks)
+    return [track.place for track in planner.todo(tracks)]
+
+
+def test_a_place_is_the_name_without_its_ending_unless_two_tracks_would_meet():
+    assert places("a/song.mp3", "b/song.mp3") == ["a/song", "b/song"]
+    assert places("song.mp3", "song.flac", "other.mp3") == ["song.mp3", "song.flac", "other"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("con.wav", "_con.wav"), ("aux.wav", "_aux.wav"), ("a.wav", "A.WAV"), ("Artist/a.wav", "artist/a.wav"),
+        ("caf\u00e9.wav", "cafe\u0301.wav"), ("caf\\xe9.wav", "caf\\x5cxe9.wav"), ("../x.wav", "__/x.wav"),
+        ("song.wav", "song/vocals.flac", "song/vocals.wav"), ("song.mp3", "song.flac", "song.mp3.wav"),
+        ("song.wav", "song .wav"), ("n" * 250 + ".wav", "n" * 250 + ".mp3"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("template", naming.TEMPLATES)
+def test_no_two_tracks_share_a_place_on_any_file_system(names, template):
+    files = set()
+    for place in places(*names, template=template):
+        for stem in ("vocals", "accompaniment"):
+            files.add(naming.folded(naming.stem_name(place, stem, "flac", template)))
+    assert len(files) == 2 * len(names)
+    folders = {folded.rpartition("/")[0] for folded in files}
+    assert not files & folders
+
+
+_PATHS = st.text("aA.e\u0301\u00e9/_~ ", min_size=1, max_size=8).filter(lambda name: name.strip("/. "))
+
+
+@given(st.lists(_PATHS, unique=True, min_size=2, max_size=12))
+def test_places_are_the_same_in_every_order_and_none_is_shared(names):
+    chosen = dict(zip(names, places(*names), strict=True))
+    assert dict(zip(names[::-1], places(*names[::-1]), strict=True)) == chosen
+    distinct = {tuple(naming.safe_parts(name)) for name in names}
+    assert len({naming.folded(place) for place in chosen.values()}) >= len(distinct)

@@ -8,7 +8,7 @@ import pytest
 from storage.errors import MetricsError
 from storage.files.layout import OutputLayout
 from storage.results import metrics
-from storage.results.done import done_tracks
+from storage.results.done import Wanted, done_tracks
 from storage.results.metrics import SCHEMA, StemRow
 from storage.results.query import query
 
@@ -67,13 +67,21 @@ def test_a_crash_between_compacting_and_cleaning_counts_no_row_twice(out, monkey
 
 
 def test_done_is_the_latest_word_on_a_track(out):
+    def done(model="stereo-00000000", settings="h", stems=("vocals",)):
+        return done_tracks(out, Wanted(model, (settings,), stems))
+
     metrics.write_part(out, "r1", [row("a", None, "failed", error="no")])
-    assert done_tracks(out, "stereo-00000000", "h").ended("a", "f") is False
-    metrics.write_part(out, "r2", [row("a")])
-    done = done_tracks(out, "stereo-00000000", "h")
-    assert (len(done), done.ended("a", "f"), done.ended("a", "changed"), done.ended("b", "f")) == (1, True, None, None)
-    assert not done_tracks(out, "stereo-11111111", "h")
-    assert not done_tracks(out, "stereo-00000000", "other")
+    assert done().ended("a", "f") is False
+    (out.stems / "a").mkdir(parents=True)
+    (out.stems / "a" / "vocals.flac").touch()
+    metrics.write_part(out, "r2", [row("a", stem_path="stems/a/vocals.flac")])
+    held = done()
+    assert (len(held), held.ended("a", "f"), held.ended("a", "changed"), held.ended("b", "f")) == (1, True, None, None)
+    assert (held.holds("a"), held.place("a", ("b", "a")), held.taken("A")) == (True, "a", True)
+    assert done(stems=("vocals", "drums")).missing("a", "f") == ("drums",)
+    assert len(done("stereo-11111111")) == len(done(settings="other")) == 0
+    (out.stems / "a" / "vocals.flac").unlink()
+    assert (done().ended("a", "f"), done().missing("a", "f")) == (None, ("vocals",))
 
 
 def test_a_file_of_an_older_version_lacks_columns_and_is_read(out):

@@ -8,7 +8,6 @@ import soundfile as sf
 
 from storage.audio.reader import read
 from storage.errors import CatalogError
-from storage.files.layout import OutputLayout
 from storage.sources.catalog import list_catalog, stream_catalog
 
 
@@ -115,16 +114,3 @@ def test_nothing_to_list_is_told(tmp_path):
         list_catalog(tmp_path)
     with pytest.raises(CatalogError, match="is not there"):
         list_catalog(tmp_path / "absent")
-
-
-@pytest.mark.parametrize("path", ["../../etc/x.wav", "/etc/x.wav", "a/../../x.wav", "CON", "con.wav/NUL"])
-def test_no_stem_leaves_the_output_folder_or_names_a_device(tmp_path, path):
-    target = OutputLayout(tmp_path).stem(path, "vocals", "flac")
-    assert (tmp_path / "stems") in target.parents
-    assert ".." not in target.parts
-    assert not {"con", "nul", "con.wav"} & {part.lower() for part in target.parts}
-
-
-def test_same_names_in_other_folders_and_formats_never_meet(tmp_path):
-    paths = ["a/x.wav", "b/x.wav", "a/x.mp3", "x.wav"]
-    assert len({OutputLayout(tmp_path).stem(path, "vocals", "flac") for path in paths}) == 4

@@ -139,7 +139,7 @@ def mash_phase(
         write_rows(out, run_id, rows)
         return rows
     batches = ([pair] for pair in pairs)
-    with progress("mash", len(pairs)) as line:
+    with progress("mash", len(pairs), "pair") as line:
         outcomes = fan_out(where.client, partial(mash_pairs, settings), batches, window=where.window)
         return commit_rows(outcomes, lambda pair, sentence: lost_mashup(pair[0], pair[1], sentence), out, run_id, line)
 

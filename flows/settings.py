@@ -43,7 +43,7 @@ Kind = Annotated[
 class Scheduler(Settings):
     """Which cluster the work runs on."""
 
-    dask: Annotated[str | None, Cli(metavar="ADDRESS", last=True)] = Field(
+    dask: Annotated[str | None, Cli(metavar="ADDRESS", place=1)] = Field(
         None, description="A Dask scheduler, e.g. tcp://host:8786. Default: UNBRAID_DASK, or this machine."
     )
 
@@ -51,10 +51,10 @@ class Scheduler(Settings):
 class Workers(Scheduler):
     """Which cluster, or how many processes of this machine."""
 
-    workers: Annotated[int | None, Cli(metavar="N", last=True)] = Field(
+    workers: Annotated[int | None, Cli(metavar="N", place=1)] = Field(
         None, ge=1, description="Worker processes on this machine. Default: cores."
     )
-    memory: Annotated[str, Cli(metavar="SIZE", last=True), AfterValidator(size_of_memory)] = Field(
+    memory: Annotated[str, Cli(metavar="SIZE", place=1), AfterValidator(size_of_memory)] = Field(
         "auto",
         description="Limit of each worker process, e.g. 4GB: one that comes near it is ended. "
         "Default: a share of the machine's.",
@@ -69,8 +69,12 @@ class Workers(Scheduler):
 class SeparateOptions(Workers, Separation):
     """A catalog is separated."""
 
-    source: Annotated[str, Cli(argument=True)] = Field(
-        description="An audio file, a folder, a glob, a dataset, or a manifest (.csv or .parquet with a column path)."
+    source: Annotated[str | tuple[str, ...], Cli(argument=True, several=True)] = Field(
+        description="An audio file, a folder, a glob, a dataset, or a manifest (.csv or .parquet with a column path); "
+        "or several of them."
+    )
+    out: Annotated[str, Cli(("--out", "-o"), metavar="FOLDER", place=-1)] = Field(
+        "separated", description="Folder for stems, metrics, reports and run records."
     )
     retry_failed: bool = Field(False, description="Try tracks again that failed in an earlier run.")
     force: bool = Field(False, description="Do every track again, also those that are done.")

@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.running.cluster import Cluster, cluster
 from flows.running.parameters import settings_flow
-from flows.running.progress import progress
+from flows.running.progress import Progress, progress
 from flows.settings import TrainOptions
 from model.preset import Preset
 from model.separation.stream import resolved_device
@@ -26,6 +26,7 @@ from tasks.training.train import TrainReport, TrainRequest
 from tasks.training.train import train as train_on_worker
 
 _POLL_SECONDS = 1.0
+_LAST_LINES = 50  # of the log that are looked at
 
 
 class TrainingLost(StorageError):
@@ -85,13 +86,13 @@ def train_phase(request: TrainRequest, total: int, where: Cluster) -> TrainRepor
         request = request.replaced(device="cpu" if request.device == "auto" else request.device)
     log = TrainingLayout(Path(request.folder)).log
     future = where.client.submit(train_on_worker, request, resources=resources, pure=False)
-    with progress("train", total) as line:
+    with progress("train", total, "step") as line:
         while not future.done():
             if where.client.status == "closed":
                 raise TrainingLost(f"the Dask scheduler was lost in the middle of the training; {_goes_on(request)}")
             time.sleep(_POLL_SECONDS)
-            line.advance(by=_last_step(log) - line.done)
-        line.advance(by=_last_step(log) - line.done)
+            _follow(log, line)
+        _follow(log, line)
     try:
         return future.result()
     except (KilledWorker, FutureCancelledError) as error:
@@ -112,15 +113,19 @@ def register_phase(report: TrainReport, preset: str, promote: bool) -> TrainRepo
     return dataclasses.replace(report, model_id=model_id)
 
 
-def _last_step(log: Path) -> int:
-    """The step of the last whole line of a training log, 0 where there is none."""
+def _follow(log: Path, line: Progress) -> None:
+    """Move a training's line to where its log is, and note loss and speed."""
     try:
-        lines = log.read_text().splitlines()
-    except OSError:
-        return 0
-    for line in reversed(lines):
-        try:
-            return int(json.loads(line)["step"])
-        except ValueError:
-            continue
-    return 0
+        entries = [json.loads(text) for text in log.read_text().splitlines()[-_LAST_LINES:]]
+    except (OSError, ValueError):  # not begun, or in the middle of a line
+        return
+    reports = [entry for entry in entries if "loss" in entry]
+    scores = [entry for entry in entries if entry.get("csdr") is not None]
+    notes = [f"loss {reports[-1]['loss']:.4f}"] if reports else []
+    if reports and reports[-1].get("examples_per_second"):
+        notes.append(f"{reports[-1]['examples_per_second']:.3g} examples/s")
+    if scores:
+        notes.append(f"{scores[-1]['csdr']:.2f} dB on validation")
+    line.note = ", ".join(notes)
+    if entries:
+        line.advance(by=entries[-1]["step"] - line.done)

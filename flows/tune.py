@@ -55,7 +55,7 @@ def trials_phase(
     """A trial a future; each one's row is written as it ends."""
     resources = {"GPU": 1.0} if where.offering("GPU").slots and settings.device != "cpu" else None
     batches = ([trial] for trial in chosen)
-    with progress("trials", len(chosen)) as line:
+    with progress("trials", len(chosen), "trial") as line:
         outcomes = fan_out(
             where.client, partial(run_trials, settings), batches, window=where.window, resources=resources
         )

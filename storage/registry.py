@@ -8,6 +8,7 @@ of its own, and `hq-479dc906` is the file `stereo-479dc906.safetensors` under an
 """
 
 import dataclasses
+import difflib
 import hashlib
 import json
 import os
@@ -123,7 +124,12 @@ class Registry:
         known = ", ".join(model.model_id for model in models) or "none"
         if any(model.preset == name for model in models):
             raise RegistryError(f"preset {name} has models but no champion; name one of {known}")
-        raise RegistryError(f"{name} is not a registered model (there are: {known}); train one with `unbraid train`")
+        names = [*{model.preset for model in models}, *(model.model_id for model in models)]
+        near = difflib.get_close_matches(name, names, n=1)
+        guess = f" (did you mean {near[0]}?)" if near else ""
+        raise RegistryError(
+            f"{name} is not a registered model{guess}; there are {known}; train one with `unbraid train`"
+        )
 
     def read(self, name: str) -> tuple[str, bytes]:
         """(model id, bytes) of a model by id, preset name or path of a weights file.

@@ -35,7 +35,8 @@ class Cli:
         argument: Whether the field is a positional argument.
         metavar: The placeholder of the value in the help.
         commas: Whether several values are given separated by commas, instead of by repeating the option.
-        last: Whether the field is listed after those that are not.
+        several: Whether a positional argument takes several values.
+        place: Where the field is listed among those of its kind: -1 first, 1 last.
         hidden: Whether the command line does not offer the field.
     """
 
@@ -43,7 +44,8 @@ class Cli:
     argument: bool = False
     metavar: str | None = None
     commas: bool = False
-    last: bool = False
+    several: bool = False
+    place: int = 0
     hidden: bool = False
 
 
@@ -62,9 +64,9 @@ class Settings(BaseModel):
     def ordered(cls) -> list[str]:
         """The fields' names as help and signature list them: arguments, what has no default, the others."""
 
-        def rank(name: str) -> tuple[bool, bool, bool]:
+        def rank(name: str) -> tuple[bool, bool, int]:
             field, cli = cls.model_fields[name], cls.cli(name)
-            return not cli.argument, not field.is_required(), cli.last
+            return not cli.argument, not field.is_required(), cli.place
 
         return sorted(cls.model_fields, key=rank)
 

@@ -1,20 +1,25 @@
 """Verbs on catalogs: separate, evaluate, query, export, import, demo."""
 
 import contextlib
+import json
 import os
 import sys
 
 import click
 
-from flows.cli.options import with_settings
-from flows.cli.scores import show_failures, show_scores
+from flows.cli.options import with_output, with_settings
+from flows.cli.outcome import planned, print_json, show_separation
+from flows.cli.scores import medians, show_failures, show_scores
 from flows.cli.server import outliving_the_server
+from flows.running.progress import counted
 from flows.settings import EvaluateOptions, SeparateOptions
 
 
 @click.command()
 @with_settings(SeparateOptions)
-def separate(options: SeparateOptions) -> None:
+@click.option("--mp3", is_flag=True, help="The same as --format mp3.")
+@with_output
+def separate(options: SeparateOptions, mp3: bool, as_json: bool) -> None:
     """Separate SOURCE, an audio file, a folder, a glob in quotes, a dataset, or a manifest (.csv or .parquet
     with a column `path`), into stems under OUT/stems, with a row a stem under OUT/metrics.
 
@@ -23,30 +28,25 @@ def separate(options: SeparateOptions) -> None:
     from flows.separate import RunSummary
     from flows.separate import separate as flow
 
-    out = options.out
-    summary = outliving_the_server(flow, out, RunSummary, **options.values())
+    if mp3:
+        options = options.replaced(format="mp3")
+    summary = outliving_the_server(flow, options.out, RunSummary, **options.values())
     if summary.told_apart:
+        tracks = counted(summary.told_apart, "track")
         click.echo(
-            f"{summary.told_apart} tracks have their whole path as name: {out} holds other files' stems under their own"
+            f"{tracks} named by the whole path: {options.out} holds other files' stems under their own names", err=True
         )
-    if options.dry_run:
-        standing = f"{summary.before} are done, {summary.failed_before} failed before"
-        click.echo(f"{summary.todo} tracks would be separated; {standing}")
+    if options.dry_run and not as_json:
+        click.echo(planned(summary))
         return
-    before = f", {summary.before} were done before" if summary.before else ""
-    standing = f", {summary.failed_before} failed before (--retry-failed)" if summary.failed_before else ""
-    click.echo(f"{summary.done} tracks separated{before}, {summary.failed} failed{standing}")
-    if summary.failed:
-        show_failures(out, summary.run_id)
-    click.echo(f"stems:   {os.path.join(out, 'stems')}\nmetrics: {os.path.join(out, 'metrics')}")
-    if summary.report:
-        click.echo(f"report:  {summary.report}")
+    show_separation(summary, as_json=as_json)
     sys.exit(summary.exit_code)
 
 
 @click.command()
 @with_settings(EvaluateOptions)
-def evaluate(options: EvaluateOptions) -> None:
+@with_output
+def evaluate(options: EvaluateOptions, as_json: bool) -> None:
     """Score a model on DATASET, between its floor (the mixture as estimate) and its ceiling (the ideal ratio
     mask), and beside other systems' results where a track has them in systems/.
 
@@ -57,6 +57,9 @@ def evaluate(options: EvaluateOptions) -> None:
 
     out = options.out
     summary = outliving_the_server(flow, out, EvaluateSummary, **options.values())
+    if as_json:
+        print_json(summary, scores=medians(out, summary.run_id), exit_code=summary.exit_code)
+        sys.exit(summary.exit_code)
     show_scores(out, summary.run_id)
     if summary.failed:
         show_failures(out, summary.run_id)
@@ -66,25 +69,34 @@ def evaluate(options: EvaluateOptions) -> None:
 
 @click.command()
 @click.argument("out", type=click.Path())
-@click.argument("sql")
+@click.argument("sql", required=False)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-def query(out, sql, as_csv) -> None:
-    """Run one SELECT over the metrics of the run folder OUT.
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object per row.")
+def query(out, sql, as_csv, as_json) -> None:
+    """Run one SELECT over the metrics of the run folder OUT; without SQL, list the tables and their columns.
 
-    Tables: metrics (the rows that stand: the latest of each track and model) and history (all rows of
+    Tables: metrics (the rows that count: the latest of each track and model) and history (all rows of
     all runs). Example: unbraid query OUT "select stem, median(sdr) from metrics group by stem"
     """
-    from flows.cli.console import show
+    from flows.cli.console import show_table
     from storage.files.location import location
+    from storage.results.query import columns
     from storage.results.query import query as run
 
+    if not sql:
+        for name, fields in columns(location(out)).items():
+            click.secho(name, bold=True)
+            click.echo(click.wrap_text(", ".join(fields), 100, "  ", "  "))
+        return
     table = run(location(out), sql)
     if as_csv:
         import pyarrow.csv
 
         pyarrow.csv.write_csv(table, sys.stdout.buffer)
-        return
-    show(table.column_names, zip(*(column.to_pylist() for column in table.columns), strict=True))
+    elif as_json:
+        click.echo(json.dumps(table.to_pylist(), default=str, indent=2))
+    else:
+        show_table(table.column_names, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
 
 
 @click.command(name="export")

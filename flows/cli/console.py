@@ -1,6 +1,7 @@
 """What is shown on the screen: tables, aligned on a terminal and plain where output is piped; no control characters."""
 
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -39,9 +40,33 @@ def show(names: Sequence[str], rows: Iterable[Sequence[object]], *, title: str |
     Console(width=width, soft_wrap=False, highlight=False).print(table)
 
 
+def show_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table, or where it is too wide for the terminal each row as lines of `name value`."""
+    if sys.stdout.isatty() and _width(names, rows) > shutil.get_terminal_size().columns:
+        longest = max(len(printable(name)) for name in names)
+        for number, row in enumerate(rows, 1):
+            print(f"-- {number} " + "-" * longest)
+            for name, value in zip(names, row, strict=True):
+                text = _text(value)
+                if text:
+                    print(f"{printable(name):{longest}}  {text}")
+        return
+    show(names, rows)
+
+
+def _width(names: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+    """Characters that a table of these rows takes."""
+    longest = [max(len(_text(value)) for value in column) for column in zip(names, *rows, strict=True)]
+    return sum(longest) + 2 * len(longest)
+
+
 def _cell(value: object) -> str:
+    return _text(value).replace("[", r"\[")
+
+
+def _text(value: object) -> str:
     if value is None:
         return ""
     # A line feed in a name would start a row of its own.
     text = printable(value).replace("\n", "\\n").replace("\t", "\\t")
-    return f"{value:.2f}" if isinstance(value, float) else text.replace("[", r"\[")
+    return f"{value:.2f}" if isinstance(value, float) else text

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from flows.cli.options import chosen, with_parameters
+from flows.cli.options import chosen, with_output, with_parameters
+from flows.cli.outcome import print_json
 from flows.settings import FindMashupsOptions, MashupOptions
 
 
@@ -17,7 +18,8 @@ from flows.settings import FindMashupsOptions, MashupOptions
 @click.option("--find", metavar="OUT", help="Rank all pairs of the separated catalog OUT instead.")
 @with_parameters(FindMashupsOptions, only=["top", "render"])
 @with_parameters(MashupOptions, without=["vocals_of", "accompaniment_of", "out"])
-def mashup(find: str | None, **values: Any) -> None:
+@with_output
+def mashup(find: str | None, as_json: bool, **values: Any) -> None:
     """Put the vocals of song VOCALS_OF over the accompaniment of song ACCOMPANIMENT_OF.
 
     The vocals are stretched onto the other song's beats and shifted into a key that goes with it. With
@@ -32,11 +34,15 @@ def mashup(find: str | None, **values: Any) -> None:
         if values["vocals_of"]:
             raise click.UsageError("give two songs or --find OUT, not both")
         summary = find_mashups(**chosen(FindMashupsOptions, {**values, "out": find}).values())
-        _show_pairs(summary.pairs)
+        if not as_json:
+            _show_pairs(summary.pairs)
     else:
         if not (values["vocals_of"] and values["accompaniment_of"] and values["out"]):
             raise click.UsageError("give two songs and --out, or --find OUT")
         summary = flow(**chosen(MashupOptions, values).values())
+    if as_json:
+        print_json(summary, exit_code=summary.exit_code)
+        sys.exit(summary.exit_code)
     for row in summary.rows:
         _show(row, summary.out)
     sys.exit(summary.exit_code)

@@ -3,6 +3,7 @@
 import datetime
 import functools
 import json
+import os
 import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -11,6 +12,8 @@ import annotated_types
 import click
 from pydantic.fields import FieldInfo
 
+from flows.running import environment
+from flows.running.progress import QUIET
 from tasks.settings import Settings, SettingsError
 
 Options = TypeVar("Options", bound=Settings)
@@ -61,7 +64,8 @@ def parameter(settings: type[Settings], name: str) -> Callable[[Callable[..., An
     field, cli = settings.model_fields[name], settings.cli(name)
     kind = _kind(field.annotation)
     if cli.argument:
-        return click.argument(name, type=_click_type(kind, field), metavar=cli.metavar)
+        several = {"nargs": -1, "required": field.is_required()} if cli.several else {}
+        return click.argument(name, type=_click_type(kind, field), metavar=cli.metavar, **several)
     attributes: dict[str, Any] = {"help": field.description, "metavar": cli.metavar}
     default = None if field.is_required() else field.get_default(call_default_factory=True)
     flags = cli.flags or (f"--{name.replace('_', '-')}",)
@@ -79,9 +83,9 @@ def parameter(settings: type[Settings], name: str) -> Callable[[Callable[..., An
 
 
 def _kind(annotation: Any) -> Any:
-    """The type of a field, without its None."""
+    """The type of a field, the first where there are several, without None."""
     if get_origin(annotation) in (Union, types.UnionType):
-        (annotation,) = (kind for kind in get_args(annotation) if kind is not type(None))
+        return next(kind for kind in get_args(annotation) if kind is not type(None))
     return annotation
 
 
@@ -115,9 +119,38 @@ def _unpacked(settings: type[Settings], name: str, value: Any) -> Any:
     kind = _kind(settings.model_fields[name].annotation)
     if get_origin(kind) is dict:
         return dict(_pair(text) for text in value)
+    if settings.cli(name).several and len(value) == 1:
+        return value[0]
     if settings.cli(name).commas and isinstance(value, str):
         return tuple(part.strip() for part in value.split(","))
     return value
+
+
+def with_output(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The decorator that gives a command what says how much it says: --json (as `as_json`), --quiet, --verbose."""
+    command = click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON, for scripts.")(command)
+    command = click.option(
+        "--quiet", is_flag=True, expose_value=False, is_eager=True, callback=_be_quiet, help="Show no progress."
+    )(command)
+    return with_verbose(command)
+
+
+def with_verbose(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The decorator that gives a command --verbose."""
+    return click.option(
+        "--verbose", is_flag=True, expose_value=False, is_eager=True, callback=_be_verbose,
+        help="Show tracebacks and the workers' logs, as UNBRAID_LOG=1 does.",
+    )(command)  # fmt: skip
+
+
+def _be_quiet(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ[QUIET] = "1"
+
+
+def _be_verbose(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        environment.be_verbose()
 
 
 def _pair(text: str) -> tuple[str, Any]:

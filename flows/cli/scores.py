@@ -19,14 +19,21 @@ def show_failures(out: str, run_id: str) -> None:
         click.echo(f'and {left} more: unbraid query {out} "{sql}"')
 
 
-def show_scores(out: str, run_id: str) -> None:
-    from flows.cli.console import show
+def medians(out: str, run_id: str) -> list[dict]:
+    """The medians of every model and stem of a run, the worst model of a stem first."""
     from storage.files.layout import OutputLayout
     from storage.files.location import location
     from storage.results.summary import by_model_and_stem
 
     groups = by_model_and_stem(OutputLayout(location(out)), run_id)
-    groups.sort(key=lambda group: (group["stem"], group["sdr"] if group["sdr"] is not None else -1e9))
+    return sorted(groups, key=lambda group: (group["stem"], group["sdr"] if group["sdr"] is not None else -1e9))
+
+
+def show_scores(out: str, run_id: str) -> None:
+    """Print the medians of every model and stem of a run."""
+    from flows.cli.console import show
+
+    groups = medians(out, run_id)
     show(
         ["stem", "model", "tracks", "cSDR", "mean of windows", "uSDR", "SI-SDR", "× real time"],
         [[g["stem"], g["model_id"], g["tracks"], g["sdr"], g["sdr_mean"], g["usdr"], g["si_sdr"], g["realtime"]]

@@ -4,13 +4,16 @@ import sys
 
 import click
 
-from flows.cli.options import with_settings
+from flows.cli.options import with_output, with_settings
+from flows.cli.outcome import print_json
+from flows.running.progress import counted
 from flows.settings import IngestOptions, RetrainOptions, TrainOptions, TuneOptions
 
 
 @click.command()
 @with_settings(IngestOptions)
-def ingest(options: IngestOptions) -> None:
+@with_output
+def ingest(options: IngestOptions, as_json: bool) -> None:
     """Read DATASET into a zarr store: DSD100, MUSDB18 (.stem.mp4 or HQ wav folders), a folder with one
     folder of stems a track, a folder of voice/ and music/ pairs, or loose files of one --stem.
 
@@ -19,14 +22,19 @@ def ingest(options: IngestOptions) -> None:
     from flows.ingest import ingest as flow
 
     summary = flow(**options.values())
+    if as_json:
+        print_json(summary, exit_code=summary.exit_code)
+        sys.exit(summary.exit_code)
     click.echo(summary.page)
-    click.echo(f"{summary.done} tracks ingested, {summary.before} were there, {len(summary.failures)} failed")
+    tracks = counted(summary.done, "track")
+    click.echo(f"{tracks} ingested, {summary.before} were there, {len(summary.failures)} failed")
     sys.exit(summary.exit_code)
 
 
 @click.command()
 @with_settings(TrainOptions)
-def train(options: TrainOptions) -> None:
+@with_output
+def train(options: TrainOptions, as_json: bool) -> None:
     """Train a network on STORE and register its weights.
 
     Runs on a worker that offers the resource GPU, or on the CPU where none does. Checkpoints every
@@ -35,6 +43,9 @@ def train(options: TrainOptions) -> None:
     from flows.train import train as flow
 
     report = flow(**options.values())
+    if as_json:
+        print_json(report)
+        sys.exit(3 if report.diverged else 0)
     click.echo(
         f"{report.model_id}: {report.steps} steps, best at {report.best_step} with {report.best_db:.2f} dB vocals "
         f"cSDR on validation tracks ({report.stopped})\nweights: {report.weights}"
@@ -45,7 +56,8 @@ def train(options: TrainOptions) -> None:
 
 @click.command()
 @with_settings(RetrainOptions)
-def retrain(options: RetrainOptions) -> None:
+@with_output
+def retrain(options: RetrainOptions, as_json: bool) -> None:
     """Ingest what is new, train a challenger, promote it if it is better.
 
     Better: over the songs both were scored on, cSDR of vocals rises in the median by at least --least-rise, the 90 %
@@ -56,13 +68,17 @@ def retrain(options: RetrainOptions) -> None:
     from flows.retrain import retrain as flow
 
     decision = flow(**options.values())
+    if as_json:
+        print_json(decision)
+        return
     verdict = "promoted" if decision.promoted else f"not promoted, {decision.champion} stays champion"
-    click.echo(f"{decision.challenger}: {verdict}: {decision.reason} ({decision.tracks} tracks)")
+    click.echo(f"{decision.challenger}: {verdict}: {decision.reason} ({counted(decision.tracks, 'track')})")
 
 
 @click.command()
 @with_settings(TuneOptions)
-def tune(options: TuneOptions) -> None:
+@with_output
+def tune(options: TuneOptions, as_json: bool) -> None:
     """Search a preset's settings: each trial is a short training on STORE, scored on validation tracks.
 
     Never on a test split. All trials stay as rows: unbraid query OUT "select * from trials order by csdr desc"
@@ -71,6 +87,9 @@ def tune(options: TuneOptions) -> None:
     from flows.tune import tune as flow
 
     rows = flow(**options.values())
+    if as_json:
+        print_json(rows)
+        sys.exit(3 if any(row.error for row in rows) else 0)
     show(
         ["trial", "cSDR", "settings", "seconds", "why not"],
         [[row.trial, row.csdr, row.settings, row.seconds, row.error] for row in rows],
@@ -122,12 +141,18 @@ def _list_models() -> None:
     from model.preset import preset_names
     from tasks.loading import registry
 
+    models = registry().models()
+    champions = {model.preset: model.model_id for model in models if model.champion}
+    names = [*preset_names(), *sorted(set(champions) - set(preset_names()))]
+    show(
+        ["preset", "its model"],
+        [[name, champions.get(name, "none yet: unbraid train")] for name in names],
+    )
     show(
         ["model", "preset", "champion", "from", "MB", "file"],
         [
             [m.model_id, m.preset, "yes" if m.champion else "", "package" if m.shipped else "yours",
              round(m.path.stat().st_size / 1e6, 1), str(m.path)]
-            for m in registry().models()
+            for m in models
         ],
     )  # fmt: skip
-    click.echo(f"presets to train: {', '.join(preset_names())}")

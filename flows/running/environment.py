@@ -1,5 +1,6 @@
 """Environment that must stand before Prefect and Dask are imported: quiet, offline, embedded by default."""
 
+import logging
 import os
 
 from flows.running.orphans import mark_children
@@ -28,9 +29,23 @@ WORKERS = {
 }
 
 
+# The user's word for all that is kept from the screen: tracebacks, the logs of Dask, Prefect and the workers.
+VERBOSE = "UNBRAID_LOG"
+_SPEAKING = {"PREFECT_LOGGING_LEVEL": "INFO", "DASK_LOGGING__DISTRIBUTED": "info", "UNBRAID_DEBUG": "1"}
+
+
+def be_verbose() -> None:
+    """Show what is usually kept from the screen, in this process and those that it starts."""
+    os.environ[VERBOSE] = os.environ.get(VERBOSE) or "1"
+    os.environ.update(_SPEAKING)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+
+
 def prepare() -> None:
     """Set what the user has not set. Call before importing prefect or distributed."""
     mark_children()
+    if os.environ.get(VERBOSE):
+        be_verbose()
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     if "PREFECT_API_URL" not in os.environ:

@@ -1,69 +1,94 @@
-"""One line of progress a phase: live on a terminal, plain lines now and then where output is piped."""
+"""The progress of a phase: a bar on a terminal, plain lines now and then where output is piped, nothing when quiet."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterator
 
+QUIET = "UNBRAID_QUIET"  # set it to see no progress
 _LINE_EVERY = 10.0  # seconds between plain lines
+_BAR_WIDTH = 30
 
 
 class Progress:
-    """Counts tracks done and failed and the audio they hold."""
+    """Counts units done and failed, and the audio they hold.
 
-    def __init__(self, phase: str, total: int) -> None:
-        self.phase, self.total = phase, total
+    Args:
+        phase: What is going on, as the line begins.
+        total: How many units there are.
+        unit: What is counted, in the singular.
+    """
+
+    def __init__(self, phase: str, total: int, unit: str = "track") -> None:
+        self.phase, self.total, self.unit = phase, total, unit
         self.done = self.failed = 0
         self.audio_seconds = 0.0
+        self.note = ""  # what else there is to say, such as a training's loss
         self._began = time.monotonic()
 
     def advance(self, *, failed: bool = False, audio_seconds: float = 0.0, by: int = 1) -> None:
+        """Count `by` units more as done or failed."""
         self.done += 0 if failed else by
         self.failed += by if failed else 0
         self.audio_seconds += audio_seconds
 
     @property
+    def ended(self) -> int:
+        return self.done + self.failed
+
+    @property
     def elapsed(self) -> float:
+        """Seconds since the phase began."""
         return time.monotonic() - self._began
 
     def text(self) -> str:
-        """done of total, failed, audio-hours per hour, time left."""
-        ended = self.done + self.failed
-        parts = [f"{self.phase}: {ended} of {self.total}"]
+        """Phase, done of total, failed, audio-hours per hour, what is noted, time left."""
+        return f"{self.phase}: {self.state()}"
+
+    def state(self) -> str:
+        """The text without the phase."""
+        parts = [f"{self.ended} of {counted(self.total, self.unit)}"]
         if self.failed:
             parts.append(f"{self.failed} failed")
         if self.audio_seconds:
             parts.append(f"{self.audio_seconds / max(self.elapsed, 1e-3):.0f} audio-hours per hour")
-        if 0 < ended < self.total:
-            parts.append(f"{_clock(self.elapsed / ended * (self.total - ended))} left")
-        elif ended >= self.total:
-            parts.append(f"{_clock(self.elapsed)}")
+        if self.note:
+            parts.append(self.note)
+        if 0 < self.ended < self.total:
+            parts.append(f"{clock(self.elapsed / self.ended * (self.total - self.ended))} left")
+        elif self.ended >= self.total:
+            parts.append(clock(self.elapsed))
         return ", ".join(parts)
 
 
 @contextlib.contextmanager
-def progress(phase: str, total: int) -> Iterator[Progress]:
-    """Show a phase's progress until the body ends; `Progress.advance` moves it."""
-    state = Progress(phase, total)
-    if sys.stderr.isatty():
-        with _live(state):
-            yield state
+def progress(phase: str, total: int, unit: str = "track") -> Iterator[Progress]:
+    """Show a phase's progress on standard error until the body ends; `Progress.advance` moves it."""
+    state = Progress(phase, total, unit)
+    if os.environ.get(QUIET):
+        yield state
         return
-    with _lines(state):
+    with _bar(state) if sys.stderr.isatty() else _lines(state):
         yield state
 
 
 @contextlib.contextmanager
-def _live(state: Progress) -> Iterator[None]:
+def _bar(state: Progress) -> Iterator[None]:
     from rich.console import Console
     from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
     from rich.text import Text
 
-    class Line:
-        def __rich__(self) -> Text:
-            return Text(state.text())
+    class Bar:
+        def __rich__(self) -> Table:
+            row = Table.grid(padding=(0, 1))
+            bar = ProgressBar(total=max(1, state.total), completed=state.ended, width=_BAR_WIDTH)
+            row.add_row(Text(state.phase), bar, Text(state.state()))
+            return row
 
-    with Live(Line(), console=Console(stderr=True), refresh_per_second=4):
+    with Live(Bar(), console=Console(stderr=True), refresh_per_second=4):
         yield
 
 
@@ -73,9 +98,9 @@ def _lines(state: Progress) -> Iterator[None]:
 
     def speaking(**counts) -> None:
         nonlocal last
-        before = state.done + state.failed
+        before = state.ended
         advance(**counts)
-        if before < state.done + state.failed < state.total and time.monotonic() - last > _LINE_EVERY:
+        if before < state.ended < state.total and time.monotonic() - last > _LINE_EVERY:
             print(state.text(), file=sys.stderr, flush=True)
             last = time.monotonic()
 
@@ -86,7 +111,13 @@ def _lines(state: Progress) -> Iterator[None]:
         print(state.text(), file=sys.stderr, flush=True)
 
 
-def _clock(seconds: float) -> str:
+def counted(number: int, unit: str) -> str:
+    """A number with its unit, in the singular where it is one: "1 track", "2 tracks"."""
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss, or h:mm:ss."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,6 +1,7 @@
 """SQL over a run folder's tables, read-only: the query sees those it is given and nothing else."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +97,13 @@ def register_metrics(connection: "DuckDBPyConnection", layout: OutputLayout) -> 
     connection.execute(_CURRENT_OF_ONE_RUN if one_run else _CURRENT.replace("{once}", _ONCE))
 
 
+def columns(out: Path) -> dict[str, list[str]]:
+    """The columns of every table of a run folder, by table. Raises MetricsError."""
+    with opened(out) as connection:
+        names = ["metrics", "history", *rows.present_tables(OutputLayout(location(out)))]
+        return {name: list(connection.table(name).columns) for name in names}
+
+
 def query(out: Path, sql: str) -> pa.Table:
     """Run one SELECT in DuckDB over the tables of a run folder; see `opened`.
 
@@ -113,4 +121,12 @@ def query(out: Path, sql: str) -> pa.Table:
         except duckdb.Error as error:
             first = str(error).strip().splitlines()[0]
             tables = ", ".join(["metrics", "history", *rows.present_tables(OutputLayout(location(out)))])
-            raise MetricsError(f"the query does not work: {first}; the tables are {tables}") from error
+            raise MetricsError(
+                f"the query does not work: {first}{_candidates(str(error))}; the tables are {tables}"
+            ) from error
+
+
+def _candidates(message: str) -> str:
+    """What DuckDB offers for a misspelt column or table, in its second line."""
+    match = re.search(r"(?:Candidate bindings|Did you mean)\b:? ?(.*)", message)
+    return f" (did you mean {match[1].strip().rstrip('?')}?)" if match else ""

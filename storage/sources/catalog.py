@@ -2,9 +2,10 @@
 
 import csv
 import glob
+import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,13 +53,18 @@ def list_catalog(source: str | os.PathLike) -> list[CatalogTrack]:
     return sorted(stream_catalog(source), key=lambda track: track.path)
 
 
-def stream_catalog(source: str | os.PathLike) -> Iterator[CatalogTrack]:
+def stream_catalog(source: str | os.PathLike | Sequence[str]) -> Iterator[CatalogTrack]:
     """The tracks of a catalog one by one, each path once, in the same order each time: a file, a folder, a glob
     or a manifest, here or in an object store. Nothing of it is kept but a folder at a time and a manifest's hashes,
     so a million tracks need no memory.
 
+    Several sources come one after the other; no two tracks of them may have one path.
+
     Raises CatalogError when there is nothing there, no track in it, or a manifest is malformed.
     """
+    if isinstance(source, (tuple, list)):
+        yield from _once(itertools.chain.from_iterable(map(stream_catalog, source)), "the command")
+        return
     root = location(source)
     if is_url(root):
         found, empty = _in_store(root)

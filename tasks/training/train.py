@@ -39,7 +39,8 @@ from tasks.training.validation import Reference, split_for_validation, validatio
 
 log = logging.getLogger("unbraid.train")
 
-_REPORT_EVERY = 25
+_REPORT_EVERY = 25  # steps
+_REPORT_SECONDS = 5.0  # where steps take long
 _CHECKPOINT_SECONDS = 60.0
 
 
@@ -135,6 +136,7 @@ class _Run:
         self._trainer, self._references, self._folder = trainer, references, folder
         self._state, self._origin, self._record = state, origin, record
         self._saved = time.monotonic()
+        self._reported = float("-inf")  # the first step is reported at once
 
     def loop(self, source: ExampleSource) -> None:
         """Steps, reports, validations and checkpoints, until one of the reasons to stop."""
@@ -150,8 +152,8 @@ class _Run:
             now = time.monotonic()
             state.seconds += now - last
             last = now
-            if trainer.step % _REPORT_EVERY == 0:
-                self._report_step(losses)
+            if trainer.step % _REPORT_EVERY == 0 or now - self._reported > _REPORT_SECONDS:
+                self._report_step(losses, now)
                 losses = []
             if settings.snapshot_every and trainer.step % settings.snapshot_every == 0:
                 self._snapshot()
@@ -168,9 +170,12 @@ class _Run:
             self._validate()
         self._save()
 
-    def _report_step(self, losses: list[float]) -> None:
+    def _report_step(self, losses: list[float], now: float) -> None:
         trainer, mean = self._trainer, float(np.mean(losses))
-        _append(self._folder.log, {"step": trainer.step, "loss": mean, "seconds": self._state.seconds})
+        examples = len(losses) * trainer.settings.batch_size / max(now - self._reported, 1e-9)
+        self._reported = now
+        line = {"step": trainer.step, "loss": mean, "seconds": self._state.seconds, "examples_per_second": examples}
+        _append(self._folder.log, line)
         log.info("step %d of %d, loss %.4f", trainer.step, trainer.settings.steps, mean)
 
     def _validate(self) -> None:

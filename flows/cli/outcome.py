@@ -1,0 +1,121 @@
+"""What a verb says when its run has ended: a short table for people, or JSON for scripts."""
+
+import dataclasses
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.cli.console import printable
+from flows.cli.scores import show_failures
+from flows.running.progress import clock, counted
+
+if TYPE_CHECKING:
+    from flows.separate import RunSummary
+    from storage.results.summary import RunRows
+
+_WORST = 3
+_FEW = 1  # tracks of which every stem's path is said
+_COLUMNS = {"sdr": "cSDR", "predicted_sdr": "predicted SDR"}
+
+
+def print_json(summary: Any, **more: Any) -> None:
+    """Print a summary's fields as one JSON object, with `more` beside them."""
+    fields = dataclasses.asdict(summary) if dataclasses.is_dataclass(summary) else {"rows": summary}  # type: ignore[arg-type]
+    click.echo(json.dumps({**fields, **more}, default=_plain, indent=2))
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) else str(value)  # type: ignore[arg-type]
+
+
+def planned(summary: "RunSummary") -> str:
+    """What a dry run would do."""
+    tracks = counted(summary.todo, "track")
+    return f"{tracks} would be separated; {summary.before} are done, {summary.failed_before} failed before"
+
+
+def show_separation(summary: "RunSummary", *, as_json: bool) -> None:
+    """Tracks, hours, speed, scores, the worst tracks, and where it all lies."""
+    figures = _figures(summary) if summary.done else {}
+    folders = {"stems": os.path.join(summary.out, "stems"), "metrics": os.path.join(summary.out, "metrics")}
+    if as_json:
+        print_json(summary, **figures, folders=folders, exit_code=summary.exit_code)
+        return
+    if summary.failed:
+        show_failures(summary.out, summary.run_id)
+    rows = [["tracks", _tracks(summary)]]
+    if figures:
+        rows.append(["audio", _speed(summary.audio_seconds, figures["seconds"])])
+    for column, name in _COLUMNS.items():
+        if figures.get(f"median_{column}") is not None:
+            rows.append([name, f"{figures[f'median_{column}']:.1f} dB in the median"])
+    if len(figures.get("worst", [])) > 1:
+        rows.append(["worst", "\n".join(f"{score:.1f} dB  {printable(path)}" for path, score in figures["worst"])])
+    rows += [[name, path] for name, path in folders.items()]
+    if summary.report:
+        rows.append(["report", summary.report])
+    show_pairs(rows)
+    for path in figures.get("files", []):
+        click.echo(printable(path))
+
+
+def show_pairs(rows: list[list[str]]) -> None:
+    """A table of two columns without a head, as plain text that scripts and people read alike."""
+    width = max(len(name) for name, _ in rows) + 1
+    for name, text in rows:
+        first, *others = text.splitlines() or [""]
+        click.echo(f"{name + ':':{width}} {first}")
+        for line in others:
+            click.echo(f"{'':{width}} {line}")
+
+
+def _tracks(summary: "RunSummary") -> str:
+    parts = [f"{counted(summary.done, 'track')} separated"]
+    if summary.before:
+        parts.append(f"{summary.before} were done before")
+    parts.append(f"{summary.failed} failed")
+    if summary.failed_before:
+        parts.append(f"{summary.failed_before} failed before (--retry-failed)")
+    return ", ".join(parts)
+
+
+def _speed(audio_seconds: float, seconds: float) -> str:
+    return f"{audio_seconds / 3600:.2f} hours in {clock(seconds)}, {times_real_time(audio_seconds, seconds)}"
+
+
+def times_real_time(audio_seconds: float, seconds: float) -> str:
+    """How many times faster than the music plays: "8 × real time"."""
+    times = audio_seconds / max(seconds, 1e-3)
+    return f"{times:.0f} × real time" if times >= 10 else f"{times:.2g} × real time"
+
+
+def _figures(summary: "RunSummary") -> dict[str, Any]:
+    """Seconds, median scores, the worst tracks and, of a single track, its stems' files."""
+    from storage.files.layout import OutputLayout
+    from storage.files.location import location
+    from storage.results.summary import opened_run
+
+    with opened_run(OutputLayout(location(summary.out)), summary.run_id) as rows:
+        span = rows.span()
+        figures: dict[str, Any] = {"seconds": (span["last"] - span["first"]).total_seconds()}
+        figures |= _scores(rows)
+        if summary.done <= _FEW:
+            paths = rows.ask("select stem_path from rows where stem_path is not null order by stem <> 'vocals', stem")
+            figures["files"] = [os.path.join(summary.out, row["stem_path"]) for row in paths]
+    return figures
+
+
+def _scores(rows: "RunRows") -> dict[str, Any]:
+    models = rows.models()
+    if not models:
+        return {}
+    lead = rows.stems(models[0])[0]
+    medians = ", ".join(f"median({name}) as median_{name}" for name in _COLUMNS)
+    figures: dict[str, Any] = rows.ask(f"select {medians} from rows where stem = $lead", lead=lead)[0]
+    column = rows.ranking(models[0])
+    if column in _COLUMNS:
+        worst = rows.tracks(models[0], lead, column, _WORST)
+        figures["worst"] = [(row["path"], row[column]) for row in worst if row[column] is not None]
+    return figures

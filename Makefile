@@ -1,11 +1,11 @@
-# `make demo`, `make test` and `make lint` (style and types). Each sets everything up in .venv first.
+# `make demo`, `make test`, `make lint` (style and types) and `make docs`. Each sets everything up in .venv first.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: demo test setup lint lock clean
+.PHONY: demo test setup lint docs lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -30,6 +30,10 @@ lint: setup
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
 
+# The documentation as a site in site/; a broken link, page or API name is an error.
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
 # Fix the versions anew from what pyproject.toml allows.
 lock:
 	@rm -rf $(VENV).lock && $(PYTHON) -m venv $(VENV).lock
@@ -39,4 +43,4 @@ lock:
 	@rm -rf $(VENV).lock
 
 clean:
-	rm -rf $(VENV) demo-out *.egg-info
+	rm -rf $(VENV) demo-out site *.egg-info

@@ -140,16 +140,18 @@ class RunRows:
         return next((name for name in columns if row[name]), None)
 
     def picks(self, model: str, lead: str, column: str, each: int) -> list[dict]:
-        """Tracks to look at: the `each` worst, middle and best by a column, with `pick` saying which."""
+        """Tracks to look at: up to `each` worst, middle and best by a column, with `pick` saying which."""
         return self.ask(
             f"""
             with tracks as ({_TRACKS}), ranked as (
                 select *, row_number() over (order by {column}, track_id) as place, count(*) over () as n
                 from tracks where {column} is not null
+            ), sized as (
+                select *, least($each, greatest(1, n // 3)) as most from ranked
             )
-            select *, case when place <= $each then 'worst' when place > n - $each then 'best' else 'median' end as pick
-            from ranked where place <= $each or place > n - $each
-                or abs(place - (n + 1) / 2.0) < $each / 2.0 + 0.25 order by place
+            select *, case when place <= most then 'worst' when place > n - most then 'best' else 'median' end as pick
+            from sized where place <= most or place > n - most
+                or (place > (n - most) // 2 and place <= (n - most) // 2 + most) order by place
             """,
             model=model, lead=lead, failed=FAILED, each=each,
         )  # fmt: skip

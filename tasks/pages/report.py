@@ -26,6 +26,7 @@ _TRACKS = 300
 _CAUSES, _EXAMPLES = 30, 8
 _MOST_PLAYER_BYTES = 3_600_000  # a page stays below 5 MB, whatever the catalog
 _RANKED_BY = {"sdr": "cSDR", "predicted_sdr": "predicted SDR", "activity": "activity"}
+_LABELS = {"worst": "least active", "median": "middle", "best": "most active"}
 _VERSIONS = ("unbraid", "torch", "prefect", "dask", "zarr", "numpy")
 
 
@@ -149,7 +150,8 @@ def _players(out: OutputLayout, picks: list[dict], column: str | None, lead: str
         if not stems:
             continue
         made = excerpt_player(
-            pick["path"], dict(list(stems.items())[:4]), pick["source"], label=pick["pick"],
+            pick["path"], dict(list(stems.items())[:4]), pick["source"],
+            label=_LABELS[pick["pick"]] if column == "activity" else pick["pick"],
             facts=_track_facts(pick, column, lead),
         )  # fmt: skip
         size += sum(len(lane.audio) + len(lane.image) for lane in made.lanes)

@@ -63,9 +63,15 @@ def marks(rate: int, *, rows: int = 128, axis: str = "warped", high_hz: float | 
     if axis == "linear":
         ticks = [hz for hz in (2000, 5000, 10000, 15000, 20000) if hz <= centres[-1]]
     places = np.interp(ticks, centres, np.arange(len(centres)))
+    # Names that would meet are left out, and so are those that would leave the picture.
+    clear = 0.09 * len(centres)
+    kept: list[tuple[int, float]] = []
+    for hz, row in zip(ticks, places, strict=True):
+        if clear / 2 <= row <= len(centres) - clear / 2 and (not kept or row - kept[-1][1] >= clear):
+            kept.append((hz, float(row)))
     return [
-        Mark(round(1 - (float(row) + 0.5) / len(centres), 4), f"{hz // 1000} kHz" if hz >= 1000 else f"{hz} Hz")
-        for hz, row in zip(ticks, places, strict=True)
+        Mark(round(1 - (row + 0.5) / len(centres), 4), f"{hz // 1000} kHz" if hz >= 1000 else f"{hz} Hz")
+        for hz, row in kept
     ]
 
 

@@ -1,0 +1,1 @@
+"""The server that shows pages on this machine's loopback interface."""

@@ -1,6 +1,7 @@
 """Debian's Chromium for tests of pages; they are skipped where it, or playwright, is not installed."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,14 @@ def page(browser, url: str, *, width: int = 1280, dark: bool = False) -> Iterato
     yield opened
     assert not said, said
     opened.close()
+
+
+def until(opened, expression: str, seconds: float = 60.0) -> None:
+    """Wait until an expression is true; playwright's own waiting needs `eval`, which our pages forbid."""
+    ends = time.monotonic() + seconds
+    while not opened.evaluate(expression):
+        assert time.monotonic() < ends, f"not within {seconds:.0f} s: {expression}"
+        opened.wait_for_timeout(50)
 
 
 # Samples of every stem at one moment, before its fader; the lags between them are what a listener would hear.

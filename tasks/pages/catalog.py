@@ -21,7 +21,7 @@ from tasks.pages.spectrogram import levels, marks, picture
 CHUNK_SECONDS = 10.0
 _PICTURE_SECONDS = 1200.0  # of a track's beginning; a longer one would take long to draw
 _SHOWN = ("path", "model_id", "status", "duration_s", "sdr", "predicted_sdr", "loudness_lufs", "activity",
-          "true_peak_db", "finished_at")  # fmt: skip
+          "finished_at")  # fmt: skip
 _KEYS = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 
 
@@ -64,6 +64,14 @@ class CatalogFiles:
         if not path.is_file():
             raise MetricsError(f"{path} is not there any more; separate the track again")
         return path
+
+    def mixture(self, row: dict) -> Path | None:
+        """The file that a row's track was made from; rows of older versions do not name it, their catalogs do."""
+        if row["source"]:
+            return self.source(row["source"])
+        guesses = [root / row["path"] if root.is_dir() else root for root in self._roots]
+        files = [self.source(str(guess)) for guess in guesses if guess.name == Path(row["path"]).name]
+        return next((file for file in files if file), None)
 
     def source(self, source: str | None) -> Path | None:
         """The file of a mixture, None where it is gone or belongs to no catalog of this folder."""
@@ -121,7 +129,7 @@ def track_page(table: TrackTable, files: CatalogFiles, place: Place) -> str:
         raise CatalogError(f"{place.track_id} has no row of {place.model_id} here")
     history = table.history(place.track_id)
     stems = _stems(row, history)
-    source = files.source(row["source"])
+    source = files.mixture(row)
     windows = window_scores(table.out, row["run_id"], place.track_id, place.model_id)
     partners = [
         {
@@ -183,7 +191,7 @@ def _paths(table: TrackTable, files: CatalogFiles, place: Place, stem: str) -> l
     if row is None:
         raise CatalogError(f"{place.track_id} has no row of {place.model_id} here")
     if stem == MIXTURE:
-        source = files.source(row["source"])
+        source = files.mixture(row)
         if source is not None:
             return [source]
     stems = _stems(row, table.history(place.track_id))

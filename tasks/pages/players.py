@@ -112,7 +112,7 @@ def excerpt_player(title: str, stems: dict[str, str | os.PathLike], source: str 
         (rate,) = rates
         signals = {name: signal for name, (signal, _) in parts.items()}
         mixture = _mixture(source, start, seconds, rate) if source else None
-    except (StorageError, OSError) as error:
+    except (StorageError, OSError, RuntimeError) as error:  # a stem that was damaged since must not cost the page
         return Player(title, problem=str(error), label=label, facts=facts or [])
     samples = min(signal.shape[1] for signal in signals.values())
     if mixture is not None:

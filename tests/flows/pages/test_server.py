@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from flows.pages.server import application
 from storage.audio.reader import read
 from storage.sources.catalog import list_catalog
-from tests.chromium import LAGS, chromium, page
+from tests.chromium import LAGS, chromium, page, until
 from tests.tasks.pages.made import HOSTILE, MODEL, made_run
 
 TOKEN = "key"
@@ -194,7 +194,7 @@ def test_in_a_browser_the_catalog_is_searched_heard_and_shortlisted(address, tmp
                 assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
                 opened.locator(".player").focus()
                 opened.keyboard.press("Space")
-                opened.wait_for_function("unbraid.players[0].playing && unbraid.players[0].now() > 0.2")
+                until(opened, "unbraid.players[0].playing && unbraid.players[0].now() > 0.2")
                 lags = opened.evaluate(LAGS, 0)
                 assert all(lag is not None and abs(lag) < 10 for lag in lags), lags
                 opened.keyboard.press("Space")

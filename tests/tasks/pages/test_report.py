@@ -9,7 +9,7 @@ from tasks.pages.folders import write_page
 from tasks.pages.players import interesting_start
 from tasks.pages.render import clock, count, number
 from tasks.pages.report import write_report
-from tests.chromium import LAGS, chromium, page
+from tests.chromium import LAGS, chromium, page, until
 from tests.tasks.pages.made import HOSTILE, RATE, made_run
 
 FIRST, SECOND = "separate-20260101T000000-aaaaaa", "separate-20260102T000000-bbbbbb"
@@ -117,7 +117,7 @@ def test_a_report_opens_plays_in_step_and_obeys_the_keyboard(browser, written, w
         player = opened.locator(".player[data-player]").first
         player.focus()
         opened.keyboard.press("Space")
-        opened.wait_for_function("unbraid.players[0].playing && unbraid.players[0].now() > 0.2")
+        until(opened, "unbraid.players[0].playing && unbraid.players[0].now() > 0.2")
         lags = opened.evaluate(LAGS, 0)
         assert len(lags) == 2
         assert all(lag is not None and abs(lag) < 10 for lag in lags), lags

@@ -1,20 +1,20 @@
 """One dataset track scored: the model between its floor and its ceiling, and other systems beside it."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
 from model.errors import ModelError
 from model.scoring.oracle import ideal_ratio_mask
 from model.scoring.scores import fitted_gain
-from storage.audio import reader as audio
-from storage.errors import StorageError
+from storage.audio import reader
+from storage.errors import AudioError, StorageError
 from storage.files.fingerprint import joint_fingerprint
 from storage.results.metrics import FAILED, OK, StemRow
 from storage.results.windows import WindowScores
 from storage.sources.datasets import DatasetTrack
-from tasks.score import read_references, score_stems, to_length, window_rows
+from tasks.score import read_references, score_all, to_length, window_rows
 from tasks.settings import ModelRequest, Scoring
 from tasks.worker import deadline, resident_separator
 
@@ -53,49 +53,63 @@ def failed_row(settings: EvaluateSettings, track: DatasetTrack, sentence: str, e
 
 
 def _evaluate(settings: EvaluateSettings, track: DatasetTrack) -> list[StemRow | WindowScores]:
+    """Rows of the floor, the model, the ceiling and other systems, which are scored together."""
     references, rate = read_references(track.stems, settings.stems)
     mixture = _mixture(track, references, rate)
-    samples = mixture.shape[1]
-    references = {stem: to_length(signal, samples) for stem, signal in references.items()}
-    fingerprint = joint_fingerprint(source.path for source in track.stems.values())
+    references = {stem: to_length(signal, mixture.shape[1]) for stem, signal in references.items()}
     separator = resident_separator(settings.request)
-
-    def rows(name: str, estimates: dict[str, np.ndarray], seconds: float | None) -> list[StemRow | WindowScores]:
-        scores = score_stems(references, estimates, rate, engine=settings.engine)
-        kept = window_rows(name, track.track_id, scores) if settings.windows else []
-        return kept + [
-            StemRow(
-                model_id=name,
-                track_id=track.track_id,
-                path=track.name,
-                stem=stem,
-                status=OK,
-                scenario=scores.scenario,
-                duration_s=samples / rate,
-                sample_rate=rate,
-                channels=mixture.shape[0],
-                seconds=seconds,
-                source_fingerprint=fingerprint,
-                **asdict(found),
-            )
-            for stem, found in scores.stems.items()
-        ]
-
-    found = rows(FLOOR, {stem: mixture for stem in references}, None)
     began = time.perf_counter()
     estimates = separator.separate(mixture, rate)
-    found += rows(settings.model_id, estimates, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
     complete = {stem: np.broadcast_to(references[stem], mixture.shape) for stem in references}
-    found += rows(CEILING, ideal_ratio_mask(complete, mixture, rate), None)
+    systems = {
+        FLOOR: dict.fromkeys(references, mixture),
+        settings.model_id: estimates,
+        CEILING: ideal_ratio_mask(complete, mixture, rate),
+        **_other_systems(track, complete, mixture, rate),
+    }
+    about = StemRow(
+        model_id="",
+        track_id=track.track_id,
+        path=track.name,
+        stem=None,
+        status=OK,
+        duration_s=mixture.shape[1] / rate,
+        sample_rate=rate,
+        channels=mixture.shape[0],
+        source_fingerprint=joint_fingerprint(source.path for source in track.stems.values()),
+    )
+    rows: list[StemRow | WindowScores] = []
+    for name, scores in score_all(references, systems, rate, engine=settings.engine).items():
+        rows += window_rows(name, track.track_id, scores) if settings.windows else []
+        spent = seconds if name == settings.model_id else None
+        rows += [
+            replace(about, model_id=name, stem=stem, scenario=scores.scenario, seconds=spent, **asdict(score))
+            for stem, score in scores.stems.items()
+        ]
+    return rows
+
+
+def _other_systems(
+    track: DatasetTrack, references: dict[str, np.ndarray], mixture: np.ndarray, rate: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """The estimates of the systems whose vocals lie beside the track, by their model id in the metrics.
+
+    Raises:
+        AudioError: One cannot be read, is at another rate, or there are no vocals to compare it with.
+    """
+    if track.systems and "vocals" not in references:
+        raise AudioError(f"{track.name} has results of other systems but no vocals; add the vocals or remove systems/")
+    systems = {}
     for name, source in track.systems:
-        vocals, own = audio.read(source.path, stream=source.stream)
-        if own != rate:
-            raise audio.AudioError(f"{source.path} is at {own} Hz, its references at {rate} Hz")
-        vocals = np.broadcast_to(to_length(vocals, samples), mixture.shape)
-        # Published excerpts come at a level of their own; one gain a track is not the system's doing.
-        vocals = vocals * np.float32(fitted_gain(complete["vocals"], vocals))
-        found += rows(SYSTEM + name, {"vocals": vocals, "accompaniment": mixture - vocals}, None)
-    return found
+        vocals, system_rate = reader.read(source.path, stream=source.stream)
+        if system_rate != rate:
+            raise AudioError(f"{source.path} is at {system_rate} Hz, its references at {rate} Hz")
+        vocals = np.broadcast_to(to_length(vocals, mixture.shape[1]), mixture.shape)
+        # Published excerpts come at a level of their own; one gain per track is not the system's doing.
+        vocals = vocals * np.float32(fitted_gain(references["vocals"], vocals))
+        systems[SYSTEM + name] = {"vocals": vocals, "accompaniment": mixture - vocals}
+    return systems
 
 
 def _mixture(track: DatasetTrack, references: dict[str, np.ndarray], rate: int) -> np.ndarray:
@@ -103,7 +117,7 @@ def _mixture(track: DatasetTrack, references: dict[str, np.ndarray], rate: int) 
     if track.mixture is None:
         channels = max(signal.shape[0] for signal in references.values())
         return np.sum([np.broadcast_to(s, (channels, s.shape[1])) for s in references.values()], axis=0)
-    mixture, own = audio.read(track.mixture.path, stream=track.mixture.stream)
-    if own != rate:
-        raise audio.AudioError(f"{track.mixture.path} is at {own} Hz, its stems at {rate} Hz")
+    mixture, mixture_rate = reader.read(track.mixture.path, stream=track.mixture.stream)
+    if mixture_rate != rate:
+        raise AudioError(f"{track.mixture.path} is at {mixture_rate} Hz, its stems at {rate} Hz")
     return mixture

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from model.scoring.scores import WINDOW_SCORES, TrackScores, score
+from model.errors import ModelError
+from model.scoring.scores import WINDOW_SCORES, TrackScores, score_systems
 from storage import runs
 from storage.audio import reader as audio
 from storage.errors import AudioError
@@ -12,6 +13,7 @@ from storage.files.layout import OutputLayout
 from storage.results.metrics import OK, StemRow, compact, write_part
 from storage.results.windows import WindowScores, write_windows
 from storage.sources.datasets import Source
+from tasks.settings import Engine
 
 
 def read_references(references: Mapping[str, Source], stems: tuple[str, ...]) -> tuple[dict[str, np.ndarray], int]:
@@ -25,32 +27,64 @@ def read_references(references: Mapping[str, Source], stems: tuple[str, ...]) ->
         signals[stem], rates[stem] = audio.read(source.path, stream=source.stream)
     if len(set(rates.values())) > 1:
         raise AudioError(f"the references differ in sample rate: {rates}")
-    wanted = {}
+    chosen = {}
     for stem in stems:
         if stem in signals:
-            wanted[stem] = signals[stem]
+            chosen[stem] = signals[stem]
         elif stem == "accompaniment" and set(signals) - {"vocals"}:
-            wanted[stem] = _sum([signal for name, signal in signals.items() if name != "vocals"])
-    if not wanted:
+            chosen[stem] = _sum([signal for name, signal in signals.items() if name != "vocals"])
+    if not chosen:
         raise AudioError(f"there is no reference for {', '.join(stems)} among {', '.join(references) or 'none'}")
-    samples = max(signal.shape[1] for signal in wanted.values())
-    wanted = {stem: to_length(signal, samples) for stem, signal in wanted.items()}
-    return wanted, next(iter(rates.values()))
+    samples = max(signal.shape[1] for signal in chosen.values())
+    chosen = {stem: to_length(signal, samples) for stem, signal in chosen.items()}
+    return chosen, next(iter(rates.values()))
 
 
 def score_stems(
-    references: dict[str, np.ndarray], estimates: dict[str, np.ndarray], rate: int, *, engine: str = "bsseval"
+    references: dict[str, np.ndarray], estimates: dict[str, np.ndarray], rate: int, *, engine: Engine = "bsseval"
 ) -> TrackScores:
-    """Scores of the stems that have both.
+    """Scores of the stems that have both; see `score_all`."""
+    return score_all(references, {"": estimates}, rate, engine=engine)[""]
+
+
+def score_all(
+    references: dict[str, np.ndarray],
+    systems: Mapping[str, dict[str, np.ndarray]],
+    rate: int,
+    *,
+    engine: Engine = "bsseval",
+) -> dict[str, TrackScores]:
+    """Scores of several systems, of each the stems that have a reference.
 
     As in `museval.evaluate` an estimate is padded or cut to its reference's length. Mono references of
-    stereo estimates count for both channels. Raises ValueError where the engine has no answer.
+    stereo estimates count for both channels. Systems that estimate the same stems share the work on the references.
+
+    Args:
+        references: Stems by name, float (channels, samples) each.
+        systems: Estimates by stem of each system, by its name.
+        rate: in Hz.
+        engine: Who scores.
+
+    Raises:
+        ModelError: A system and the references have no stem in common.
+        ValueError: The engine has no answer.
     """
-    together = [stem for stem in references if stem in estimates]
-    channels = max(estimates[stem].shape[0] for stem in together)
-    matched = {stem: np.broadcast_to(references[stem], (channels, references[stem].shape[1])) for stem in together}
-    fitted = {stem: to_length(estimates[stem], matched[stem].shape[1]) for stem in together}
-    return score(matched, fitted, rate, engine=engine)
+    alike: dict[tuple, list[str]] = {}
+    for name, estimates in systems.items():
+        together = tuple(stem for stem in references if stem in estimates)
+        if not together:
+            raise ModelError(
+                f"there is nothing to score: the references are {', '.join(references)}, the estimates "
+                f"{', '.join(estimates)}"
+            )
+        channels = max(estimates[stem].shape[0] for stem in together)
+        alike.setdefault((together, channels), []).append(name)
+    scores: dict[str, TrackScores] = {}
+    for (together, channels), names in alike.items():
+        matched = {stem: np.broadcast_to(references[stem], (channels, references[stem].shape[1])) for stem in together}
+        fitted = [{stem: to_length(systems[name][stem], matched[stem].shape[1]) for stem in together} for name in names]
+        scores |= zip(names, score_systems(matched, fitted, rate, engine=engine), strict=True)
+    return scores
 
 
 def window_rows(model_id: str, track_id: str, scores: TrackScores) -> list[WindowScores]:

@@ -14,7 +14,7 @@ the window, and of the filters only their own correlations W, once a song. The s
 the filters are solved from, are the sum of its windows' and of what crosses their borders.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,54 +42,91 @@ class BSSEval:
 
 
 def bss_eval(references: np.ndarray, estimates: np.ndarray, window: int, *, device: str = "cpu") -> BSSEval:
-    """Scores of estimates against references, both (stems, channels, samples), in windows of `window` samples.
+    """Scores of one system's estimates; see `bss_eval_systems`.
 
-    Equal to `museval.metrics.bss_eval(window=window, hop=window, compute_permutation=False,
-    filters_len=512, framewise_filters=False)`; what is left after the last whole window shapes the filters
+    Args:
+        references: float (stems, channels, samples).
+        estimates: the same shape.
+        window: in samples.
+        device: where the arithmetic runs.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    return bss_eval_systems(references, [estimates], window, device=device)[0]
+
+
+def bss_eval_systems(
+    references: np.ndarray, systems: Sequence[np.ndarray], window: int, *, device: str = "cpu"
+) -> list[BSSEval]:
+    """Scores of several systems' estimates of the same references.
+
+    Each is equal to `museval.metrics.bss_eval(window=window, hop=window, compute_permutation=False,
+    filters_len=512, framewise_filters=False)`; what is left after the last complete window shapes the filters
     and has no score. Where museval has no answer there is one here: a song with a silent stem has NaN in every
     window, a song shorter than a window has none, and of reference channels that are copies of each
-    other one is enough. Raises ValueError when the shapes differ.
+    other one is enough. The references are transformed, and their matrix is factorised, once for all systems.
+
+    Args:
+        references: float (stems, channels, samples).
+        systems: Each system's estimates, of the references' shape.
+        window: in samples.
+        device: where the arithmetic runs.
+
+    Returns:
+        The scores of each system, in order.
+
+    Raises:
+        ValueError: The shapes differ.
     """
-    if references.shape != estimates.shape or references.ndim != 3:
-        raise ValueError(f"references {references.shape} and estimates {estimates.shape} differ in shape")
-    song = _Song(references, estimates, window, torch.device(device))
-    found = np.full((4, song.stems, song.windows), np.nan)
-    spoken = _speaking(references, estimates, window)
-    if spoken.any():
-        energies = _energies(song)
+    for estimates in systems:
+        if references.shape != estimates.shape or references.ndim != 3:
+            raise ValueError(f"references {references.shape} and estimates {estimates.shape} differ in shape")
+    song = _Song(references, systems, window, torch.device(device))
+    values = np.full((len(systems), 4, song.stems, song.windows), np.nan)
+    audible = _audible(references, window)
+    counted = [audible & _audible(estimates, window) for estimates in systems]
+    if any(mask.any() for mask in counted):
+        energies = {
+            name: energy.reshape(len(systems), song.stems, song.windows) for name, energy in _energies(song).items()
+        }
         with np.errstate(divide="ignore", invalid="ignore"):
             numerators = [energies[name] for name in ("true", "true", "own", "all")]
             denominators = [energies[name] for name in ("error", "spatial", "interference", "artifacts")]
             for index, (above, below) in enumerate(zip(numerators, denominators, strict=True)):
-                found[index] = 10 * (np.log10(above) - np.log10(np.maximum(below, 0)))
-        found[:, :, ~spoken] = np.nan
-    return BSSEval(*found)
+                values[:, index] = 10 * (np.log10(above) - np.log10(np.maximum(below, 0)))
+        for system, mask in zip(values, counted, strict=True):
+            system[:, :, ~mask] = np.nan
+    return [BSSEval(*system) for system in values]
 
 
-def _speaking(references: np.ndarray, estimates: np.ndarray, window: int) -> np.ndarray:
-    """Which windows count, (windows,): in a silent one the channels of any signal sum to zero throughout."""
-    windows = references.shape[2] // window
-    found = np.ones(windows, bool)
+def _audible(signals: np.ndarray, window: int) -> np.ndarray:
+    """Windows, (windows,), in which no stem's channels sum to zero at every sample."""
+    windows = signals.shape[2] // window
+    audible = np.ones(windows, bool)
     for index in range(windows):
-        span = slice(index * window, (index + 1) * window)
-        for signals in (references, estimates):
-            # float64, as museval's arrays are: in float32 near-opposite channels could round to silence.
-            sums = signals[:, :, span].sum(axis=1, dtype=np.float64)
-            found[index] &= bool(sums.any(axis=1).all())
-    return found
+        # float64, as museval's arrays are: in float32 near-opposite channels could round to silence.
+        sums = signals[:, :, index * window : (index + 1) * window].sum(axis=1, dtype=np.float64)
+        audible[index] = bool(sums.any(axis=1).all())
+    return audible
 
 
 class _Song:
-    """The signals: distinct reference channels `x`, the estimates' channels `y`, and how windows cut them."""
+    """The signals: distinct reference channels `x`, all systems' channels `y`, and how windows cut them.
 
-    def __init__(self, references: np.ndarray, estimates: np.ndarray, window: int, device: torch.device) -> None:
+    Estimates of all systems are numbered through, system by system; number e is one of stem `e % stems`.
+    """
+
+    def __init__(
+        self, references: np.ndarray, systems: Sequence[np.ndarray], window: int, device: torch.device
+    ) -> None:
         self.stems, self.channels, self.samples = references.shape
         self.window, self.windows, self.device = window, references.shape[2] // window, device
         flat = references.reshape(-1, self.samples)
         keep, self.column = _distinct(flat)
         self.x = [flat[index] for index in keep]
-        self.y = list(estimates.reshape(-1, self.samples))
-        self.references, self.estimates = references, estimates
+        self.y = [channel for estimates in systems for channel in estimates.reshape(-1, self.samples)]
+        self.systems, self.estimates = len(systems), len(systems) * self.stems
 
     def own(self, stem: int) -> list[int]:
         """The distinct reference channels of a stem, each once."""
@@ -110,9 +147,9 @@ class _Song:
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """(first window, number) of groups of windows; the part after the last window counts as one more."""
-        whole = -(-self.samples // self.window)
-        for first in range(0, whole, _WINDOWS_AT_A_TIME):
-            yield first, min(_WINDOWS_AT_A_TIME, whole - first)
+        count = -(-self.samples // self.window)
+        for first in range(0, count, _WINDOWS_AT_A_TIME):
+            yield first, min(_WINDOWS_AT_A_TIME, count - first)
 
 
 def _distinct(signals: np.ndarray) -> tuple[list[int], list[int]]:
@@ -140,7 +177,7 @@ def _window_correlations(part: torch.Tensor, count: int) -> torch.Tensor:
     blocks = -(-samples // (_FFT_LENGTH - lags))
     size = -(-samples // blocks)
     room = (blocks - 1) * size + _FFT_LENGTH
-    found = part.new_empty(windows, count, channels, FILTER_LENGTH)
+    windowed = part.new_empty(windows, count, channels, FILTER_LENGTH)
     padded = part.new_zeros(channels, room)
     reversed_ = part.new_zeros(count, blocks, _FFT_LENGTH)
     for window in range(windows):
@@ -152,8 +189,8 @@ def _window_correlations(part: torch.Tensor, count: int) -> torch.Tensor:
         z = torch.fft.rfft(reaching.transpose(0, 1)).flatten(0, 1).T.contiguous().unflatten(1, (blocks, channels))
         products = torch.bmm(x, z).flatten(1).T.contiguous()
         correlations = torch.fft.irfft(products, n=_FFT_LENGTH)[:, size - 1 : size + lags]
-        found[window] = correlations.unflatten(0, (count, channels))
-    return found
+        windowed[window] = correlations.unflatten(0, (count, channels))
+    return windowed
 
 
 def _border_correlations(song: _Song) -> torch.Tensor:
@@ -172,25 +209,25 @@ def _border_correlations(song: _Song) -> torch.Tensor:
 
 
 def _energies(song: _Song) -> dict[str, np.ndarray]:
-    """Energies of the parts of every estimate in every window, each (stems, windows)."""
+    """Energies of the parts of every estimate in every window, each (estimates, windows)."""
     count = len(song.x)
     bytes_each = count * (count + len(song.y)) * FILTER_LENGTH * 8
     keep = song.windows * bytes_each <= _KEEP_BYTES
     kept: list[torch.Tensor] = []
-    energies = {name: np.zeros((song.stems, song.windows)) for name in _NAMES}
+    energies = {name: np.zeros((song.estimates, song.windows)) for name in _NAMES}
     total = _border_correlations(song)
     for first, windows in song.spans():
         part = song.windows_at(first, windows)
-        found = _window_correlations(part, count)
-        total += found.sum(dim=0)
+        correlations = _window_correlations(part, count)
+        total += correlations.sum(dim=0)
         if keep:
-            kept.append(found)
+            kept.append(correlations)
         _put(energies, first, _plain_energies(song, part))
     forms = _Forms.of(song, total)
     for index, (first, windows) in enumerate(song.spans()):
         if first < song.windows:
-            found = kept[index] if keep else _window_correlations(song.windows_at(first, windows), count)
-            _put(energies, first, forms.energies(song, found))
+            correlations = kept[index] if keep else _window_correlations(song.windows_at(first, windows), count)
+            _put(energies, first, forms.energies(song, correlations))
     energies["artifacts"] += energies["estimate"] + energies["all"]
     for window in np.flatnonzero((energies["artifacts"] < _CANCELLED * energies["estimate"]).any(axis=0)):
         energies["artifacts"][:, window] = _artifacts(song, forms.linear, int(window))
@@ -198,33 +235,32 @@ def _energies(song: _Song) -> dict[str, np.ndarray]:
 
 
 def _artifacts(song: _Song, filters: torch.Tensor, window: int) -> np.ndarray:
-    """‖ŝ − q‖² of a window, (stems,), by one long transform: for windows where nearly nothing is left of ŝ,
+    """‖ŝ − q‖² of a window, (estimates,), by one long transform: for windows where nearly nothing is left of ŝ,
     so that the sum of large energies would be rounding and no more.
     """
     part = song.windows_at(window, 1)[:, 0]
     size = song.window + FILTER_LENGTH
     x, y = torch.fft.rfft(part[: len(song.x)], n=size), torch.fft.rfft(part[len(song.x) :], n=size)
     projected = torch.einsum("af,sacf->scf", x, torch.fft.rfft(filters, n=size))
-    left = torch.fft.irfft(y.unflatten(0, (song.stems, song.channels)) - projected, n=size)
+    left = torch.fft.irfft(y.unflatten(0, (song.estimates, song.channels)) - projected, n=size)
     return left.square().sum(dim=(1, 2)).cpu().numpy()
 
 
 def _put(energies: dict[str, np.ndarray], first: int, values: dict[str, torch.Tensor]) -> None:
-    """Write values (stems, windows) where they belong; those of the part after the last window fall away."""
+    """Write values (estimates, windows) where they belong; those of the part after the last window fall away."""
     for name, value in values.items():
         room = energies[name][:, first : first + value.shape[1]]
         room += value[:, : room.shape[1]].cpu().numpy()
 
 
 def _plain_energies(song: _Song, part: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What needs no filters: ‖s‖², ‖ŝ − s‖², ‖ŝ‖², each (stems, windows)."""
-    count = len(song.x)
-    estimates = part[count:].unflatten(0, (song.stems, song.channels))
+    """What needs no filters: ‖s‖², ‖ŝ − s‖², ‖ŝ‖², each (estimates, windows)."""
+    estimates = part[len(song.x) :].unflatten(0, (song.systems, song.stems, song.channels))
     references = part[torch.tensor(song.column, device=part.device)].unflatten(0, (song.stems, song.channels))
     return {
-        "true": references.square().sum(dim=(1, 3)),
-        "error": (estimates - references).square().sum(dim=(1, 3)),
-        "estimate": estimates.square().sum(dim=(1, 3)),
+        "true": references.square().sum(dim=(1, 3)).repeat(song.systems, 1),
+        "error": torch.cat([(system - references).square().sum(dim=(1, 3)) for system in estimates]),
+        "estimate": estimates.square().sum(dim=(2, 4)).flatten(0, 1),
     }
 
 
@@ -235,8 +271,8 @@ _NAMES = ("true", "error", "estimate", "own", "spatial", "all", "interference", 
 class _Forms:
     """What makes energies of a window's correlations: a matrix for those of x with x, one for x with y.
 
-    quadratic: (x · x · lags, 4 · stems), for ‖p‖², ‖p − s‖², ‖q‖², ‖q − p‖² of each stem.
-    linear: (stems, x, channels, lags), the filters of q, for ⟨ŝ, q⟩.
+    quadratic: (x · x · lags, 4 · estimates), for ‖p‖², ‖p − s‖², ‖q‖², ‖q − p‖² of each estimate.
+    linear: (estimates, x, channels, lags), the filters of q, for ⟨ŝ, q⟩.
     """
 
     quadratic: torch.Tensor
@@ -247,27 +283,29 @@ class _Forms:
         """From the correlations of the whole song."""
         count = len(song.x)
         columns, linear = [], []
-        everyone = list(range(count))
-        every_estimate = _projection(total, everyone, [count + i for i in range(len(song.y))])
-        for stem in range(song.stems):
-            mine = slice(stem * song.channels, (stem + 1) * song.channels)
-            everything = every_estimate[:, mine]
+        # One factorisation of all references serves every estimate, one of a stem's own those of that stem.
+        onto_all = _projection(total, list(range(count)), [count + i for i in range(len(song.y))])
+        onto_own = [_onto_own(song, total, stem) for stem in range(song.stems)]
+        for number in range(song.estimates):
+            system, stem = divmod(number, song.stems)
+            first = number * song.channels
+            everything = onto_all[:, first : first + song.channels]
             own = torch.zeros_like(everything)
-            own[song.own(stem)] = _projection(total, song.own(stem), [count + i for i in range(mine.start, mine.stop)])
+            own[song.own(stem)] = onto_own[stem][:, system * song.channels : (system + 1) * song.channels]
             truth = torch.zeros_like(everything)
             for channel in range(song.channels):
-                truth[song.column[mine.start + channel], channel, 0] = 1
+                truth[song.column[stem * song.channels + channel], channel, 0] = 1
             columns += [_form(own), _form(own - truth), _form(everything), _form(everything - own)]
             linear.append(everything)
         return cls(torch.stack(columns, dim=1), torch.stack(linear))
 
     def energies(self, song: _Song, correlations: torch.Tensor) -> dict[str, torch.Tensor]:
-        """From correlations (windows, x, z, lags), each (stems, windows); "artifacts" lacks ‖ŝ‖² + ‖q‖²."""
+        """From correlations (windows, x, z, lags), each (estimates, windows); "artifacts" lacks ‖ŝ‖² + ‖q‖²."""
         count = len(song.x)
         among = correlations[:, :, :count].flatten(1) @ self.quadratic
-        own, spatial, everything, interference = among.unflatten(1, (song.stems, 4)).permute(2, 1, 0)
-        with_estimates = correlations[:, :, count:].unflatten(2, (song.stems, song.channels))
-        overlap = [with_estimates[:, :, stem].flatten(1) @ self.linear[stem].flatten() for stem in range(song.stems)]
+        own, spatial, everything, interference = among.unflatten(1, (song.estimates, 4)).permute(2, 1, 0)
+        with_estimates = correlations[:, :, count:].unflatten(2, (song.estimates, song.channels))
+        overlap = [with_estimates[:, :, e].flatten(1) @ self.linear[e].flatten() for e in range(song.estimates)]
         return {
             "own": own,
             "spatial": spatial,
@@ -275,6 +313,16 @@ class _Forms:
             "interference": interference,
             "artifacts": -2 * torch.stack(overlap),
         }
+
+
+def _onto_own(song: _Song, total: torch.Tensor, stem: int) -> torch.Tensor:
+    """Filters that bring a stem's own channels nearest to its estimates: (own channels, systems · channels, lags)."""
+    rows = [
+        len(song.x) + (system * song.stems + stem) * song.channels + channel
+        for system in range(song.systems)
+        for channel in range(song.channels)
+    ]
+    return _projection(total, song.own(stem), rows)
 
 
 def _form(filters: torch.Tensor) -> torch.Tensor:
@@ -320,19 +368,19 @@ def _solve(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     if not int(failed):
         return torch.cholesky_solve(right, factor)
     del factor
-    found, failed = torch.linalg.solve_ex(matrix, right)
-    if not int(failed) and _residual(matrix, found, right) < _RESIDUAL:
-        return found
+    solution, failed = torch.linalg.solve_ex(matrix, right)
+    if not int(failed) and _residual(matrix, solution, right) < _RESIDUAL:
+        return solution
     level = float(diagonal.mean())
     for ridge in _RIDGES:
         diagonal += ridge * level
         factor, failed = torch.linalg.cholesky_ex(matrix)
         if not int(failed):
             return torch.cholesky_solve(right, factor)
-    return found
+    return solution
 
 
-def _residual(matrix: torch.Tensor, found: torch.Tensor, right: torch.Tensor) -> float:
+def _residual(matrix: torch.Tensor, solution: torch.Tensor, right: torch.Tensor) -> float:
     """The share of the right side that a solution does not explain; infinite where it is not finite."""
-    share = float(torch.linalg.norm(matrix @ found - right) / torch.linalg.norm(right).clamp(min=1e-300))
+    share = float(torch.linalg.norm(matrix @ solution - right) / torch.linalg.norm(right).clamp(min=1e-300))
     return share if np.isfinite(share) else float("inf")

@@ -4,13 +4,14 @@ SDR, ISR, SIR and SAR are BSSEval v4's (museval) over windows of one second; a t
 median over its windows. SDR needs no filters, which cancel out of it; `engine="sdr"` computes it alone.
 """
 
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from model.scoring.bsseval import bss_eval
+from model.scoring.bsseval import bss_eval_systems
 from model.scoring.museval_engine import museval_bss_eval
 from model.spectra.frontend import FrontEnd, spectrogram
 
@@ -67,7 +68,7 @@ def window_sdr(references: dict[str, np.ndarray], estimates: dict[str, np.ndarra
     ValueError when stems or lengths differ.
     """
     windows = _common_shape(references, estimates)[1] // rate
-    found = {stem: np.full(windows, np.nan) for stem in references}
+    values = {stem: np.full(windows, np.nan) for stem in references}
 
     def fill(index: int) -> None:
         span = slice(index * rate, (index + 1) * rate)
@@ -77,28 +78,58 @@ def window_sdr(references: dict[str, np.ndarray], estimates: dict[str, np.ndarra
         for stem, reference, estimate in cut:
             wide = reference.astype(np.float64)
             value = ratio_db(_energy(wide), _energy(wide - estimate))
-            found[stem][index] = value if np.isfinite(value) else np.nan
+            values[stem][index] = value if np.isfinite(value) else np.nan
 
     # numpy lets go of the interpreter in each of these operations, so threads share the windows.
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         list(pool.map(fill, range(windows)))
-    return found
+    return values
 
 
 def score(
     references: dict[str, np.ndarray], estimates: dict[str, np.ndarray], rate: int, *, engine: str = "bsseval"
 ) -> TrackScores:
-    """Scores of all stems of a track, (channels, samples) each, scored together.
+    """Scores of all stems of a track, scored together; see `score_systems`.
 
-    `engine` is "bsseval" (ours), "sdr" (SDR alone, hundreds of times cheaper) or "museval" (the reference).
-    Raises ValueError when stems or lengths differ, or museval has no answer.
+    Raises:
+        ValueError: Stems or lengths differ, or museval has no answer.
     """
-    per_window = window_scores(references, estimates, rate, engine)
-    found = {}
-    for stem, values in per_window.items():
+    return score_systems(references, [estimates], rate, engine=engine)[0]
+
+
+def score_systems(
+    references: dict[str, np.ndarray],
+    systems: Sequence[dict[str, np.ndarray]],
+    rate: int,
+    *,
+    engine: str = "bsseval",
+) -> list[TrackScores]:
+    """Scores of several systems' estimates of one track's stems, whose references are analysed once.
+
+    Args:
+        references: Stems by name, float (channels, samples) each.
+        systems: Each system's estimates, of the same names and shapes.
+        rate: in Hz.
+        engine: "bsseval" (ours), "sdr" (SDR alone, hundreds of times cheaper) or "museval" (the reference).
+
+    Returns:
+        The scores of each system, in order.
+
+    Raises:
+        ValueError: Stems or lengths differ, or museval has no answer.
+    """
+    windows = window_scores(references, systems, rate, engine)
+    return [_track_scores(references, *pair, rate) for pair in zip(systems, windows, strict=True)]
+
+
+def _track_scores(
+    references: dict[str, np.ndarray], estimates: dict[str, np.ndarray], windows: dict[str, np.ndarray], rate: int
+) -> TrackScores:
+    scores = {}
+    for stem, values in windows.items():
         mse, snr = magnitude_errors(references[stem], estimates[stem], rate)
         medians = (_finite(row, np.nanmedian) for row in values)
-        found[stem] = Score(
+        scores[stem] = Score(
             **dict(zip(WINDOW_SCORES, medians, strict=True)),
             sdr_mean=_finite(values[0], np.nanmean),
             usdr=_number(usdr(references[stem], estimates[stem])),
@@ -108,27 +139,44 @@ def score(
             windows=values.shape[1],
             silent_windows=int(np.isnan(values[0]).sum()),
         )
-    return TrackScores(found, per_window)
+    return TrackScores(scores, windows)
 
 
 def window_scores(
-    references: dict[str, np.ndarray], estimates: dict[str, np.ndarray], rate: int, engine: str
-) -> dict[str, np.ndarray]:
-    """SDR, ISR, SIR, SAR of every stem and window, float64 (4, windows); NaN for silence and for infinity."""
+    references: dict[str, np.ndarray], systems: Sequence[dict[str, np.ndarray]], rate: int, engine: str
+) -> list[dict[str, np.ndarray]]:
+    """SDR, ISR, SIR, SAR of every stem and window, float64 (4, windows), for each system.
+
+    NaN stands for silence and for infinity.
+    """
     if engine not in ENGINES:
         raise ValueError(f"{engine} is not an engine; choose one of {', '.join(ENGINES)}")
-    _common_shape(references, estimates)
+    for estimates in systems:
+        _common_shape(references, estimates)
     if engine == "sdr":
-        plain = window_sdr(references, estimates, rate)
-        return {stem: np.stack([sdr, *np.full((3, len(sdr)), np.nan)]) for stem, sdr in plain.items()}
-    truth, estimated = (np.stack([signals[stem] for stem in references]) for signals in (references, estimates))
+        plain = (window_sdr(references, estimates, rate) for estimates in systems)
+        return [
+            {stem: np.stack([sdr, *np.full((3, len(sdr)), np.nan)]) for stem, sdr in by_stem.items()}
+            for by_stem in plain
+        ]
+    truth = _stacked(references, references)
     if engine == "museval":
-        values = museval_bss_eval(truth, estimated, rate)
+        scored = [museval_bss_eval(truth, _stacked(references, estimates), rate) for estimates in systems]
     else:
-        result = bss_eval(truth, estimated, rate)
-        values = np.stack([result.sdr, result.isr, result.sir, result.sar])
-    values = np.where(np.isfinite(values), values, np.nan)
-    return {stem: values[:, index] for index, stem in enumerate(references)}
+        results = bss_eval_systems(truth, [_stacked(references, estimates) for estimates in systems], rate)
+        scored = [np.stack([result.sdr, result.isr, result.sir, result.sar]) for result in results]
+    return [
+        {
+            stem: np.where(np.isfinite(values[:, index]), values[:, index], np.nan)
+            for index, stem in enumerate(references)
+        }
+        for values in scored
+    ]
+
+
+def _stacked(stems: Iterable[str], signals: dict[str, np.ndarray]) -> np.ndarray:
+    """Signals in the order of `stems`, (stems, channels, samples)."""
+    return np.stack([signals[stem] for stem in stems])
 
 
 def _common_shape(references: dict[str, np.ndarray], estimates: dict[str, np.ndarray]) -> tuple[int, int]:

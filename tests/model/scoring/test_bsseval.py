@@ -5,7 +5,7 @@ import pytest
 import scipy.signal
 
 import model.scoring.bsseval as module
-from model.scoring.bsseval import bss_eval
+from model.scoring.bsseval import bss_eval, bss_eval_systems
 from model.scoring.museval_engine import museval_bss_eval
 
 RATE = 8000
@@ -161,3 +161,27 @@ def test_single_precision_signals_are_scored_in_double():
     np.testing.assert_array_equal(
         ours(references, estimates), ours(references.astype(np.float64), estimates.astype(np.float64))
     )
+
+
+def test_systems_scored_together_have_the_scores_they_have_alone():
+    references = white(2, 2, 3, seed=1)
+    systems = [references + 0.3 * white(2, 2, 3, seed=seed) for seed in (2, 3, 4)]
+    systems[1][:, :, RATE : 2 * RATE] = 0  # silent in one window, which is no other system's silence
+    together = bss_eval_systems(references, systems, RATE)
+    for scores, estimates in zip(together, systems, strict=True):
+        alone = bss_eval(references, estimates, RATE)
+        for name in ("sdr", "isr", "sir", "sar"):
+            np.testing.assert_allclose(getattr(scores, name), getattr(alone, name), atol=1e-7)
+    assert np.isnan(together[1].sdr[:, 1]).all()
+    assert not np.isnan(together[0].sdr).any()
+
+
+def test_the_references_are_factorised_once_for_all_systems(monkeypatch):
+    references = white(2, 2, 2, seed=1)
+    systems = [references + 0.1 * white(2, 2, 2, seed=seed) for seed in (2, 3, 4, 5)]
+    solved = []
+    monkeypatch.setattr(
+        module, "_solve", lambda matrix, right, solve=module._solve: solved.append(1) or solve(matrix, right)
+    )
+    bss_eval_systems(references, systems, RATE)
+    assert len(solved) == 3  # all references together, and each stem's own

@@ -94,7 +94,7 @@ def evaluate_phase(
     tracks: list[DatasetTrack], out: OutputLayout, settings: EvaluateSettings, run_id: str, where: Cluster
 ) -> tuple[int, int]:
     """Score tracks on the workers and write each batch's rows as it ends."""
-    resources = {"GPU": 1.0} if settings.model.device == "cuda" and where.offering("GPU").slots else None
+    resources = {"GPU": 1.0} if settings.device == "cuda" and where.offering("GPU").slots else None
     where = where.offering("GPU") if resources else where
     with progress("evaluate", len(tracks)) as line:
         cut = batches(tracks, where.slots, lambda track: 0)

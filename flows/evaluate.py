@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from flows.running.cluster import Cluster, cluster
 from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
+from flows.running.phases import phase
 from flows.running.plan import batches
 from flows.running.progress import progress
 from flows.running.record import recorded
@@ -89,7 +87,7 @@ def _tracks(options: EvaluateOptions) -> list[DatasetTrack]:
     return tracks
 
 
-@task(name="evaluate", cache_policy=NO_CACHE)
+@phase("evaluate")
 def evaluate_phase(
     tracks: list[DatasetTrack], out: OutputLayout, settings: EvaluateSettings, run_id: str, where: Cluster
 ) -> tuple[int, int]:
@@ -107,7 +105,7 @@ def evaluate_phase(
         return line.done, line.failed
 
 
-@task(name="report", cache_policy=NO_CACHE)
+@phase("report")
 def close_phase(out: OutputLayout, summary: EvaluateSummary) -> EvaluateSummary:
     """Compact the rows, write the report, end the record."""
     metrics.compact(out, summary.run_id)

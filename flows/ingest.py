@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from flows.running.cluster import cluster
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
+from flows.running.phases import phase
 from flows.running.plan import batches
 from flows.running.progress import progress
 from flows.settings import IngestOptions
@@ -82,7 +80,7 @@ def ingest(options: IngestOptions) -> IngestSummary:
     return consolidate_phase(opened, before, records)
 
 
-@task(name="plan", cache_policy=NO_CACHE)
+@phase("plan")
 def plan_phase(options: IngestOptions) -> tuple[Store, list[DatasetTrack], int]:
     """The store, the tracks that are not whole in it, and how many are."""
     opened, tracks = ready(options)
@@ -103,7 +101,7 @@ def say_disk_need(opened: Store, todo: list[DatasetTrack]) -> None:
         raise StoreError(f"{opened.path} would not fit on its disk: {sentence}; free some, or use another disk")
 
 
-@task(name="ingest", cache_policy=NO_CACHE)
+@phase("ingest")
 def ingest_phase(store: str, todo: list[DatasetTrack], where) -> list[IngestRecord]:
     """Write every track's group, each by one task."""
     records: list[IngestRecord] = []
@@ -119,7 +117,7 @@ def ingest_phase(store: str, todo: list[DatasetTrack], where) -> list[IngestReco
     return records
 
 
-@task(name="consolidate", cache_policy=NO_CACHE)
+@phase("consolidate")
 def consolidate_phase(opened: Store, before: int, records: list[IngestRecord]) -> IngestSummary:
     """Gather the metadata, as the last step of one writer, and write the one-page summary beside the store."""
     opened.consolidate()

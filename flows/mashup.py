@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from flows.running.cluster import Cluster, cluster
 from flows.running.commit import commit_rows
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
+from flows.running.phases import phase
 from flows.running.progress import progress
 from flows.separate import separate
 from flows.settings import FindMashupsOptions, MashupOptions, SeparateOptions
@@ -117,7 +115,7 @@ def find_mashups(options: FindMashupsOptions) -> MashupSummary:
     return MashupSummary(run_id, options.out, tuple(rows), tuple(pairs[: options.top]))
 
 
-@task(name="analyse", cache_policy=NO_CACHE)
+@phase("analyse")
 def analyse_phase(songs: Iterator[SeparatedTrack], total: int, out: OutputLayout, run_id: str, where: Cluster) -> None:
     """Tempo, key and singing of every song that has not been analysed; one row per song as it ends."""
     with progress("analyse", total) as line:
@@ -125,7 +123,7 @@ def analyse_phase(songs: Iterator[SeparatedTrack], total: int, out: OutputLayout
         commit_rows(outcomes, failed_analysis, out, run_id, line)
 
 
-@task(name="mash", cache_policy=NO_CACHE)
+@phase("mash")
 def mash_phase(
     settings: MashupSettings,
     pairs: list[tuple[SeparatedTrack, SeparatedTrack]],

@@ -3,13 +3,11 @@
 import hashlib
 import json
 
-from prefect import task
-from prefect.artifacts import create_markdown_artifact
-from prefect.cache_policies import NO_CACHE
-
 from flows.evaluate import evaluate
 from flows.ingest import ingest
+from flows.running.environment import with_prefect
 from flows.running.parameters import settings_flow
+from flows.running.phases import phase
 from flows.settings import EvaluateOptions, IngestOptions, RetrainOptions, TrainOptions
 from flows.train import train
 from storage import runs
@@ -55,7 +53,7 @@ def retrain(options: RetrainOptions) -> DecisionRow:
     return decide_phase(options, report.model_id, champion, [summary.run_id for summary in evaluated])
 
 
-@task(name="decide", cache_policy=NO_CACHE)
+@phase("decide")
 def decide_phase(options: RetrainOptions, challenger: str, champion: str | None, evaluated: list[str]) -> DecisionRow:
     """Weigh the two, move the champion's pointer or leave it, and write down why."""
     layout = OutputLayout(location(options.out))
@@ -70,7 +68,10 @@ def decide_phase(options: RetrainOptions, challenger: str, champion: str | None,
     if decision.promoted:
         registry().promote(challenger, instead_of=champion)
     write_rows(layout, runs.new_run_id("retrain"), [decision])
-    create_markdown_artifact(_markdown(decision), key="retrain-decision", description=decision.reason)
+    if with_prefect():
+        from prefect.artifacts import create_markdown_artifact
+
+        create_markdown_artifact(_markdown(decision), key="retrain-decision", description=decision.reason)
     return decision
 
 

@@ -2,18 +2,18 @@
 
 import contextlib
 import dataclasses
+import importlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from flows.running.cluster import cluster
 from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
-from flows.running.plan import Counts, Planner, batches, source_bytes
+from flows.running.phases import phase
+from flows.running.plan import Counts, Planner, batches, is_small, source_bytes
 from flows.running.progress import progress
 from flows.running.record import recorded
 from flows.settings import SeparateOptions
@@ -25,9 +25,9 @@ from storage.files.location import location
 from storage.results import metrics
 from storage.results.done import done_tracks
 from storage.sources.catalog import CatalogTrack, stream_catalog
+from tasks.batches import interrupted_row, lost_row, score_batch, separate_batch
 from tasks.loading import model_stems
-from tasks.pages.report import write_report
-from tasks.separate import SeparateSettings, interrupted_row, lost_row, score_batch, separate_batch
+from tasks.separation import SeparateSettings
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,12 @@ def separate(options: SeparateOptions) -> RunSummary:
         if counts.todo:
             with (
                 _tidied(layout, run_id),
-                cluster(model=settings.request, tracks=counts.todo, **options.cluster) as where,
+                cluster(
+                    model=settings.request,
+                    tracks=counts.todo,
+                    small=is_small(planner.todo(stream_catalog(options.source)), counts.todo),
+                    **options.cluster,
+                ) as where,
             ):
                 todo = planner.todo(stream_catalog(options.source))
                 settings = settings.replaced(known_stems=planner.done.stems)
@@ -103,7 +108,7 @@ def separate(options: SeparateOptions) -> RunSummary:
         return close_phase(layout, summary)
 
 
-@task(name="plan", cache_policy=NO_CACHE)
+@phase("plan")
 def plan_phase(options: SeparateOptions, out: OutputLayout, settings: SeparateSettings) -> tuple[Planner, Counts]:
     """How the catalog stands. It is read twice, here to count and later to do, and never held."""
     done = done_tracks(out, settings.wanted)
@@ -111,7 +116,7 @@ def plan_phase(options: SeparateOptions, out: OutputLayout, settings: SeparateSe
     return planner, planner.count(stream_catalog(options.source))
 
 
-@task(name="separate", cache_policy=NO_CACHE)
+@phase("separate")
 def separate_phase(
     todo: Iterator[CatalogTrack], total: int, out: OutputLayout, settings: SeparateSettings, run_id: str, where
 ) -> tuple[int, int, float]:
@@ -124,6 +129,8 @@ def separate_phase(
     where = with_gpu if resources else where
     cut = _announced(batches(todo, where.slots, source_bytes), out, settings, run_id)
     with progress("separate", total) as line:
+        # The report draws with torch, which takes seconds to import: now, while the workers work and this one waits.
+        threading.Thread(target=importlib.import_module, args=("tasks.pages.report",), daemon=True).start()
         outcomes = fan_out(
             where.client,
             partial(separate_batch, settings),
@@ -153,10 +160,12 @@ def _announced(
         yield batch
 
 
-@task(name="report", cache_policy=NO_CACHE)
+@phase("report")
 def close_phase(out: OutputLayout, summary: RunSummary) -> RunSummary:
     """Compact the run's rows, write its report, and end its record."""
     if metrics.compact(out, summary.run_id):
+        from tasks.pages.report import write_report
+
         summary = dataclasses.replace(summary, report=str(write_report(out, summary.run_id)))
     runs.end(out, summary.run_id, runs.COMPLETED, dataclasses.asdict(summary))
     return summary

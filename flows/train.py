@@ -7,11 +7,9 @@ import time
 import uuid
 from pathlib import Path
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from flows.running.cluster import Cluster, cluster
 from flows.running.parameters import settings_flow
+from flows.running.phases import phase
 from flows.running.progress import Progress, progress
 from flows.settings import TrainOptions
 from model.preset import Preset
@@ -68,7 +66,7 @@ def train(options: TrainOptions) -> TrainReport:
     return register_phase(report, options.preset, options.promote) if options.publish else report
 
 
-@task(name="train", cache_policy=NO_CACHE)
+@phase("train")
 def train_phase(request: TrainRequest, total: int, where: Cluster) -> TrainReport:
     """The whole training as one future; progress is read from the run's own log.
 
@@ -105,7 +103,7 @@ def _goes_on(request: TrainRequest) -> str:
     return f"its last checkpoint is in {request.folder}, and the same command with --resume goes on from there"
 
 
-@task(name="register", cache_policy=NO_CACHE)
+@phase("register")
 def register_phase(report: TrainReport, preset: str, promote: bool) -> TrainReport:
     """Put the best weights into the user's registry under their hash, with a card."""
     data = Path(report.weights).read_bytes()

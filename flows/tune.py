@@ -2,13 +2,11 @@
 
 from functools import partial
 
-from prefect import task
-from prefect.cache_policies import NO_CACHE
-
 from flows.running.cluster import Cluster, cluster
 from flows.running.commit import commit_rows
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
+from flows.running.phases import phase
 from flows.running.progress import progress
 from flows.settings import TuneOptions
 from storage import runs
@@ -48,7 +46,7 @@ def tune(options: TuneOptions) -> list[TrialRow]:
     return sorted(rows, key=lambda row: -1e9 if row.csdr is None else row.csdr, reverse=True)
 
 
-@task(name="trials", cache_policy=NO_CACHE)
+@phase("trials")
 def trials_phase(
     settings: TuneSettings, chosen: list[tuple[int, dict]], out: OutputLayout, run_id: str, where: Cluster
 ) -> list[TrialRow]:

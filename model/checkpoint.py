@@ -14,10 +14,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from model.errors import CheckpointError, ModelError
+from model.header import preset_in, read_header
 from model.networks import network_class
 from model.preset import Preset
-
-_LONGEST_HEADER = 16_000_000  # bytes; ours have some ten thousand
 
 
 @dataclass(frozen=True)
@@ -40,15 +39,13 @@ class Weights:
     def from_bytes(cls, data: bytes, name: str) -> "Weights":
         """Raises CheckpointError, naming the file `name`, when the bytes are no weights of ours."""
         tensors, header = unpack(data, name)
-        if "preset" not in header:
-            raise CheckpointError(f"{name} holds no preset; it was not written by unbraid")
         for tensor_name, tensor in tensors.items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise CheckpointError(f"{name}: the tensor {tensor_name[:80]} holds NaN or infinity; train it again")
         record = header.get("record", {})
         if not isinstance(record, dict):
             raise CheckpointError(f"{name}: its record is no table; it was not written by unbraid")
-        return cls(Preset.from_dict(header["preset"]), tensors, record)
+        return cls(preset_in(header, name), tensors, record)
 
     def network(self) -> torch.nn.Module:
         """The network with these weights in float32, in evaluation mode. Raises CheckpointError."""
@@ -83,13 +80,8 @@ def pack(tensors: dict[str, torch.Tensor], header: dict) -> bytes:
 
 def unpack(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dict]:
     """Tensors and header. Raises CheckpointError when the bytes are cut, damaged or not ours."""
+    header = read_header(data, name)
     try:
-        length = int.from_bytes(data[:8], "little")
-        if length > _LONGEST_HEADER:
-            raise ValueError(f"a header of {length} bytes")
-        header = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["unbraid"])
-        if not isinstance(header, dict):
-            raise TypeError("a header that is no table")
         return load_tensors(data), header
     except (SafetensorError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
         raise CheckpointError(

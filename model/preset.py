@@ -11,7 +11,7 @@ from typing import Any
 
 from model.bounds import check_name, check_numbers, check_stems
 from model.errors import PresetError
-from model.spectra.frontend import OVERLAP, FrontEnd
+from model.spectra.windows import OVERLAP, FrontEnd
 
 _NAME = re.compile(r"[\w.-]+")  # it becomes part of model ids and file names
 

@@ -71,14 +71,6 @@ def read(out: OutputLayout, run_id: str) -> dict:
         raise MetricsError(f"{out.run_record(run_id)} is not a run record that can be read") from error
 
 
-def completed_here(out: OutputLayout) -> dict | None:
-    """The record of the run that this process brought to its end last, None where there is none."""
-    here = {"host": platform.node(), "process": _process(), "state": COMPLETED}
-    records = (read(out, path.stem) for path in out.runs.glob("*.json"))
-    completed = [record for record in records if all(record.get(name) == value for name, value in here.items())]
-    return max(completed, key=lambda record: record["ended_at"], default=None)
-
-
 def beat(out: OutputLayout, run_id: str) -> None:
     """Say that a run goes on. A disk that is full does not end the run by this."""
     with contextlib.suppress(OSError):

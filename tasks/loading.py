@@ -1,14 +1,22 @@
 """From a model's name to a separator ready to use."""
 
+from __future__ import annotations
+
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from model.checkpoint import Weights
-from model.preset import borrowing_presets, load_preset
-from model.separation.foreign import ForeignSeparator, is_foreign, load_foreign
-from model.separation.stream import Separator, resolved_device
+from model.header import preset_in, read_header
+from model.preset import Preset, borrowing_presets, load_preset
 from model.weights import shipped_weights
 from storage.registry import Registry
+
+if TYPE_CHECKING:
+    from model.checkpoint import Weights
+    from model.separation.foreign import ForeignSeparator
+    from model.separation.stream import Separator
+
+# Torch is imported where a network is built: the process that plans a run asks for names alone.
 
 
 def registry() -> Registry:
@@ -23,12 +31,17 @@ def load_weights(name: str) -> tuple[str, Weights]:
         RegistryError: The model is unknown or damaged.
         CheckpointError: The file is none of ours.
     """
+    from model.checkpoint import Weights
+
     model_id, data = registry().read(name)
     weights = Weights.from_bytes(data, str(Path(name).name))
+    return model_id, dataclasses.replace(weights, preset=_viewing(model_id, weights.preset))
+
+
+def _viewing(model_id: str, stored: Preset) -> Preset:
+    """The preset that a model is used under: that of its id, where this one borrows the weights of `stored`."""
     preset = model_id.rpartition("-")[0]
-    if borrowing_presets().get(preset) == weights.preset.name:
-        weights = dataclasses.replace(weights, preset=load_preset(preset).viewing(weights.preset))
-    return model_id, weights
+    return load_preset(preset).viewing(stored) if borrowing_presets().get(preset) == stored.name else stored
 
 
 def load_separator(
@@ -39,16 +52,25 @@ def load_separator(
     It runs on "cpu", "cuda", or what there is. Raises RegistryError for an unknown or damaged model,
     CheckpointError for a file that is none, ModelError for another's model that cannot be loaded.
     """
-    if is_foreign(name):
-        return load_foreign(name, resolved_device(device))
+    from model.separation.stream import Separator, resolved_device
+
+    if ":" in name:
+        from model.separation.foreign import is_foreign, load_foreign
+
+        if is_foreign(name):
+            return load_foreign(name, resolved_device(device))
     model_id, weights = load_weights(name)
     return Separator.from_weights(weights, model_id=model_id, device=resolved_device(device), precision=precision)
 
 
 def model_stems(name: str) -> tuple[str, tuple[str, ...]]:
     """(model id, its stems), without building a network of ours. Raises what `load_separator` does."""
-    if is_foreign(name):
-        separator = load_foreign(name, "cpu")
-        return separator.model_id, separator.stems
-    model_id, weights = load_weights(name)
-    return model_id, weights.preset.stems
+    if ":" in name:
+        from model.separation.foreign import is_foreign, load_foreign
+
+        if is_foreign(name):
+            separator = load_foreign(name, "cpu")
+            return separator.model_id, separator.stems
+    model_id, data = registry().read(name)
+    shown = str(Path(name).name)
+    return model_id, _viewing(model_id, preset_in(read_header(data, shown), shown)).stems

@@ -1,8 +1,6 @@
 """One catalog track into stems: decode, separate, write, measure, as one stream in constant memory."""
 
 import contextlib
-import hashlib
-import json
 import logging
 import time
 from collections.abc import Collection
@@ -23,49 +21,17 @@ from storage.errors import StorageError
 from storage.files import naming
 from storage.files.atomic import remove_leftovers
 from storage.files.fingerprint import ABSENT, fingerprint, look
-from storage.files.layout import OutputLayout
 from storage.files.location import is_url, location
-from storage.results.done import Wanted, source_name
+from storage.results.done import source_name
 from storage.results.metrics import FAILED, INTERRUPTED, OK, StemRow
 from storage.results.windows import WindowScores
 from storage.sources.catalog import CatalogTrack
 from storage.sources.datasets import STEMS
 from tasks.score import read_references, score_stems, window_rows
-from tasks.settings import Separation
+from tasks.separation import SeparateSettings
 from tasks.worker import deadline, resident_separator
 
 log = logging.getLogger("unbraid.separate")
-
-# Counts up when the same model and settings would give other samples than before.
-_VERSION = 3
-
-
-class SeparateSettings(Separation):
-    """What a run does to every track: its options, the resolved id of `model`, and the stems to write."""
-
-    model_id: str
-    stems: tuple[str, ...]
-    known_stems: tuple[str, ...] = ()  # that any track of the output has
-
-    @property
-    def hash(self) -> str:
-        """Of what decides the samples, the model apart: which stems are written, and in which format, does not."""
-        return _digest([_VERSION, self.tags, self.precision])
-
-    @property
-    def wanted(self) -> Wanted:
-        """What the run wants of each track. Outputs of older versions have stems and format in their hash."""
-        older = _digest([_VERSION, self.stems, self.format, self.tags, self.precision])
-        return Wanted(self.model_id, (self.hash, older), self.stems, self.format, self.names, self.keep_models)
-
-    def folder(self) -> Path:
-        """Below which the stems lie."""
-        out = OutputLayout(location(self.out))
-        return out.stems_of(self.model_id if self.keep_models else None)
-
-
-def _digest(deciding: list) -> str:
-    return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:12]
 
 
 def separate_batch(settings: SeparateSettings, tracks: list[CatalogTrack]) -> list[StemRow]:

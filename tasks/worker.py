@@ -1,46 +1,39 @@
 """What a worker process is set up with: its threads, its resident separator, its deadlines."""
 
+from __future__ import annotations
+
 import contextlib
 import faulthandler
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from distributed import WorkerPlugin, get_worker
-
-from model.separation.foreign import ForeignSeparator
-from model.separation.stream import Separator
 from storage.files.location import sweep_scratch
 from tasks.settings import ModelRequest
 
+if TYPE_CHECKING:
+    from model.separation.foreign import ForeignSeparator
+    from model.separation.stream import Separator
+
 log = logging.getLogger("unbraid.worker")
 
+_is_worker = False
 
-class ResidentModel(WorkerPlugin):
-    """A Dask worker plugin that loads the separator when the process starts, and again after a restart.
 
-    `quiet` silences what C libraries print, for worker processes that share the user's screen.
+def prepare(request: ModelRequest | None, threads: int) -> None:
+    """Set this worker process up: its torch threads, its scratch folder, its resident separator.
+
+    Raises what `tasks.loading.load_separator` does.
     """
+    import torch
 
-    name = "unbraid-resident-model"
-
-    def __init__(self, request: ModelRequest | None, threads: int, *, quiet: bool = False) -> None:
-        self._request = request
-        self._threads = threads
-        self._quiet = quiet
-
-    def setup(self, worker) -> None:
-        import torch
-
-        torch.set_num_threads(self._threads)
-        sweep_scratch()
-        if self._quiet and not os.environ.get("UNBRAID_DEBUG"):
-            # Decoders write their notes on bad files straight to the screen; the rows say what matters.
-            with open(os.devnull, "w") as sink:
-                os.dup2(sink.fileno(), 2)
-        if self._request is not None:
-            resident_separator(self._request)
+    torch.set_num_threads(threads)
+    sweep_scratch()
+    if request is not None:
+        resident_separator(request)
 
 
 @lru_cache(maxsize=1)
@@ -56,7 +49,7 @@ def resident_separator(request: ModelRequest) -> Separator | ForeignSeparator:
 def deadline(seconds: float | None) -> Iterator[None]:
     """End this worker process when the body takes longer, also inside C code that never returns.
 
-    The scheduler sees a lost worker and the fan-out records the track. Outside a Dask worker, where
+    The scheduler sees a lost worker and the fan-out records the track. Outside a worker, where
     the process is the user's own, there is no deadline.
     """
     if not seconds or not in_worker():
@@ -70,9 +63,21 @@ def deadline(seconds: float | None) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
+def mark_as_worker() -> None:
+    """This process is a worker, though no Dask worker runs in it."""
+    global _is_worker
+    _is_worker = True
+
+
 def in_worker() -> bool:
+    """Is this a worker process, that may be ended without harm to anybody?"""
+    if _is_worker:
+        return True
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return False
     try:
-        get_worker()
+        distributed.get_worker()
     except ValueError:
         return False
     return True

@@ -5,20 +5,18 @@ Heavy imports (prefect, torch) happen inside the verbs, so that `unbraid --help`
 
 import os
 import shlex
-import signal
 import sys
-import threading
+from signal import SIGTERM
 
 import click
 
 from flows.cli import catalog, mashup, pages, training, worker
 from flows.cli.console import printable
+from flows.running import signals
 from tasks.settings import SettingsError
 
 EXIT_ERROR = 1  # the run did not start or did not finish
 EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
-_SECONDS_TO_STOP = 6.0
 _GOING_ON = ("separate", "ingest", "train", "retrain", "mashup")  # run again they do what is left
 
 
@@ -26,39 +24,30 @@ class _Sentences(click.Group):
     """Every error of ours as one sentence and an exit code; no traceback unless UNBRAID_DEBUG is set."""
 
     def main(self, *args, **kwargs):
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, _interrupted)
+        # A user's own tasks.py or model/ in the present folder must not be taken for ours by what this process starts.
+        os.environ["PYTHONSAFEPATH"] = "1"
         try:
             return super().main(*args, **kwargs)
-        except (KeyboardInterrupt, click.Abort):
-            _leave()
         except Exception as error:
             if os.environ.get("UNBRAID_DEBUG"):
                 raise
             _say(_sentence(error))
             sys.exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_ERROR)
 
-
-def _interrupted(*_: object) -> None:
-    """Ctrl-C: stop, tidy up, leave within seconds whatever else goes on; the second time leave at once.
-
-    The embedded server gets the same signal from the terminal and is gone, and Prefect would tell it of the
-    stop again and again for a minute.
-    """
-    signal.signal(signal.SIGINT, lambda *_: os._exit(EXIT_INTERRUPTED))
-    watchdog = threading.Timer(_SECONDS_TO_STOP, _leave)
-    watchdog.daemon = True
-    watchdog.start()
-    raise KeyboardInterrupt
-
-
-def _leave() -> None:
-    _say(stopped(sys.argv[1:]))
-    os._exit(EXIT_INTERRUPTED)  # not sys.exit: libraries would wait for servers and workers that are gone
+    def invoke(self, ctx):
+        signals.install()
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            signals.leave()
+        except BaseException as error:
+            if type(error).__name__ == "TerminationSignal":  # what SIGTERM is under Prefect
+                signals.leave(SIGTERM)
+            raise
 
 
 def stopped(arguments: list[str]) -> str:
-    """What is said after Ctrl-C: where the verb can go on, the command that does."""
+    """What is said when a signal has come: where the verb can go on, the command that does."""
     if not arguments or arguments[0] not in _GOING_ON:
         return "stopped; what is finished is kept"
     again = [*arguments, *(["--resume"] if arguments[0] == "train" and "--resume" not in arguments else [])]
@@ -86,7 +75,7 @@ def main() -> None:
     """Take music catalogs apart: ingest datasets, train networks, separate tracks into stems, score them.
 
     Exit codes: 0 all fine, 3 finished with failed tracks (each is a row that says why), 1 did not
-    start or finish, 2 wrong usage, 4 a mash-up's songs do not fit.
+    start or finish, 2 wrong usage, 4 a mash-up's songs do not fit, 130 stopped by Ctrl-C (143 SIGTERM, 129 SIGHUP).
     """
 
 

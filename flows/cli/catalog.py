@@ -7,10 +7,10 @@ import sys
 
 import click
 
+from flows.cli.console import echo
 from flows.cli.options import with_output, with_settings
 from flows.cli.outcome import planned, print_json, show_separation
 from flows.cli.scores import medians, show_failures, show_scores
-from flows.cli.server import outliving_the_server
 from flows.running.progress import counted
 from flows.settings import EvaluateOptions, SeparateOptions
 
@@ -25,19 +25,18 @@ def separate(options: SeparateOptions, mp3: bool, as_json: bool) -> None:
 
     Run again, only what is new, changed or missing is done. One bad track is one failed row.
     """
-    from flows.separate import RunSummary
     from flows.separate import separate as flow
 
     if mp3:
         options = options.replaced(format="mp3")
-    summary = outliving_the_server(flow, options.out, RunSummary, **options.values())
+    summary = flow(**options.values())
     if summary.told_apart:
         tracks = counted(summary.told_apart, "track")
-        click.echo(
+        echo(
             f"{tracks} named by the whole path: {options.out} holds other files' stems under their own names", err=True
         )
     if options.dry_run and not as_json:
-        click.echo(planned(summary))
+        echo(planned(summary))
         return
     show_separation(summary, as_json=as_json)
     sys.exit(summary.exit_code)
@@ -52,18 +51,17 @@ def evaluate(options: EvaluateOptions, as_json: bool) -> None:
 
     cSDR is museval's: BSSEval v4, median over windows of 1 s, then over tracks.
     """
-    from flows.evaluate import EvaluateSummary
     from flows.evaluate import evaluate as flow
 
     out = options.out
-    summary = outliving_the_server(flow, out, EvaluateSummary, **options.values())
+    summary = flow(**options.values())
     if as_json:
         print_json(summary, scores=medians(out, summary.run_id), exit_code=summary.exit_code)
         sys.exit(summary.exit_code)
     show_scores(out, summary.run_id)
     if summary.failed:
         show_failures(out, summary.run_id)
-    click.echo(f"metrics: {os.path.join(out, 'metrics')}\nreport:  {summary.report}")
+    echo(f"metrics: {os.path.join(out, 'metrics')}\nreport:  {summary.report}")
     sys.exit(summary.exit_code)
 
 
@@ -86,7 +84,7 @@ def query(out, sql, as_csv, as_json) -> None:
     if not sql:
         for name, fields in columns(location(out)).items():
             click.secho(name, bold=True)
-            click.echo(click.wrap_text(", ".join(fields), 100, "  ", "  "))
+            echo(click.wrap_text(", ".join(fields), 100, "  ", "  "))
         return
     table = run(location(out), sql)
     if as_csv:
@@ -94,7 +92,7 @@ def query(out, sql, as_csv, as_json) -> None:
 
         pyarrow.csv.write_csv(table, sys.stdout.buffer)
     elif as_json:
-        click.echo(json.dumps(table.to_pylist(), default=str, indent=2))
+        echo(json.dumps(table.to_pylist(), default=str, indent=2))
     else:
         show_table(table.column_names, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
 
@@ -125,7 +123,7 @@ def export_museval(out, folder, model) -> None:
     if not scores:
         others = f"; it keeps those of {', '.join(sorted(kept))}" if kept else ""
         raise MetricsError(f"{out} keeps no windows of {model}{others}; evaluate with --windows first")
-    click.echo(f"{len(write_museval(location(folder), scores))} tracks written to {os.path.join(folder, 'test')}")
+    echo(f"{len(write_museval(location(folder), scores))} tracks written to {os.path.join(folder, 'test')}")
 
 
 @click.command(name="import")
@@ -140,7 +138,7 @@ def import_museval(folder, out, name) -> None:
     from tasks.score import import_scores
 
     run_id, tracks = import_scores(OutputLayout(location(out)), read_museval(location(folder), f"museval:{name}"))
-    click.echo(f"{tracks} tracks imported")
+    echo(f"{tracks} tracks imported")
     show_scores(out, run_id)
 
 

@@ -5,6 +5,8 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
+import click
+
 # C0, DEL and C1 can move the cursor, set the window's title or worse; the directional marks turn a line around.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 
@@ -15,6 +17,11 @@ def printable(text: object) -> str:
     Line feeds and tabs stay, since pages of text are shown too.
     """
     return _CONTROLS.sub(_escaped, str(text))
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Print a line, with nothing in it that a terminal would obey."""
+    click.echo(printable(text), err=err)
 
 
 def _escaped(match: re.Match[str]) -> str:

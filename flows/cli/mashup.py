@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from flows.cli.options import chosen, with_output, with_parameters
+from flows.cli.console import echo
+from flows.cli.options import chosen, under_prefect, with_output, with_parameters
 from flows.cli.outcome import print_json
 from flows.settings import FindMashupsOptions, MashupOptions
 
@@ -19,6 +20,7 @@ from flows.settings import FindMashupsOptions, MashupOptions
 @with_parameters(FindMashupsOptions, only=["top", "render"])
 @with_parameters(MashupOptions, without=["vocals_of", "accompaniment_of", "out"])
 @with_output
+@under_prefect
 def mashup(find: str | None, as_json: bool, **values: Any) -> None:
     """Put the vocals of song VOCALS_OF over the accompaniment of song ACCOMPANIMENT_OF.
 
@@ -56,15 +58,15 @@ def _show_pairs(pairs) -> None:
         [[pair.rank, pair.vocals_of, pair.accompaniment_of, pair.score, pair.reason] for pair in pairs],
     )
     if not pairs:
-        click.echo("no two of these songs go together: their tempi are more than 15 % apart, or nobody sings")
+        echo("no two of these songs go together: their tempi are more than 15 % apart, or nobody sings")
 
 
 def _show(row, out: str) -> None:
     if row.error:
-        click.echo(f"unbraid: {row.vocals_of} over {row.accompaniment_of}: {row.error}", err=True)
+        echo(f"unbraid: {row.vocals_of} over {row.accompaniment_of}: {row.error}", err=True)
         return
     counted = {1.0: "", 2.0: ", counted double", 0.5: ", counted half"}[row.tempo_factor]
-    click.echo(
+    echo(
         f"{row.vocals_of} over {row.accompaniment_of}\n"
         f"  tempo    {row.tempo_a:.1f}{counted} on {row.tempo_b:.1f} beats a minute: the vocals at "
         f"{row.stretch_median:.3f} times their speed\n"

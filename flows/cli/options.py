@@ -13,6 +13,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from flows.running import environment
+from flows.running.environment import FORCED
 from flows.running.progress import QUIET
 from tasks.settings import Settings, SettingsError
 
@@ -31,9 +32,20 @@ def with_settings(settings: type[Options]) -> Callable[[Callable[..., Any]], Cal
             own = {name: values.pop(name) for name in settings.model_fields if name in values}
             return command(options=chosen(settings, own), **values)
 
-        return with_parameters(settings)(checked)
+        return under_prefect(with_parameters(settings)(checked))
 
     return decorate
+
+
+def under_prefect(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option --prefect, which must be known before the flow's module is imported."""
+
+    def force(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        if value:
+            os.environ[FORCED] = "1"
+
+    text = "Run under Prefect, with an embedded server where none is configured."
+    return click.option("--prefect", is_flag=True, expose_value=False, callback=force, help=text)(command)
 
 
 def with_parameters(

@@ -1,6 +1,6 @@
 """What verbs show of a run when it has ended."""
 
-import click
+from flows.cli.console import echo
 
 _SHOWN = 20
 
@@ -16,7 +16,7 @@ def show_failures(out: str, run_id: str) -> None:
     left = totals(layout, run_id)["failed"] - _SHOWN
     if left > 0:
         sql = "select path, error from metrics where status = 'failed'"
-        click.echo(f'and {left} more: unbraid query {out} "{sql}"')
+        echo(f'and {left} more: unbraid query {out} "{sql}"')
 
 
 def medians(out: str, run_id: str) -> list[dict]:

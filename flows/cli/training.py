@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from flows.cli.console import echo
 from flows.cli.options import with_output, with_settings
 from flows.cli.outcome import print_json
 from flows.running.progress import counted
@@ -25,9 +26,9 @@ def ingest(options: IngestOptions, as_json: bool) -> None:
     if as_json:
         print_json(summary, exit_code=summary.exit_code)
         sys.exit(summary.exit_code)
-    click.echo(summary.page)
+    echo(summary.page)
     tracks = counted(summary.done, "track")
-    click.echo(f"{tracks} ingested, {summary.before} were there, {len(summary.failures)} failed")
+    echo(f"{tracks} ingested, {summary.before} were there, {len(summary.failures)} failed")
     sys.exit(summary.exit_code)
 
 
@@ -46,7 +47,7 @@ def train(options: TrainOptions, as_json: bool) -> None:
     if as_json:
         print_json(report)
         sys.exit(3 if report.diverged else 0)
-    click.echo(
+    echo(
         f"{report.model_id}: {report.steps} steps, best at {report.best_step} with {report.best_db:.2f} dB vocals "
         f"cSDR on validation tracks ({report.stopped})\nweights: {report.weights}"
     )
@@ -72,7 +73,7 @@ def retrain(options: RetrainOptions, as_json: bool) -> None:
         print_json(decision)
         return
     verdict = "promoted" if decision.promoted else f"not promoted, {decision.champion} stays champion"
-    click.echo(f"{decision.challenger}: {verdict}: {decision.reason} ({counted(decision.tracks, 'track')})")
+    echo(f"{decision.challenger}: {verdict}: {decision.reason} ({counted(decision.tracks, 'track')})")
 
 
 @click.command()
@@ -114,7 +115,7 @@ def show_card(model_id) -> None:
     from tasks.loading import registry
 
     model = registry().find(model_id)
-    click.echo(model.card or f"{model.model_id} has no card")
+    echo(model.card or f"{model.model_id} has no card")
 
 
 @models.command()
@@ -124,7 +125,7 @@ def promote(model_id) -> None:
     from tasks.loading import registry
 
     registry().promote(model_id)
-    click.echo(f"{model_id} is champion of {registry().find(model_id).preset}")
+    echo(f"{model_id} is champion of {registry().find(model_id).preset}")
 
 
 @models.command()
@@ -133,7 +134,7 @@ def rollback(preset) -> None:
     """Make the champion before the present one champion again."""
     from tasks.loading import registry
 
-    click.echo(f"{registry().rollback(preset)} is champion of {preset} again")
+    echo(f"{registry().rollback(preset)} is champion of {preset} again")
 
 
 def _list_models() -> None:

@@ -3,16 +3,23 @@
 import contextlib
 import logging
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 from flows.running import environment
 from flows.running.beat import beating
 from flows.running.fanout import WINDOW_PER_SLOT
+from flows.running.processes import Processes
 from storage.errors import StorageError
-from tasks.worker import ModelRequest, ResidentModel
+from tasks.settings import ModelRequest
+from tasks.worker import prepare
 
 _LOOK_SECONDS = 2.0
 _START_SECONDS = 60
@@ -39,6 +46,8 @@ class Cluster:
 
     def offering(self, resource: str) -> "Cluster":
         """The part of the cluster whose workers offer this resource, such as GPU; its `slots` may be 0."""
+        if isinstance(self.client, Processes):
+            return replace(self, slots=0)
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         return replace(self, slots=sum(w["nthreads"] for w in workers if resource in w.get("resources", {})))
 
@@ -78,6 +87,7 @@ def cluster(
     tracks: int | None = None,
     resources: dict[str, float] | None = None,
     memory: str = "auto",
+    small: bool = False,
 ) -> Iterator[Cluster]:
     """Connect to the scheduler at `address` or UNBRAID_DASK, or start worker processes here and end them afterwards.
 
@@ -86,32 +96,36 @@ def cluster(
     ("4GB"; "auto" shares out the machine's) is ended and started anew. Raises ClusterError when nothing answers
     at the address, or `memory` is no size.
     """
+    address = address_of(address)
+    count = max(1, min(workers or _cores(), tracks or _cores()))
+    threads = 1 if address else max(1, _cores() // count)
+    if address is None and small:
+        with _processes(count, model, threads, memory) as processes:
+            yield Cluster(processes, count)
+        return
     import dask
     from distributed import Client, LocalCluster
+
+    from tasks.plugin import ResidentModel
 
     # One loss is a verdict on the batch; the fan-out decides what is tried again, track by track.
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": _LOST_AFTER}
     settings |= {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.WORKERS.items()}
     # A user's own tasks.py or model/ in the present folder must not be taken for ours.
     settings |= {"distributed.nanny.pre-spawn-environ.PYTHONSAFEPATH": "1"}
-    if not address_of(address):
+    if not address:
         # Local runs serve no pages: what is left of the HTTP server answers nothing.
         settings |= {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
     if not os.environ.get("UNBRAID_DEBUG"):
         for library in ("tornado.application", "asyncio", "distributed.client"):  # a traceback for every lost worker
             logging.getLogger(library).setLevel(logging.CRITICAL)
-    address = address_of(address)
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if address:
             try:
                 client = stack.enter_context(Client(address, timeout="15s", set_as_default=False))
             except (OSError, ValueError) as error:
                 raise ClusterError(f"no Dask scheduler answers at {address} ({error}); check --dask") from error
-            threads = 1
         else:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            count = max(1, min(workers or cores, tracks or cores))
-            threads = max(1, cores // count)
             local = stack.enter_context(
                 LocalCluster(
                     n_workers=0,  # a worker that is killed while it starts would break the cluster's own start
@@ -127,12 +141,59 @@ def cluster(
             )
             client = stack.enter_context(Client(local, set_as_default=False))
             stack.enter_context(_replenished(local, count))
+            stack.enter_context(_ended_at_once(local))
             _wait(client, count)
         slots = sum(client.nthreads().values())
         if address and not slots:
             raise ClusterError(f"the scheduler at {address} has no workers; start some with `unbraid worker {address}`")
         _register(client, ResidentModel(model, threads, quiet=not address))
         yield Cluster(client, slots if address else count, address)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _processes(count: int, model: ModelRequest | None, threads: int, memory: str) -> Iterator[Processes]:
+    """Worker processes without a scheduler."""
+    processes = Processes(
+        count,
+        environment=environment.WORKERS,
+        setup=partial(prepare, model, threads),
+        memory=_memory_here() // _cores() if memory == "auto" else int(_size(memory)),
+        quiet=not os.environ.get("UNBRAID_DEBUG"),
+    )
+    try:
+        yield processes
+    finally:
+        processes.close()
+
+
+def _memory_here() -> int:
+    """Bytes of memory that this process may use: the machine's, or its control group's where that is less."""
+    limits = [psutil.virtual_memory().total]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            limits.append(int(Path(path).read_text()))
+    return min(limits)
+
+
+@contextlib.contextmanager
+def _ended_at_once(local) -> Iterator[None]:
+    """Around a run on local workers: one that is stopped ends them, instead of waiting for what they are at."""
+    try:
+        yield
+    except Exception:
+        raise
+    except BaseException:
+        for nanny in list(local.workers.values()):
+            nanny.auto_restart = False
+            process = getattr(nanny.process, "process", None)
+            if process is not None and process.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+        raise
 
 
 def _wait(client, count: int) -> None:
@@ -145,7 +206,7 @@ def _wait(client, count: int) -> None:
     raise ClusterError("no worker process starts here; is there memory left? See UNBRAID_DEBUG=1")
 
 
-def _register(client, plugin: ResidentModel) -> None:
+def _register(client, plugin) -> None:
     """Set up the workers that are there and, later, those that come. One that is lost meanwhile is of the latter."""
     from distributed.comm.core import CommClosedError
 

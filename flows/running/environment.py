@@ -1,7 +1,13 @@
-"""Environment that must stand before Prefect and Dask are imported: quiet, offline, embedded by default."""
+"""What must be in the environment before Prefect and Dask are imported: quiet, offline, embedded by default."""
 
+import contextlib
 import logging
 import os
+import sys
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from flows.running.orphans import mark_children
 
@@ -15,7 +21,12 @@ _DEFAULTS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
 }
 # Without a server of the user's own, Prefect's log lines would only repeat what the progress line says.
-_EMBEDDED = {"PREFECT_LOGGING_LEVEL": "CRITICAL", "PREFECT_LOGGING_TO_API_ENABLED": "false"}
+_EMBEDDED = {
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
+    # An embedded server that is gone does not come back: no use in asking again for minutes.
+    "PREFECT_CLIENT_MAX_RETRIES": "1",
+}
 
 # For worker processes: how their C library hands out memory. A separation takes and returns the same large blocks
 # over and over; glibc gives each back to the system and faults it in again page by page, and Dask's own setting makes
@@ -28,6 +39,10 @@ WORKERS = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
+
+# Set to run flows under Prefect where no server is configured too, with an embedded one.
+FORCED = "UNBRAID_PREFECT"
+_SERVER = "PREFECT_API_URL"
 
 # The user's word for all that is kept from the screen: tracebacks, the logs of Dask, Prefect and the workers.
 VERBOSE = "UNBRAID_LOG"
@@ -48,6 +63,61 @@ def prepare() -> None:
         be_verbose()
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
-    if "PREFECT_API_URL" not in os.environ:
+    if prefect_server() is None:
         for name, value in _EMBEDDED.items():
             os.environ.setdefault(name, value)
+
+
+def with_prefect() -> bool:
+    """Whether flows of this process run under Prefect: a server is configured, or it is forced, or in use already."""
+    return bool(os.environ.get(FORCED)) or "prefect" in sys.modules or prefect_server() is not None
+
+
+def prefect_server() -> str | None:
+    """The API address of the user's Prefect server, None where there is none.
+
+    Read where Prefect reads it, in its order: the environment, .env, prefect.toml and pyproject.toml of the present
+    folder, the active profile (`prefect config set`, `prefect cloud login`). Not through Prefect, whose import takes
+    longer than many a run.
+    """
+    if _SERVER in os.environ:
+        return os.environ[_SERVER] or None
+    written = _dotenv(Path(".env"))
+    tables = _toml(Path("prefect.toml")), _table(_toml(Path("pyproject.toml")), "tool", "prefect")
+    places = [written.get(_SERVER), *(_table(table, "api").get("url") for table in tables)]
+    profiles = _toml(_profiles(written, *tables))
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
+    places.append(_table(profiles, "profiles", str(active)).get(_SERVER))
+    return next((str(place) for place in places if place), None)
+
+
+def _profiles(written: Mapping[str, str], *tables: Mapping[str, Any]) -> Path:
+    """Where Prefect keeps its profiles."""
+    named = [os.environ.get("PREFECT_PROFILES_PATH"), written.get("PREFECT_PROFILES_PATH")]
+    named += [table.get("profiles_path") for table in tables]
+    home = os.environ.get("PREFECT_HOME") or Path.home() / ".prefect"
+    return Path(next((path for path in named if path), Path(home) / "profiles.toml")).expanduser()
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    """What a file says, nothing where it is not there or is no TOML."""
+    with contextlib.suppress(OSError, ValueError):
+        return tomllib.loads(path.read_text())
+    return {}
+
+
+def _table(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    for name in names:
+        inner = values.get(name)
+        values = inner if isinstance(inner, dict) else {}
+    return dict(values)
+
+
+def _dotenv(path: Path) -> dict[str, str]:
+    values = {}
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text().splitlines():
+            name, equals, value = line.strip().removeprefix("export ").partition("=")
+            if equals:
+                values[name.strip()] = value.strip().strip("\"'")
+    return values

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from flows.running.processes import Ended, ProcessDied, Processes
 from storage.errors import StorageError
 
 log = logging.getLogger("unbraid.fanout")
@@ -52,13 +53,10 @@ def fan_out(
 
     Raises SchedulerLost when the scheduler goes away.
     """
-    from distributed import as_completed
-
-    address = client.scheduler.address
     waiting = iter(batches)
     again: list[list[Item]] = []
     alone: list[tuple[Item, int]] = []
-    running = as_completed(loop=client.loop, with_results=False)
+    running = Ended(client) if isinstance(client, Processes) else _Futures(client)
     flying: dict[str, tuple[list[Item], int]] = {}  # batch, and its chances left where it runs alone
 
     def launch() -> bool:
@@ -79,7 +77,7 @@ def fan_out(
     while len(flying) < window and launch():
         pass
     while flying:
-        future = _next(running, client, address)
+        future = next(running)
         batch, chances = flying.pop(future.key)
         outcome = None
         try:
@@ -100,20 +98,34 @@ def fan_out(
             pass
 
 
-def _next(running, client, address: str):
-    """The next future that has ended. Dask's own iterator would wait for a scheduler that is gone for ever."""
-    while not running.has_ready():
-        if client.status == "closed":
-            raise SchedulerLost(
-                f"the Dask scheduler {address} was lost; what is finished is kept, and the same "
-                "command goes on from there"
-            )
-        with running.thread_condition:
-            running.thread_condition.wait(timeout=0.1)
-    return next(running)
+class _Futures:
+    """Dask futures as they end; futures may be added meanwhile."""
+
+    def __init__(self, client) -> None:
+        from distributed import as_completed
+
+        self._client, self._address = client, client.scheduler.address
+        self._futures = as_completed(loop=client.loop, with_results=False)
+
+    def add(self, future) -> None:
+        self._futures.add(future)
+
+    def __next__(self):
+        """The next that has ended. Dask's own iterator would wait for a scheduler that is gone for ever."""
+        while not self._futures.has_ready():
+            if self._client.status == "closed":
+                raise SchedulerLost(
+                    f"the Dask scheduler {self._address} was lost; what is finished is kept, and the same "
+                    "command goes on from there"
+                )
+            with self._futures.thread_condition:
+                self._futures.thread_condition.wait(timeout=0.1)
+        return next(self._futures)
 
 
 def _worker_died(error: Exception) -> bool:
+    if isinstance(error, ProcessDied):
+        return True
     from distributed.client import FutureCancelledError
     from distributed.scheduler import KilledWorker
 

@@ -1,28 +1,27 @@
 """A flow's parameters are the fields of its settings: flat, checked before anything starts, described to Prefect."""
 
-import functools
 import inspect
 from collections.abc import Callable
-from contextvars import ContextVar
 from typing import Annotated, Any, Generic, TypeVar
 
-from prefect import Flow
-
+from flows.running.environment import with_prefect
 from tasks.settings import Cli, Settings
 
 Options = TypeVar("Options", bound=Settings)
 Result = TypeVar("Result")
 
 
-# What this process has checked already, before it asked Prefect for the run.
-_checked: ContextVar[Settings | None] = ContextVar("checked", default=None)
+class PlainFlow(Generic[Options, Result]):
+    """A flow over the fields of a settings class that runs as the function it is.
 
+    So it runs where no Prefect server is configured: Prefect would take longer to start than a short song to separate.
+    With a server `settings_flow` makes a `flows.running.prefect_flow.PrefectFlow` of the same function.
 
-class SettingsFlow(Flow, Generic[Options, Result]):
-    """A Prefect flow that takes the fields of a settings class as parameters, and gives its function the settings.
-
-    Called in Python it makes the settings and checks them, and so refuses what cannot be, before Prefect is asked
-    for anything. A run of a deployment is refused by the API, which has the same bounds and choices, or as it begins.
+    Args:
+        function: The flow, a function of the settings.
+        settings: The class whose fields are the flow's parameters.
+        name: The flow's name.
+        check: Raises what can be refused before anything is started.
     """
 
     def __init__(
@@ -32,55 +31,50 @@ class SettingsFlow(Flow, Generic[Options, Result]):
         name: str,
         check: Callable[[Options], object] = lambda options: None,
     ) -> None:
-        self.settings = settings
-        self.check = check
+        self.function, self.settings, self.name, self.check = function, settings, name, check
+        self.__signature__ = signature(settings, inspect.signature(function).return_annotation)
+        self.__doc__ = documented(inspect.getdoc(function) or "", settings)
 
-        @functools.wraps(function)
-        def flat(*args: Any, **kwargs: Any) -> Result:
-            options = settings(**self._named(args, kwargs))
-            if _checked.get() != options:
-                check(options)
-            return function(options)
-
-        flat.__signature__ = signature(settings, inspect.signature(function).return_annotation)
-        flat.__annotations__ = {}
-        flat.__doc__ = documented(inspect.getdoc(function) or "", settings)
-        super().__init__(fn=flat, name=name, validate_parameters=False)
-
-    def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Result:
+    def __call__(self, *args: Any, **kwargs: Any) -> Result:
         """Run with the settings' fields by name, those without a default also by position.
 
         Raises:
             SettingsError: A value that cannot be.
             Exception: What the flow's check raises, before anything is started, or its function.
         """
-        options = self.settings(**self._named(args, kwargs))
+        options = self.settings(**named(self, args, kwargs))
         self.check(options)
-        token = _checked.set(options)
-        try:
-            return super().__call__(return_state=return_state, wait_for=wait_for, **options.values())
-        finally:
-            _checked.reset(token)
+        return self.function(options)
 
-    def _named(self, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Positional arguments under their names, as Python does it."""
-        names = list(signature(self.settings).parameters)
-        if len(args) > len(names):
-            raise TypeError(f"{self.name} takes {len(names)} arguments, not {len(args)}")
-        return {**dict(zip(names, args, strict=False)), **kwargs}
+    fn = __call__
 
 
 def settings_flow(
     settings: type[Options], *, name: str, check: Callable[[Options], object] = lambda options: None
-) -> Callable[[Callable[[Options], Result]], SettingsFlow]:
+) -> Callable[[Callable[[Options], Result]], PlainFlow[Options, Result]]:
     """The decorator that makes a function of settings a flow over their fields.
 
     Args:
         settings: The class whose fields are the flow's parameters.
         name: The flow's name in Prefect.
         check: Raises what can be refused before a server, a cluster or a worker is up; takes no more than seconds.
+
+    Returns:
+        A decorator. It makes a Prefect flow where a Prefect server is configured and a plain one otherwise.
     """
-    return lambda function: SettingsFlow(function, settings, name, check)
+    if not with_prefect():
+        return lambda function: PlainFlow(function, settings, name, check)
+    from flows.running.prefect_flow import PrefectFlow
+
+    return lambda function: PrefectFlow(function, settings, name, check)  # type: ignore[return-value]
+
+
+def named(flow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Positional arguments of a flow's call under their names, as Python does it. Raises TypeError."""
+    names = list(signature(flow.settings).parameters)
+    if len(args) > len(names):
+        raise TypeError(f"{flow.name} takes {len(names)} arguments, not {len(args)}")
+    return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def signature(settings: type[Settings], returns: Any = inspect.Signature.empty) -> inspect.Signature:

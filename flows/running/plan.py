@@ -165,6 +165,11 @@ def batches(items: Iterable[Item], slots: int, size: Callable[[Item], int]) -> I
         yield current
 
 
+def is_small(tracks: Iterable[CatalogTrack], count: int) -> bool:
+    """Whether so few tracks hold so little audio, one batch's worth, that Dask would take longer to start than they."""
+    return count <= _TRACKS_PER_BATCH and sum(source_bytes(track) for track in tracks) <= _BYTES_PER_BATCH
+
+
 def source_bytes(track: CatalogTrack) -> int:
     """The size of a track's file, 0 where it cannot be looked at."""
     state = track.state or look(track.source)

@@ -5,7 +5,11 @@ from collections.abc import Iterator
 
 from flows.running.beat import beating
 from storage import runs
+from storage.files.atomic import remove_leftovers
 from storage.files.layout import OutputLayout
+from storage.results import metrics
+
+_open: dict[str, OutputLayout] = {}  # runs of this process that go on
 
 
 @contextlib.contextmanager
@@ -21,6 +25,7 @@ def recorded(out: OutputLayout, run_id: str) -> Iterator[None]:
     Raises:
         MetricsError: Another run has begun over the same output since that was last looked at.
     """
+    _open[run_id] = out
     try:
         with beating(runs.BEAT_SECONDS, lambda: runs.beat(out, run_id)):
             runs.refuse_company(out, run_id)
@@ -31,4 +36,17 @@ def recorded(out: OutputLayout, run_id: str) -> Iterator[None]:
         runs.end(out, run_id, state, {"error": f"{type(error).__name__}: {error}".rstrip(": ")})
         raise
     finally:
+        _open.pop(run_id, None)
         runs.fall_silent(out, run_id)
+
+
+def stop_all() -> None:
+    """Close the records of runs that are still open, when this process has to leave in the middle of them.
+
+    Their workers must be gone: what those left half-written is deleted, what is finished is kept.
+    """
+    for run_id, out in list(_open.items()):
+        runs.end(out, run_id, runs.STOPPED, {})
+        runs.fall_silent(out, run_id)
+        remove_leftovers(out.root)
+        metrics.compact(out, run_id)

@@ -131,12 +131,3 @@ def test_a_living_run_in_a_pid_namespace_of_its_own_is_never_swept(out):
     finally:
         inside.kill()
         inside.wait()
-
-
-def test_the_last_run_of_this_process_is_the_one_that_ended_last(out):
-    for run_id in ("separate-2", "evaluate-9"):
-        runs.begin(out, run_id, {})
-        runs.end(out, run_id, runs.COMPLETED, {})
-    assert runs.completed_here(out)["run_id"] == "evaluate-9"
-    runs.begin(out, "zz", {})
-    assert runs.completed_here(out)["run_id"] == "evaluate-9"

@@ -1,0 +1,118 @@
+"""A flow over the fields of a settings class, under Prefect."""
+
+import functools
+import inspect
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Generic
+
+import httpx
+from prefect import Flow
+from prefect.states import Completed, Failed, State
+
+from flows.running.environment import prefect_server
+from flows.running.parameters import Options, Result, documented, named, signature
+from storage.errors import StorageError
+from tasks.settings import Settings
+
+WITH_FAILURES = "CompletedWithFailures"
+
+# What this process has checked already, before it asked Prefect for the run.
+_checked: ContextVar[Settings | None] = ContextVar("checked", default=None)
+
+
+class ServerLost(StorageError):
+    """The Prefect server went away before a flow came to its end."""
+
+
+class PrefectFlow(Flow, Generic[Options, Result]):
+    """A Prefect flow that takes the fields of a settings class as parameters, and gives its function the settings.
+
+    Called in Python it makes the settings, and so refuses what cannot be, before Prefect is asked for anything.
+    A run of a deployment is refused by the API, which has the same bounds and choices, or as its function begins.
+    A run with failed tracks ends in a state of the name CompletedWithFailures, which automations see; it is of the
+    type Failed where no track at all was done.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Options], Result],
+        settings: type[Options],
+        name: str,
+        check: Callable[[Options], object] = lambda options: None,
+    ) -> None:
+        self.function, self.settings, self.check = function, settings, check
+        self._ended = threading.local()  # what the function gave back in this thread
+
+        @functools.wraps(function)
+        def flat(*args: Any, **kwargs: Any) -> Result | State:
+            options = settings(**named(self, args, kwargs))
+            if _checked.get() != options:
+                check(options)
+            result = function(options)
+            self._ended.results = [result]
+            return final_state(result) or result
+
+        flat.__signature__ = signature(settings, inspect.signature(function).return_annotation)  # type: ignore[attr-defined]
+        flat.__annotations__ = {}
+        flat.__doc__ = documented(inspect.getdoc(function) or "", settings)
+        super().__init__(fn=flat, name=name, validate_parameters=False)
+
+    def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
+        """Run with the settings' fields by name, those without a default also by position.
+
+        Where the server was lost on the way the run goes on to its end all the same: its results are on the disk.
+
+        Raises:
+            SettingsError: A value that cannot be.
+            ServerLost: The server was lost before the function came to its end.
+            Exception: What the flow's check raises, before Prefect is asked for anything, or its function.
+        """
+        options = self.settings(**named(self, args, kwargs))
+        self.check(options)
+        _without_tracebacks()
+        self._ended.results = []
+        token = _checked.set(options)
+        try:
+            state: Any = super().__call__(return_state=True, wait_for=wait_for, **options.values())
+        except httpx.TransportError as error:
+            server = prefect_server() or "of this run"
+            if self._ended.results:
+                sentence = f"unbraid: the Prefect server {server} was lost and does not know that this run ended"
+                print(sentence, file=sys.stderr, flush=True)
+                return self._ended.results[0]
+            raise ServerLost(
+                f"the Prefect server {server} does not answer ({error}); what is finished is kept, and the same "
+                "command goes on from there"
+            ) from error
+        finally:
+            _checked.reset(token)
+        if return_state:
+            return state
+        return self._ended.results[0] if self._ended.results else state.result()
+
+
+def final_state(result: Any) -> State | None:
+    """The state of a run whose summary counts failed tracks, None where none has failed."""
+    failed = getattr(result, "failed", 0)
+    if not failed or not isinstance(failed, int):
+        return None
+    done = getattr(result, "done", 0)
+    message = f"{done} tracks done, {failed} failed; the rows say why"
+    return (Completed if done else Failed)(name=WITH_FAILURES, message=message, data=result)
+
+
+def _without_tracebacks() -> None:
+    """A server that is lost is one sentence, and not a page of tracebacks."""
+    if not os.environ.get("UNBRAID_DEBUG"):
+        for name in ("prefect.flow_runs", "prefect.task_runs", "prefect._internal.concurrency"):
+            logging.getLogger(name).addFilter(_cut_traceback)
+
+
+def _cut_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = record.exc_text = record.stack_info = None
+    return True

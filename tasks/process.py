@@ -1,0 +1,51 @@
+"""A worker process without a scheduler: what it is sent over a socket it does, until the socket closes.
+
+    python -P -m tasks.process DESCRIPTOR OWNER
+
+`flows/running/processes.py` starts it and sends (function, arguments); it answers (True, result) or (False, error).
+"""
+
+import os
+import sys
+import threading
+from multiprocessing.connection import Connection
+
+from tasks.worker import mark_as_worker
+
+
+def serve(connection: Connection, owner: int) -> None:
+    """Answer calls until the other end is closed.
+
+    Args:
+        connection: Where calls come from.
+        owner: The process number of the one that started this one; when it is gone, this one ends in mid-call.
+    """
+    threading.Thread(target=_outlive_nobody, args=(owner,), daemon=True).start()
+    while True:
+        try:
+            function, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = True, function(*arguments)
+        except Exception as error:
+            answer = False, error
+        try:
+            connection.send(answer)
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        except Exception as error:  # what cannot be pickled
+            connection.send((False, RuntimeError(f"{type(error).__name__}: {error}")))
+
+
+def _outlive_nobody(owner: int) -> None:
+    """End this process when the one that started it is gone: nobody waits for what it does."""
+    pause = threading.Event()
+    while os.getppid() == owner:
+        pause.wait(1.0)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    mark_as_worker()
+    serve(Connection(int(sys.argv[1])), int(sys.argv[2]))

@@ -1,0 +1,109 @@
+"""Worker processes without a scheduler, on real ones."""
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from flows.running.processes import ProcessDied, Processes
+from storage.errors import StorageError
+
+pytestmark = pytest.mark.xdist_group("cluster")
+
+
+def ended(processes, *calls, seconds=60):
+    limit = time.monotonic() + seconds
+    while not all(call.done() for call in calls):
+        assert time.monotonic() < limit
+        processes.step(0.1)
+    return calls
+
+
+@pytest.fixture
+def processes():
+    started = Processes(2, environment={"UNBRAID_TEST": "set"})
+    yield started
+    started.close()
+
+
+def hold(megabytes):
+    kept = b"x" * (megabytes << 20)
+    time.sleep(60)
+    return len(kept)
+
+
+def refuse():
+    raise StorageError("no such model")
+
+
+def exits():
+    os._exit(1)
+
+
+def test_calls_run_in_processes_of_their_own_with_their_environment(processes):
+    calls = ended(processes, processes.submit(os.getenv, "UNBRAID_TEST"), processes.submit(os.getpid))
+    assert calls[0].result() == "set"
+    assert calls[1].result() != os.getpid()
+
+
+def test_a_call_that_follows_gets_the_result_and_shares_its_failure(processes):
+    good = processes.submit(pow, 2, 10)
+    (double,) = ended(processes, processes.submit(pow, good, 2))
+    assert double.result() == 2**20
+    bad = processes.submit(pow, 1, 0, 0)
+    (follows,) = ended(processes, processes.submit(pow, bad, 2))
+    with pytest.raises(ValueError):
+        follows.result()
+
+
+def test_who_dies_takes_only_its_own_call_along_and_is_replaced(processes):
+    dies, lives = processes.submit(os._exit, 3), processes.submit(time.sleep, 1)
+    ended(processes, dies, lives)
+    with pytest.raises(ProcessDied):
+        dies.result()
+    assert lives.result() is None
+    (after,) = ended(processes, processes.submit(pow, 3, 3))
+    assert after.result() == 27
+
+
+def test_one_that_comes_near_its_memory_limit_is_ended():
+    processes = Processes(1, environment={}, memory=200 << 20)
+    try:
+        (call,) = ended(processes, processes.submit(hold, 300), seconds=50)
+        with pytest.raises(ProcessDied):
+            call.result()
+    finally:
+        processes.close()
+
+
+def test_what_cannot_be_set_up_is_said_as_it_was_raised():
+    processes = Processes(1, environment={}, setup=refuse)
+    try:
+        with pytest.raises(StorageError, match="no such model"):
+            ended(processes, processes.submit(pow, 1, 1))
+    finally:
+        processes.close()
+
+
+def test_processes_that_die_as_they_start_end_the_run_with_a_sentence():
+    processes = Processes(1, environment={}, setup=exits)
+    try:
+        with pytest.raises(StorageError, match="no worker process starts here"):
+            ended(processes, processes.submit(pow, 1, 1))
+    finally:
+        processes.close()
+
+
+def test_none_outlives_a_flow_that_is_killed():
+    code = (
+        "from flows.running.processes import Processes; import time; p = Processes(1, environment={}); "
+        "p.submit(time.sleep, 600); print(p._processes[0]._process.pid, flush=True); time.sleep(600)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    worker = psutil.Process(int(owner.stdout.readline()))
+    owner.kill()
+    owner.wait()
+    worker.wait(timeout=30)

@@ -17,10 +17,19 @@ from tasks.settings import Engine
 
 
 def read_references(references: Mapping[str, Source], stems: tuple[str, ...]) -> tuple[dict[str, np.ndarray], int]:
-    """The reference of each of `stems` as (channels, samples), and their rate.
+    """The reference of each of `stems`.
 
-    An accompaniment that is not there is the sum of all that are not vocals. Raises AudioError when a
-    reference cannot be read, is missing, or differs from the others in rate.
+    An accompaniment that is not there is the sum of all that are not vocals.
+
+    Args:
+        references: Stem → where its audio lies.
+        stems: Which references are needed.
+
+    Returns:
+        Stem → float32 (channels, samples), all of one length, and their rate in Hz.
+
+    Raises:
+        AudioError: A reference cannot be read, none of the stems has one, or their rates differ.
     """
     signals, rates = {}, {}
     for stem, source in references.items():
@@ -97,7 +106,11 @@ def window_rows(model_id: str, track_id: str, scores: TrackScores) -> list[Windo
 
 
 def import_scores(out: OutputLayout, scores: list[WindowScores]) -> tuple[str, int]:
-    """Scores that others computed, as a run of their own; returns (run id, tracks)."""
+    """Write scores that another program computed as a run.
+
+    Returns:
+        The run's id and the number of its tracks.
+    """
     run_id = runs.new_run_id("import")
     runs.begin(out, run_id, {"model_id": scores[0].model_id})
     tracks: dict[str, list[WindowScores]] = {}

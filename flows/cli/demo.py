@@ -1,4 +1,4 @@
-"""The whole way on a catalog that it makes itself, in a few minutes on two cores."""
+"""Everything from ingest to report on a catalog that the demo makes itself, in a few minutes on two cores."""
 
 import shutil
 from pathlib import Path

@@ -35,11 +35,11 @@ class LoudnessMeter:
         """Add samples (channels, samples)."""
         weighted, self._state = dsp.sosfilt(self._sections, block, axis=-1, zi=self._state)
         self._waiting = np.concatenate([self._waiting, weighted], axis=1)
-        whole = self._waiting.shape[1] // self._part
-        if whole:
-            used = self._waiting[:, : whole * self._part].reshape(len(weighted), whole, self._part)
+        parts = self._waiting.shape[1] // self._part
+        if parts:
+            used = self._waiting[:, : parts * self._part].reshape(len(weighted), parts, self._part)
             self._powers.append(self._weights @ np.square(used).mean(axis=2))
-            self._waiting = self._waiting[:, whole * self._part :]
+            self._waiting = self._waiting[:, parts * self._part :]
 
     def blocks(self) -> np.ndarray:
         """Loudness of every 400 ms block in LUFS, −inf where it is silent."""

@@ -9,7 +9,18 @@ from tasks.demo.synthesiser import RATE, compose
 
 
 def write_songs(root: Path, *, train: int, test: int, seconds: float = 20.0, seed: int = 0) -> list[Path]:
-    """Make `train` songs under Dev and `test` under Test; returns the mixtures' paths. What is there stays."""
+    """Make songs in DSD100's layout; a song that is there already stays.
+
+    Args:
+        root: The dataset's folder.
+        train: How many songs under Dev.
+        test: How many under Test.
+        seconds: The length of each.
+        seed: Of the first song; the others count on from there.
+
+    Returns:
+        The paths of the mixtures.
+    """
     mixtures = []
     for number in range(train + test):
         half = "Dev" if number < train else "Test"

@@ -1,6 +1,6 @@
 """A little band that plays from a seed: drums, bass, chords, and a formant voice that sings vowels.
 
-The songs are there to try the whole way on, where no real songs may be shipped. They are plain, but
+The songs are there to try everything on, where no real songs may be shipped. They are plain, but
 not easy: the chords share the voice's range, the drums its consonants, and everything is in one key.
 """
 

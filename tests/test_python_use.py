@@ -50,6 +50,15 @@ def test_saved_stems_add_up_to_the_mixture(model, tmp_path, format, depth, step)
     assert all((np.round(signal / step) * step == signal).all() for signal, _ in signals if step)
 
 
+def test_an_array_with_samples_first_is_told_by_its_shape(model, tmp_path):
+    mixture = noise(2, 20000)
+    stems = model(mixture.T, rate=44100)
+    np.testing.assert_array_equal(stems["vocals"].T, model(mixture, rate=44100)["vocals"])
+    assert sf.info(stems.save(tmp_path)["vocals"]).channels == 2
+    with pytest.raises(unbraid.InputError, match="NaN"):
+        model(np.full((2, 10), np.nan, np.float32), rate=44100)
+
+
 def test_one_channel_without_a_channel_axis_is_saved_as_mono(model, tmp_path):
     paths = model(noise(1, 5000)[0], rate=8000).save(str(tmp_path))
     assert sf.info(paths["vocals"]).channels == 1

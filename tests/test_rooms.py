@@ -25,7 +25,7 @@ FOREIGN = {
 # Inside a room: sub-rooms and modules in layers, the lowest first. What is in a layer imports only what is in layers
 # below it (and, in a sub-room, its fellows). A new module may stay unlisted while its place is open.
 LAYERS = {
-    "storage": [["errors"], ["files"], ["audio"], ["sources", "results", "registry", "runs", "store"]],
+    "storage": [["errors"], ["files"], ["audio", "registry", "runs", "store"], ["sources", "results"]],
     "model": [["errors"], ["spectra"], ["networks", "preset", "scoring"], ["checkpoint"], ["separation"], ["learning"]],
     "tasks": [
         ["settings", "loading", "score"], ["worker"],

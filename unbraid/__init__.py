@@ -20,7 +20,7 @@ import os
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from model.errors import CheckpointError, ModelError, PresetError
+from model.errors import CheckpointError, InputError, ModelError, PresetError
 from storage.errors import (
     AudioError,
     CatalogError,
@@ -47,6 +47,7 @@ __all__ = [
     "CatalogError",
     "CheckpointError",
     "DatasetError",
+    "InputError",
     "MetricsError",
     "Model",
     "ModelError",
@@ -91,7 +92,7 @@ class Model:
 
         Args:
             song: An audio file, or the mixture itself as an array or tensor, (channels, samples) or (samples,),
-                floating point with full scale at 1.
+                floating point with full scale at 1. (samples, channels) is told by its shape.
             rate: The sample rate of an array or tensor in Hz. Files bring their own.
 
         Returns:
@@ -99,7 +100,7 @@ class Model:
 
         Raises:
             AudioError: The file cannot be read whole.
-            ModelError: The array is not audio: its shape or its values say so.
+            InputError: The array is not audio: its shape, its type or a sample that is NaN or infinite says so.
             TypeError: An array was given without its rate, or a file with one.
         """
         from storage.audio import reader
@@ -151,7 +152,7 @@ def bss_eval(
     """Score estimates against their references by BSSEval v4: the numbers museval prints.
 
     Args:
-        references: Stem → the true stem, (channels, samples) or (samples,), all of one shape.
+        references: Stem → the true stem, an array or tensor (channels, samples) or (samples,), all of one shape.
         estimates: The same stems as separated.
         rate: Sample rate in Hz.
         engine: "bsseval"; "sdr" for SDR alone, about a hundred times as fast; "museval" for museval itself.
@@ -161,14 +162,15 @@ def bss_eval(
         (`usdr`, `si_sdr`), in dB; `.windows[stem]` is (4, windows): SDR, ISR, SIR, SAR.
 
     Raises:
+        InputError: An array is not audio.
         ValueError: Stems, shapes or the engine do not fit.
     """
-    import numpy as np
-
     from model.scoring.scores import score
+    from model.separation.arrays import as_channels
 
     true, separated = (
-        {stem: np.atleast_2d(_array(signal)) for stem, signal in signals.items()} for signals in (references, estimates)
+        {stem: as_channels(_array(signal), rate) for stem, signal in signals.items()}
+        for signals in (references, estimates)
     )
     return score(true, separated, rate, engine=engine)
 

@@ -52,6 +52,7 @@ class Stems(Mapping[str, "np.ndarray"]):
         """
         import numpy as np
 
+        from model.separation.arrays import as_channels
         from model.separation.grid import on_grid
         from storage.audio.writer import DEPTHS, FORMATS, StemFormat, write
         from storage.errors import AudioError
@@ -62,7 +63,7 @@ class Stems(Mapping[str, "np.ndarray"]):
         if depth not in DEPTHS or (format == "flac" and depth not in ("int16", "int24")):
             allowed = ("int16", "int24") if format == "flac" else DEPTHS
             raise AudioError(f"{format} has no depth {depth}; choose one of {', '.join(allowed)}")
-        signals = {stem: np.atleast_2d(signal) for stem, signal in self._signals.items()}
+        signals = {stem: as_channels(signal, self.rate) for stem, signal in self._signals.items()}
         *_, rest = signals
         mixture = np.add.reduce([signal.astype(np.float64) for signal in signals.values()], axis=0)
         target = location(folder)

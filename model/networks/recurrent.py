@@ -9,7 +9,7 @@ from model.spectra.bands import Spread, gathering
 class RecurrentRefiner(nn.Module):
     """A convolutional estimate of every stem from the stereo magnitude, refined by bidirectional LSTMs.
 
-    Input: magnitudes relative to the patch's mean, log-compressed, in `rows` rows of the bent frequency axis
+    Input: magnitudes relative to the patch's mean, log-compressed, in `rows` rows of the warped frequency axis
     (`model.spectra.bands`). Three convolutions propose logits for each stem, channel and row. Mean-pooled features
     and the proposal's own energies then pass `layers` bidirectional LSTMs of `hidden` units a direction over
     time (as in Uhlich et al., ICASSP 2017, and Open-Unmix), whose output is added to the proposal. The

@@ -8,7 +8,7 @@ from model.spectra.bands import Spread, gathering
 
 
 class StereoUNet(nn.Module):
-    """A U-Net over the whole band of a stereo signal, on the bent frequency axis of `model.spectra.bands`.
+    """A U-Net over the whole band of a stereo signal, on the warped frequency axis of `model.spectra.bands`.
 
     Input: magnitudes relative to the patch's mean, log-compressed, in `rows` rows. Each level halves
     both axes by a 5×5 convolution; from the second on a frequency-wise bottleneck (the

@@ -77,6 +77,7 @@ def test_the_wheel_holds_code_weights_types_and_terms_and_nothing_else(wheel):
         assert needed in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.endswith("licenses/model/weights/LICENSE.md") for name in names)
+    rooms = ("flows", "tasks", "model", "storage", "unbraid")
     listed = subprocess.run(["git", "ls-files", "-z", *rooms], cwd=ROOT, capture_output=True, check=True).stdout
     tracked = {name for name in listed.decode().split("\0") if name and (ROOT / name).exists()}
     assert tracked <= set(names)

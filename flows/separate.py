@@ -65,7 +65,7 @@ def ready(options: SeparateOptions) -> SeparateSettings:
         MetricsError: Another run is writing to the same output.
     """
     settings = _settings(options)
-    next(stream_catalog(options.source))
+    next(stream_catalog(options.source, allow_http=options.allow_http))
     if not options.dry_run:
         clear_abandoned(OutputLayout(location(options.out)))
     return settings
@@ -97,7 +97,7 @@ def separate(options: SeparateOptions) -> RunSummary:
                     **options.cluster,
                 ) as where,
             ):
-                todo = planner.todo(stream_catalog(options.source))
+                todo = planner.todo(stream_catalog(options.source, allow_http=options.allow_http))
                 settings = settings.replaced(known_stems=planner.done.stems)
                 done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
         audio_seconds = round(audio_seconds, 3)
@@ -113,7 +113,7 @@ def plan_phase(options: SeparateOptions, out: OutputLayout, settings: SeparateSe
     """How the catalog stands. It is read twice, here to count and later to do, and never held."""
     done = done_tracks(out, settings.wanted)
     planner = Planner(done, options.retry_failed, options.since, options.limit, options.force, options.names)
-    return planner, planner.count(stream_catalog(options.source))
+    return planner, planner.count(stream_catalog(options.source, allow_http=options.allow_http))
 
 
 @phase("separate")

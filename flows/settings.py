@@ -77,6 +77,7 @@ class SeparateOptions(Workers, Separation):
         "separated", description="Folder for stems, metrics, reports and run records."
     )
     retry_failed: bool = Field(False, description="Try tracks again that failed in an earlier run.")
+    allow_http: bool = Field(False, description="Fetch sources at http:// and https:// that a manifest names.")
     force: bool = Field(False, description="Do every track again, also those that are done.")
     since: Annotated[datetime.datetime | None, Cli(metavar="DATE")] = Field(
         None, description="Pass over files that were not modified since then."

@@ -39,7 +39,8 @@ def new_run_id(kind: str) -> str:
 
 
 def begin(out: OutputLayout, run_id: str, parameters: dict) -> None:
-    """Write the record of a run that starts."""
+    """Write the record of a run that starts, and mark its folder as an output."""
+    out.mark()
     write_json(
         out.run_record(run_id),
         {

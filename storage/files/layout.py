@@ -18,11 +18,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from storage.files.atomic import write_bytes
 from storage.files.location import is_url, location
 from storage.files.naming import safe_parts
 
 _LIKE_A_BYTE = re.compile(r"\\(?=x[0-9a-f]{2})")
 MARKER = ".unbraid"  # says that a folder is an output
+OUTPUT_FOLDERS = ("stems", "models", "mixes", "metrics", "windows", "runs", "reports")
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,11 @@ class OutputLayout:
     def marker(self) -> Path:
         """The file that says that this folder is an output, so that no catalog takes it for music."""
         return self.root / MARKER
+
+    def mark(self) -> None:
+        """Make the folder, and say that it is an output."""
+        if not self.marker.exists():
+            write_bytes(self.marker, b"An output of unbraid: stems, metrics and reports, and no catalog of songs.\n")
 
     def stems_of(self, model_id: str | None) -> Path:
         """The folder of all stems; of one model's alone where models are kept side by side."""

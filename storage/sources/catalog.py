@@ -1,20 +1,25 @@
 """Catalogs: which tracks there are to separate, from a file, a folder, a dataset or a manifest."""
 
 import csv
+import fnmatch
+import functools
 import glob
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storage.audio.reader import EXTENSIONS
 from storage.errors import CatalogError, DatasetError
 from storage.files.fingerprint import FileState
-from storage.files.layout import shown
+from storage.files.layout import MARKER, OUTPUT_FOLDERS, shown
 from storage.files.location import is_url, location, object_at
 from storage.sources.datasets import STEMS, DatasetTrack, Source, discover, recognise
+
+log = logging.getLogger("unbraid.catalog")
 
 MANIFESTS = (".csv", ".parquet")
 _NOT_THERE = "{} is not there; give an audio file, a folder, a glob, or a .csv or .parquet manifest"
@@ -48,31 +53,35 @@ class CatalogTrack:
     replaces: bool = False
 
 
-def list_catalog(source: str | os.PathLike) -> list[CatalogTrack]:
+def list_catalog(source: str | os.PathLike, *, allow_http: bool = False) -> list[CatalogTrack]:
     """Every track of a catalog, sorted by path. Raises what `stream_catalog` does."""
-    return sorted(stream_catalog(source), key=lambda track: track.path)
+    return sorted(stream_catalog(source, allow_http=allow_http), key=lambda track: track.path)
 
 
-def stream_catalog(source: str | os.PathLike | Sequence[str]) -> Iterator[CatalogTrack]:
+def stream_catalog(source: str | os.PathLike | Sequence[str], *, allow_http: bool = False) -> Iterator[CatalogTrack]:
     """The tracks of a catalog one by one, each path once, in the same order each time: a file, a folder, a glob
     or a manifest, here or in an object store. Nothing of it is kept but a folder at a time and a manifest's hashes,
     so a million tracks need no memory.
 
-    Several sources come one after the other; no two tracks of them may have one path.
+    Args:
+        source: What to list. Several sources come one after the other; no two tracks of them may have one path.
+        allow_http: Whether a manifest may name sources at http:// and https:// addresses, which are then fetched.
 
-    Raises CatalogError when there is nothing there, no track in it, or a manifest is malformed.
+    Raises:
+        CatalogError: There is nothing there, no track in it, or a manifest is malformed.
     """
     if isinstance(source, (tuple, list)):
-        yield from _once(itertools.chain.from_iterable(map(stream_catalog, source)), "the command")
+        each = (stream_catalog(one, allow_http=allow_http) for one in source)
+        yield from _once(itertools.chain.from_iterable(each), "the command")
         return
     root = location(source)
     if is_url(root):
-        found, empty = _in_store(root)
+        found, empty = _in_store(root, allow_http)
     elif root.is_dir():
         found = iter(_dataset(root) or _walk(root))
         empty = f"{root} holds no audio files ({', '.join(sorted(EXTENSIONS))})"
     elif root.suffix.lower() in MANIFESTS and root.exists():
-        found, empty = _once(_manifest(root), root), f"the manifest {root} lists no tracks"
+        found, empty = _once(_manifest(root, allow_http), root), f"the manifest {root} lists no tracks"
     elif root.exists() or root.is_symlink():
         found, empty = iter([_track(root, root.name)]), ""
     elif glob.has_magic(str(root)):
@@ -86,38 +95,51 @@ def stream_catalog(source: str | os.PathLike | Sequence[str]) -> Iterator[Catalo
     yield from found
 
 
-def _once(tracks: Iterator[CatalogTrack], source: Path) -> Iterator[CatalogTrack]:
-    """The tracks, as long as no path comes twice; 8 bytes of each are remembered."""
-    seen: set[int] = set()
-    for track in tracks:
-        key = hash(track.path)
-        if key in seen:
-            raise CatalogError(f"{source} lists {track.path} more than once; name each track once")
-        seen.add(key)
+def _once(tracks: Iterator[CatalogTrack], source: Path | str) -> Iterator[CatalogTrack]:
+    """The tracks of a manifest, as long as no path and no id comes twice; 16 bytes of each are remembered."""
+    seen: dict[str, set[int]] = {"path": set(), "track_id": set()}
+    for number, track in enumerate(tracks, start=1):
+        for column, keys in seen.items():
+            name = getattr(track, column)
+            if hash(name) in keys:
+                what = name if column == "path" else f"the track_id {name}"
+                raise CatalogError(
+                    f"{source} lists {what} more than once, again as number {number}; name each track once"
+                )
+            keys.add(hash(name))
         yield track
 
 
 def _matching(pattern: Path) -> Iterator[CatalogTrack]:
-    """Audio files that match a glob (** goes through folders), by their place below its fixed part."""
-    fixed = []
-    for part in pattern.parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    base = Path(*fixed) if fixed else Path()
-    for name in sorted(glob.iglob(str(pattern), recursive=True)):
-        path = Path(name)
-        if path.suffix.lower() in EXTENSIONS and path.is_file():
-            yield _track(path, path.relative_to(base).as_posix())
+    """Audio files that match a glob (** goes through folders), by their place below its fixed part.
+
+    The folders are walked, each once, since Python's own glob follows a link to a folder above without end.
+    """
+    parts = pattern.parts
+    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    base, wild = Path(*parts[:fixed]), parts[fixed:]
+    for path in _files(base, deep=None if "**" in wild else len(wild)):
+        relative = path.relative_to(base)
+        if _fits(relative.parts, wild) and path.is_file():
+            yield _track(path, relative.as_posix())
 
 
-def _in_store(root: Path) -> tuple[Iterator[CatalogTrack], str]:
+def _fits(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+    """Does a path of these names match a glob of these parts?"""
+    if not parts:
+        return not names
+    if parts[0] == "**":
+        return any(_fits(names[start:], parts[1:]) for start in range(len(names) + 1))
+    return bool(names) and fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
+
+
+def _in_store(root: Path, allow_http: bool) -> tuple[Iterator[CatalogTrack], str]:
     """The tracks at a URL, and the sentence that says there are none. Raises CatalogError."""
     try:
         if glob.has_magic(object_at(root)[1]):
             return _matching_objects(root), f"nothing matches {root}"
         if root.suffix.lower() in MANIFESTS:
-            return _once(_manifest(root), root), f"the manifest {root} lists no tracks"
+            return _once(_manifest(root, allow_http), root), f"the manifest {root} lists no tracks"
         if root.is_file():
             return iter([_track(root, root.name, _state(root))]), ""
         if not root.exists():
@@ -151,9 +173,15 @@ def _walk_store(root: Path) -> Iterator[CatalogTrack]:
     base = len(folders[0]) + 1
     while folders:
         deeper = []
-        for entry in sorted(store.ls(folders.pop(), detail=True), key=lambda entry: entry["name"]):
+        folder = folders.pop()
+        entries = sorted(store.ls(folder, detail=True), key=lambda entry: entry["name"])
+        output = any(entry["name"].endswith(f"/{MARKER}") for entry in entries)
+        if output and folder != key.rstrip("/"):
+            _pass_over(store.unstrip_protocol(folder))
+            continue
+        for entry in entries:
             name = entry["name"].rstrip("/").rpartition("/")[2]
-            if name.startswith("."):
+            if name.startswith(".") or (output and name in OUTPUT_FOLDERS):
                 continue
             if entry["type"] == "directory":
                 deeper.append(entry["name"].rstrip("/"))
@@ -172,6 +200,23 @@ def _track(path: Path, relative: str, state: FileState | None = None) -> Catalog
 
 def _walk(root: Path) -> Iterator[CatalogTrack]:
     """The audio files below a folder, a folder at a time, each folder's own before those of its folders."""
+    for path in _files(root):
+        relative = path.relative_to(root).as_posix()
+        problem = None
+        if path.is_dir() and (path.suffix.lower() not in EXTENSIONS or _holds_audio(path)):
+            problem = f"the folder {path} cannot be listed; check its permissions"
+        yield replace(_track(path, relative), problem=problem) if problem else _track(path, relative)
+
+
+def _files(root: Path, *, deep: int | None = None) -> Iterator[Path]:
+    """Whatever is named as audio below a folder, in the same order each time, and folders that cannot be listed.
+
+    Each folder is listed once, whatever links lead to it. Outputs of ours are passed over.
+
+    Args:
+        root: The folder.
+        deep: How many names a path may have below it; None for any number.
+    """
     folders, seen = [root], set()
     while folders:
         folder = folders.pop()
@@ -181,23 +226,37 @@ def _walk(root: Path) -> Iterator[CatalogTrack]:
                 continue
             seen.add((identity.st_dev, identity.st_ino))
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            relative = shown(folder.relative_to(root).as_posix())
-            yield CatalogTrack(
-                relative, relative, str(folder), problem=f"the folder {folder} cannot be listed ({error.strerror})"
-            )
+        except OSError:
+            yield folder
+            continue
+        output = any(entry.name == MARKER for entry in entries)
+        if output and folder != root:
+            _pass_over(shown(folder))
             continue
         deeper = []
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or (output and entry.name in OUTPUT_FOLDERS):
                 continue
             path = Path(entry.path)
-            named_audio = path.suffix.lower() in EXTENSIONS
-            if entry.is_dir():
+            is_folder = _is_folder(entry)
+            if is_folder and (deep is None or len(path.relative_to(root).parts) < deep):
                 deeper.append(path)
-            if named_audio and (not entry.is_dir() or not _holds_audio(path)):
-                yield _track(path, path.relative_to(root).as_posix())
+            if path.suffix.lower() in EXTENSIONS and (not is_folder or not _holds_audio(path)):
+                yield path
         folders += reversed(deeper)
+
+
+@functools.lru_cache(maxsize=1000)
+def _pass_over(folder: str) -> None:
+    """Say it, once: a catalog is read more than once."""
+    log.warning("%s is an output of unbraid and is passed over", folder)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _holds_audio(folder: Path) -> bool:
@@ -221,7 +280,7 @@ def _dataset(root: Path) -> list[CatalogTrack] | None:
     except DatasetError:
         return None
     belonging = {source.path for t in tracks for source in (*t.stems.values(), *([t.mixture] if t.mixture else []))}
-    audio = {str(p) for p in root.rglob("*") if p.suffix.lower() in EXTENSIONS and not p.name.startswith(".")}
+    audio = {str(path) for path in _files(root)}
     if audio != belonging or any(track.mixture is None for track in tracks):
         return None
     return [from_dataset(track, root) for track in tracks]
@@ -235,18 +294,34 @@ def from_dataset(track: DatasetTrack, root: Path) -> CatalogTrack:
     return CatalogTrack(path, path, track.mixture.path, tuple(sorted(track.stems.items())))
 
 
-def _manifest(manifest: Path) -> Iterator[CatalogTrack]:
+def _manifest(manifest: Path, allow_http: bool) -> Iterator[CatalogTrack]:
     """Columns: path, and if wanted track_id and one per reference stem; paths are relative to the manifest."""
     for number, row in enumerate(_rows(manifest), start=1):
-        name = (row.get("path") or "").strip()
+        name = _text(row.get("path"))
         if not name:
             raise CatalogError(f"{manifest} has no path in row {number}; every row needs one")
+        web = next(
+            (address for address in _addresses(row) if address.lower().startswith(("http://", "https://"))), None
+        )
+        if web and not allow_http:
+            raise CatalogError(f"{manifest} names {web} in row {number}; give --allow-http to fetch what it names")
         source = _beside(manifest, name)
         references = tuple(
-            (stem, Source(str(_beside(manifest, row[stem])))) for stem in STEMS if (row.get(stem) or "").strip()
+            (stem, Source(str(_beside(manifest, _text(row[stem]))))) for stem in STEMS if _text(row.get(stem))
         )
         relative = shown(_place(source, name))
-        yield CatalogTrack((row.get("track_id") or relative).strip(), relative, str(source), references)
+        yield CatalogTrack(_text(row.get("track_id")) or relative, relative, str(source), references)
+
+
+def _addresses(row: dict) -> list[str]:
+    return [_text(row.get(column)) for column in ("path", *STEMS)]
+
+
+def _text(value: object) -> str:
+    """A manifest's value as text: ids may be numbers, which a column with gaps makes fractions of (7.0)."""
+    if value is None or value != value:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 def _place(source: Path, name: str) -> str:

@@ -6,8 +6,10 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 
+from storage import runs
 from storage.audio.reader import read
 from storage.errors import CatalogError
+from storage.files.layout import OutputLayout
 from storage.sources.catalog import list_catalog, stream_catalog
 
 
@@ -114,3 +116,67 @@ def test_nothing_to_list_is_told(tmp_path):
         list_catalog(tmp_path)
     with pytest.raises(CatalogError, match="is not there"):
         list_catalog(tmp_path / "absent")
+
+
+def test_a_link_to_itself_stops_nothing(tmp_path):
+    touch(tmp_path / "songs" / "a.wav")
+    (tmp_path / "songs" / "latest").symlink_to("latest")
+    (tmp_path / "songs" / "latest.wav").symlink_to("latest.wav")
+    assert [t.path for t in list_catalog(tmp_path / "songs")] == ["a.wav", "latest.wav"]
+    assert [t.path for t in list_catalog(f"{tmp_path}/songs/**/*.wav")] == ["a.wav"]
+
+
+def test_a_glob_over_a_looped_link_lists_each_file_once(tmp_path):
+    touch(tmp_path / "m" / "a" / "one.wav")
+    (tmp_path / "m" / "a" / "up").symlink_to(tmp_path / "m")
+    (tmp_path / "m" / "b").symlink_to(tmp_path / "m")
+    assert [t.path for t in stream_catalog(f"{tmp_path}/m/**/*.wav")] == ["a/one.wav"]
+    assert [t.path for t in stream_catalog(f"{tmp_path}/m/?/o*[!x]e.wav")] == ["a/one.wav"]
+
+
+def test_a_name_that_is_no_utf8_and_its_literal_text_are_two_tracks(tmp_path):
+    for name in (b"caf\xe9.wav", rb"caf\xe9.wav"):
+        touch(tmp_path / "x.wav")
+        (tmp_path / "x.wav").rename(tmp_path / os.fsdecode(name))
+    assert len({t.track_id for t in list_catalog(tmp_path)}) == 2
+
+
+@pytest.mark.parametrize("root", ["songs", "songs/**/*.wav"])
+def test_an_output_inside_the_catalog_is_passed_over_with_a_word(tmp_path, root, caplog):
+    touch(tmp_path / "songs" / "a.wav")
+    out = OutputLayout(tmp_path / "songs" / "separated")
+    runs.begin(out, "separate-1", {})
+    touch(out.stems / "a" / "vocals.wav")
+    assert [t.path for t in list_catalog(tmp_path / root)] == ["a.wav"]
+    assert "separated is an output of unbraid and is passed over" in caplog.text or root != "songs"
+
+
+def test_a_catalog_that_is_its_own_output_lists_its_songs_and_no_stems(tmp_path):
+    touch(tmp_path / "a.wav")
+    out = OutputLayout(tmp_path)
+    out.mark()
+    touch(out.stems / "a" / "vocals.wav")
+    assert [t.path for t in list_catalog(tmp_path)] == ["a.wav"]
+    assert [t.path for t in list_catalog(out.stems)] == ["a/vocals.wav"]  # asked for by name
+
+
+@pytest.mark.parametrize("ids", [[3, 7], [3.0, None], ["  x ", " "], ["x", None]])
+def test_ids_of_a_manifest_are_text_and_blank_ones_are_the_path(tmp_path, ids):
+    pq.write_table(pa.table({"path": ["a.wav", "b.wav"], "track_id": ids}), tmp_path / "list.parquet")
+    expected = [str(int(i)) if isinstance(i, (int, float)) else (i or "").strip() for i in ids]
+    assert [t.track_id for t in stream_catalog(tmp_path / "list.parquet")] == [expected[0], expected[1] or "b.wav"]
+
+
+@pytest.mark.parametrize("rows", ["a.wav,x\nb.wav,x\n", "a.wav,b.wav\nb.wav,\n"])
+def test_an_id_that_comes_twice_is_named_before_anything_runs(tmp_path, rows):
+    (tmp_path / "list.csv").write_text(f"path,track_id\n{rows}")
+    with pytest.raises(CatalogError, match=r"lists the track_id (x|b\.wav) more than once, again as number 2"):
+        list_catalog(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("line", ["http://example.org/a.wav,", "a.wav,https://example.org/v.wav"])
+def test_what_a_manifest_names_on_the_web_is_fetched_only_where_that_is_allowed(tmp_path, line):
+    (tmp_path / "list.csv").write_text(f"path,vocals\n{line}\n")
+    with pytest.raises(CatalogError, match="in row 1; give --allow-http"):
+        list_catalog(tmp_path / "list.csv")
+    assert len(list_catalog(tmp_path / "list.csv", allow_http=True)) == 1

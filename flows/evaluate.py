@@ -19,6 +19,7 @@ from storage.errors import DatasetError
 from storage.files.layout import OutputLayout
 from storage.files.location import location
 from storage.results import metrics
+from storage.results.agreement import agreements
 from storage.sources.datasets import DatasetTrack, discover
 from tasks.evaluate import EvaluateSettings, evaluate_batch, failed_row
 from tasks.loading import model_stems
@@ -36,6 +37,7 @@ class EvaluateSummary:
     failed: int
     report: str
     device: str = "auto"  # where the model ran: a model that is compared with this one runs there too
+    predictions: tuple[str, ...] = ()  # per stem a line on how well the predicted scores agree with the true ones
 
     @property
     def exit_code(self) -> int:
@@ -109,6 +111,7 @@ def evaluate_phase(
 def close_phase(out: OutputLayout, summary: EvaluateSummary) -> EvaluateSummary:
     """Compact the rows, write the report, end the record."""
     metrics.compact(out, summary.run_id)
-    summary = dataclasses.replace(summary, report=str(write_report(out, summary.run_id)))
+    lines = tuple(str(stem) for stem in agreements(out, summary.run_id, summary.model_id))
+    summary = dataclasses.replace(summary, report=str(write_report(out, summary.run_id)), predictions=lines)
     runs.end(out, summary.run_id, runs.COMPLETED, dataclasses.asdict(summary))
     return summary

@@ -6,7 +6,7 @@ so a file that is damaged, cut or swapped does not match its own name.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from safetensors import SafetensorError
@@ -21,11 +21,16 @@ from model.preset import Preset
 
 @dataclass(frozen=True)
 class Weights:
-    """A network's weights, the preset they belong to, and the record of the training that made them."""
+    """A network's weights, the preset they belong to, and the record of the training that made them.
+
+    `calibrations` is per preset (its own, and those that borrow these weights) what
+    `model.separation.prediction.Calibration` makes predictions with; empty where none was fitted.
+    """
 
     preset: Preset
     tensors: dict[str, torch.Tensor]
     record: dict
+    calibrations: dict = field(default_factory=dict)
 
     def to_bytes(self, dtype: torch.dtype | None = None) -> bytes:
         """Serialise; floating tensors in `dtype` where one is given (float16 halves the file)."""
@@ -33,7 +38,8 @@ class Weights:
             name: tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
             for name, tensor in self.tensors.items()
         }
-        return pack(tensors, {"preset": self.preset.to_dict(), "record": self.record})
+        header = {"preset": self.preset.to_dict(), "record": self.record}
+        return pack(tensors, {**header, "calibrations": self.calibrations} if self.calibrations else header)
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str) -> "Weights":
@@ -42,10 +48,10 @@ class Weights:
         for tensor_name, tensor in tensors.items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
                 raise CheckpointError(f"{name}: the tensor {tensor_name[:80]} holds NaN or infinity; train it again")
-        record = header.get("record", {})
-        if not isinstance(record, dict):
+        record, calibrations = header.get("record", {}), header.get("calibrations", {})
+        if not isinstance(record, dict) or not isinstance(calibrations, dict):
             raise CheckpointError(f"{name}: its record is no table; it was not written by unbraid")
-        return cls(preset_in(header, name), tensors, record)
+        return cls(preset_in(header, name), tensors, record, calibrations)
 
     def network(self) -> torch.nn.Module:
         """The network with these weights in float32, in evaluation mode. Raises CheckpointError."""

@@ -8,12 +8,14 @@ import numpy as np
 from model.errors import ModelError
 from model.scoring.oracle import ideal_ratio_mask
 from model.scoring.scores import fitted_gain
+from model.separation.stream import separate_with_evidence
 from storage.audio import reader
 from storage.errors import AudioError, StorageError
 from storage.files.fingerprint import joint_fingerprint
 from storage.results.metrics import FAILED, OK, StemRow
 from storage.results.windows import WindowScores
 from storage.sources.datasets import DatasetTrack
+from tasks.prediction import predicted_columns, predicted_windows
 from tasks.score import read_references, score_all, to_length, window_rows
 from tasks.settings import ModelRequest, Scoring
 from tasks.worker import deadline, resident_separator
@@ -59,7 +61,7 @@ def _evaluate(settings: EvaluateSettings, track: DatasetTrack) -> list[StemRow |
     references = {stem: to_length(signal, mixture.shape[1]) for stem, signal in references.items()}
     separator = resident_separator(settings.request)
     began = time.perf_counter()
-    estimates = separator.separate(mixture, rate)
+    estimates, evidence = separate_with_evidence(separator, mixture, rate)
     seconds = time.perf_counter() - began
     complete = {stem: np.broadcast_to(references[stem], mixture.shape) for stem in references}
     systems = {
@@ -79,12 +81,25 @@ def _evaluate(settings: EvaluateSettings, track: DatasetTrack) -> list[StemRow |
         channels=mixture.shape[0],
         source_fingerprint=joint_fingerprint(source.path for source in track.stems.values()),
     )
+    predicted = predicted_columns(separator, evidence)
     rows: list[StemRow | WindowScores] = []
+    if settings.windows:
+        windows = predicted_windows(separator, evidence, settings.model_id, track.track_id)
+        rows += [entry for entry in windows if entry.stem in references]
     for name, scores in score_all(references, systems, rate, engine=settings.engine).items():
         rows += window_rows(name, track.track_id, scores) if settings.windows else []
-        spent = seconds if name == settings.model_id else None
         rows += [
-            replace(about, model_id=name, stem=stem, scenario=scores.scenario, seconds=spent, **asdict(score))
+            replace(about, model_id=name, stem=stem, scenario=scores.scenario, **asdict(score))
+            if name != settings.model_id
+            else replace(
+                about,
+                model_id=name,
+                stem=stem,
+                scenario=scores.scenario,
+                seconds=seconds,
+                **asdict(score),
+                **predicted[stem],
+            )
             for stem, score in scores.stems.items()
         ]
     return rows

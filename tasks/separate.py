@@ -27,6 +27,7 @@ from storage.results.metrics import FAILED, INTERRUPTED, OK, StemRow
 from storage.results.windows import WindowScores
 from storage.sources.catalog import CatalogTrack
 from storage.sources.datasets import STEMS
+from tasks.prediction import predicted_columns, predicted_windows
 from tasks.score import read_references, score_stems, window_rows
 from tasks.separation import SeparateSettings
 from tasks.worker import deadline, resident_separator
@@ -34,16 +35,19 @@ from tasks.worker import deadline, resident_separator
 log = logging.getLogger("unbraid.separate")
 
 
-def separate_batch(settings: SeparateSettings, tracks: list[CatalogTrack]) -> list[StemRow]:
-    """Separate tracks one after the other; each ends as a row a stem, or as one failed row."""
-    rows: list[StemRow] = []
+def separate_batch(settings: SeparateSettings, tracks: list[CatalogTrack]) -> list[StemRow | WindowScores]:
+    """Separate tracks one after the other; each ends as one row per stem, or as one failed row.
+
+    Where windows are kept, the predictions of each stem's windows follow its track's rows.
+    """
+    rows: list[StemRow | WindowScores] = []
     for track in tracks:
         with deadline(settings.seconds_per_track):
             rows += separate_track(settings, track)
     return rows
 
 
-def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[StemRow]:
+def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[StemRow | WindowScores]:
     """Rows of one track. Bad input is a row, not an exception."""
     began = time.perf_counter()
     # A failure counts for the file as it was before: one that is still being copied is tried again when it is at rest.
@@ -66,10 +70,10 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
         return [failed_row(settings, track, sentence, type(error).__name__, time.perf_counter() - began)]
     except Exception as error:  # one track's surprise must not cost the others
         log.debug("unexpected failure of %s", track.path, exc_info=True)
-        sentence = f"{track.source} met an error of unbraid's own ({type(error).__name__}: {error}); please report it"
+        sentence = f"{track.source} met an internal error ({type(error).__name__}: {error}); please report it"
         return [failed_row(settings, track, sentence, type(error).__name__, time.perf_counter() - began)]
     spent = time.perf_counter() - began
-    return [replace(row, seconds=spent) for row in rows]
+    return [replace(row, seconds=spent) if isinstance(row, StemRow) else row for row in rows]
 
 
 def lost_row(settings: SeparateSettings, track: CatalogTrack, sentence: str) -> StemRow:
@@ -153,7 +157,7 @@ def failed_row(
 
 def _stream(
     settings: SeparateSettings, track: CatalogTrack, separator: Separator | ForeignSeparator, reader: audio.AudioReader
-) -> list[StemRow]:
+) -> list[StemRow | WindowScores]:
     """Write all stems of an open file; they appear under their names together, when the last block is through."""
     info = reader.info
     stem_format = StemFormat.keeping(info, settings.format)
@@ -191,7 +195,9 @@ def _stream(
             writer.write(np.zeros((info.channels, 0), np.float32), last=True)
         _clear(settings, track, targets.values())
     loudness = mixture_meter.integrated()
-    return [
+    predicted = predicted_columns(separator, stream.evidence)
+    windows = predicted_windows(separator, stream.evidence, settings.model_id, track.track_id)
+    rows: list[StemRow | WindowScores] = [
         StemRow(
             model_id=settings.model_id,
             track_id=track.track_id,
@@ -209,9 +215,11 @@ def _stream(
             source=source_name(track.source),
             source_fingerprint=_fingerprint(track),
             format=stem_format.name,
+            **predicted[stem],
         )
         for stem in chosen
     ]
+    return rows + [entry for entry in windows if settings.windows and entry.stem in chosen]
 
 
 class _Meters:
@@ -225,16 +233,16 @@ class _Meters:
 
 
 def score_batch(
-    settings: SeparateSettings, tracks: list[CatalogTrack], rows: list[StemRow]
+    settings: SeparateSettings, tracks: list[CatalogTrack], rows: list[StemRow | WindowScores]
 ) -> list[StemRow | WindowScores]:
     """The rows of a separated batch, with scores where a track has references: of the files as delivered.
 
     A future of its own after `separate_batch`, chained by path: it needs no model and no GPU. What goes wrong
     with a reference is said in the rows; the stems are good all the same.
     """
-    scored: list[StemRow | WindowScores] = []
+    scored: list[StemRow | WindowScores] = [row for row in rows if isinstance(row, WindowScores)]
     for track in tracks:
-        stems = [row for row in rows if row.track_id == track.track_id]
+        stems = [row for row in rows if isinstance(row, StemRow) and row.track_id == track.track_id]
         if track.references and all(row.status == OK for row in stems):
             with deadline(settings.seconds_per_track):
                 scored += _scored(settings, track, stems)

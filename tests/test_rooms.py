@@ -26,9 +26,12 @@ FOREIGN = {
 # below it (and, in a sub-room, its fellows). A new module may stay unlisted while its place is open.
 LAYERS = {
     "storage": [["errors"], ["files"], ["audio", "registry", "runs", "store"], ["sources", "results"]],
-    "model": [["errors"], ["spectra"], ["networks", "preset", "scoring"], ["checkpoint"], ["separation"], ["learning"]],
+    "model": [
+        ["errors"], ["bounds", "spectra"], ["networks", "preset", "scoring"], ["checkpoint"], ["separation"],
+        ["learning"],
+    ],
     "tasks": [
-        ["settings", "loading", "score"], ["worker"],
+        ["settings", "loading", "score", "prediction"], ["worker"],
         ["separate", "evaluate", "ingest", "training", "mashup", "demo"],
     ],
     "flows": [

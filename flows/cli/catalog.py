@@ -59,6 +59,8 @@ def evaluate(options: EvaluateOptions, as_json: bool) -> None:
         print_json(summary, scores=medians(out, summary.run_id), exit_code=summary.exit_code)
         sys.exit(summary.exit_code)
     show_scores(out, summary.run_id)
+    for line in summary.predictions:
+        click.echo(line)
     if summary.failed:
         show_failures(out, summary.run_id)
     echo(f"metrics: {os.path.join(out, 'metrics')}\nreport:  {summary.report}")

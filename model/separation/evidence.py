@@ -58,14 +58,14 @@ class Evidence:
     """
 
     def __init__(self, stems: int, rate: int) -> None:
-        self._rate = rate
+        self.rate = rate
         self._sums = np.zeros((16, stems, _COLUMNS))
         self._mixture = np.zeros((16, 2))  # ENERGY and SIDE of the mixture
-        self._samples = 0
+        self.samples = 0
 
     @property
     def seconds(self) -> float:
-        return self._samples / self._rate
+        return self.samples / self.rate
 
     @property
     def sums(self) -> np.ndarray:
@@ -86,7 +86,7 @@ class Evidence:
             hop: Samples from a frame to the next of those that went into `mask_sums`.
         """
         middles = first + hop * _EVERY * np.arange(sums.shape[1])
-        windows = np.maximum(0, middles // self._rate).astype(int)
+        windows = np.maximum(0, middles // self.rate).astype(int)
         self._grow(int(windows[-1]) + 1 if len(windows) else 0)
         np.add.at(self._sums[..., :2], windows, sums.double().numpy().transpose(1, 0, 2))
 
@@ -106,20 +106,20 @@ class Evidence:
                 seen = views[..., part]
                 apart = (seen - seen.mean(0)).square().sum((0, 2, 3)).double().numpy()
                 self._sums[window, :, APART] += [*apart, apart.sum()]
-        self._samples += mixture.shape[1]
+        self.samples += mixture.shape[1]
 
     def _cut(self, samples: int) -> Iterator[tuple[int, slice]]:
         """(window, its part of the next `samples` samples)."""
         start = 0
         while start < samples:
-            window = (self._samples + start) // self._rate
-            stop = min(samples, (window + 1) * self._rate - self._samples)
+            window = (self.samples + start) // self.rate
+            stop = min(samples, (window + 1) * self.rate - self.samples)
             self._grow(window + 1)
             yield window, slice(start, stop)
             start = stop
 
     def _windows(self) -> int:
-        return max(1, self._samples // self._rate) if self._samples else 0
+        return max(1, self.samples // self.rate) if self.samples else 0
 
     def _grow(self, windows: int) -> None:
         missing = windows - len(self._sums)

@@ -17,9 +17,11 @@ import numpy as np
 import torch
 
 from model.errors import ModelError
+from model.separation.evidence import Evidence, stem_sums
 from model.separation.stream import Piece, adding_up, separate_whole
 
 GROUP = "unbraid.separators"
+_EVIDENCE_WINDOW = 4096
 _CORE_SECONDS, _CONTEXT_SECONDS, _FADE_SECONDS = 60.0, 6.0, 0.5
 
 
@@ -51,7 +53,7 @@ def load_foreign(name: str, device: str) -> "ForeignSeparator":
         load = _entry_points()[family].load()
     except (ImportError, AttributeError) as error:
         raise ModelError(f"the separators {family} cannot be loaded ({error}); install their package again") from error
-    return ForeignSeparator(load(own, device))
+    return ForeignSeparator(load(own, device), device)
 
 
 def weights_digest(module: torch.nn.Module) -> str:
@@ -66,8 +68,12 @@ def weights_digest(module: torch.nn.Module) -> str:
 class ForeignSeparator:
     """What `model.separation.stream.Separator` is to our networks."""
 
-    def __init__(self, model: ForeignModel) -> None:
+    calibration = None  # others' weights carry none, so their scores are not predicted
+    precision = "float32"
+
+    def __init__(self, model: ForeignModel, device: str = "cpu") -> None:
         self._model = model
+        self.device = device
         self.model_id = model.model_id
         self.stems = _with_rest(model.stems)
 
@@ -92,6 +98,7 @@ class ForeignStream:
         self._buffer = np.zeros((channels, 0), np.float32)
         self._first = 0  # the sample with which the buffer begins
         self._part = 0
+        self.evidence = Evidence(len(stems), rate)
         self._tail: np.ndarray | None = None  # the last part's estimate around its end
 
     def push(self, block: np.ndarray) -> Iterator[Piece]:
@@ -119,6 +126,10 @@ class ForeignStream:
             estimates[..., start : start + width] = faded * rising + self._tail[..., :width] * (1 - rising)
         mixture = self._buffer[:, start:stop].copy()
         piece = adding_up(torch.from_numpy(mixture), torch.from_numpy(estimates[..., start:stop]), self._stems)
+        every = list(piece.stems.values())
+        sums = stem_sums(mixture, every, _EVIDENCE_WINDOW)
+        self.evidence.add_frames(sums, self._first + start + _EVIDENCE_WINDOW / 2, _EVIDENCE_WINDOW / 4)
+        self.evidence.add_samples(mixture, every)
         self._tail = None if last else estimates[..., stop : stop + 2 * self._fade].copy()
         self._part += 1
         keep = seen.shape[1] if last else max(0, end - self._context - self._first)

@@ -19,7 +19,9 @@ from model.checkpoint import Weights
 from model.errors import ModelError
 from model.preset import Preset
 from model.separation.arrays import as_channels, like
+from model.separation.evidence import Evidence, mask_sums
 from model.separation.masking import Masker
+from model.separation.prediction import Calibration
 from model.spectra.frontend import OVERLAP, analysis, magnitudes, synthesis
 
 # Estimates are rounded to 24-bit steps. A mixture decoded from integers then has its accompaniment
@@ -45,9 +47,10 @@ class Separator:
 
     def __init__(
         self, preset: Preset, network: torch.nn.Module, *, model_id: str = "", device: str = "cpu",
-        precision: str = "auto",
+        precision: str = "auto", calibration: Calibration | None = None,
     ) -> None:  # fmt: skip
         self.preset = preset
+        self.calibration = calibration
         self.model_id = model_id
         self.device = torch.device(device)
         self.precision = resolved_precision(precision, self.device)
@@ -62,7 +65,9 @@ class Separator:
     @classmethod
     def from_weights(cls, weights: Weights, **options) -> "Separator":
         """A separator of stored weights; `options` are those of the class. Raises CheckpointError."""
-        return cls(weights.preset, weights.network(), **options)
+        fields = weights.calibrations.get(weights.preset.name)
+        calibration = None if fields is None else Calibration.from_dict(fields)
+        return cls(weights.preset, weights.network(), calibration=calibration, **options)
 
     @property
     def stems(self) -> tuple[str, ...]:
@@ -80,8 +85,10 @@ class Separator:
         return self._threads.submit(self._estimates, segments)
 
     @torch.inference_mode()
-    def _estimates(self, segments: list["_Segment"]) -> list[torch.Tensor]:
-        """Per segment its stems (estimated stems, channels, (frames + 3) · hop), their ends not yet overlapped."""
+    def _estimates(self, segments: list["_Segment"]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Per segment its stems (estimated stems, channels, (frames + 3) · hop), their ends not yet overlapped, and
+        what `model.separation.evidence.mask_sums` says of them.
+        """
         spectra = [analysis(segment.samples, segment.n_fft, segment.hop) for segment in segments]
         seen = [
             torch.nn.functional.pad(
@@ -89,20 +96,28 @@ class Separator:
             )
             for segment, spectrum in zip(segments, spectra, strict=True)
         ]
-        masks = self._masker.masks(seen, len(spectra[0]), self.batch)
+        channels = len(spectra[0])
+        masks = self._masker.masks(seen, channels, self.batch)
         return [
-            torch.stack([synthesis(segment.core(spectrum) * mask, segment.n_fft) for mask in masks_of_segment])
-            for segment, spectrum, masks_of_segment in zip(segments, spectra, masks, strict=True)
+            (
+                torch.stack([synthesis(segment.core(spectrum) * mask, segment.n_fft) for mask in of_segment]),
+                mask_sums(segment.core(magnitude[:channels, segment.before :]), of_segment),
+            )
+            for segment, spectrum, magnitude, of_segment in zip(segments, spectra, seen, masks, strict=True)
         ]
 
 
 class SeparationStream:
-    """One file on its way: `push` blocks, take pieces; `finish` gives the rest."""
+    """One file on its way: `push` blocks, take pieces; `finish` gives the rest.
+
+    `evidence` is what the masks have said so far of what came out.
+    """
 
     def __init__(self, separator: Separator, rate: int, channels: int) -> None:
         self._stems = separator.stems
         views = separator.preset.inference.views
-        self._views = [_View(separator, round(rate * factor), channels) for factor in views]
+        self.evidence = Evidence(len(separator.stems), rate)
+        self._views = [_View(separator, round(rate * factor), channels, self.evidence) for factor in views]
         self._waiting: list[list[_Estimate]] = [[] for _ in views]
 
     def push(self, block: np.ndarray) -> Iterator[Piece]:
@@ -127,8 +142,11 @@ class SeparationStream:
                 taken.append(first.until(ready))
                 if first.mixture.shape[1] > ready:
                     waiting.insert(0, first.since(ready))
-            stems = taken[0].stems if len(taken) == 1 else torch.stack([estimate.stems for estimate in taken]).mean(0)
-            yield adding_up(taken[0].mixture, stems, self._stems)
+            views = torch.stack([estimate.stems for estimate in taken]) if len(taken) > 1 else None
+            stems = taken[0].stems if views is None else views.mean(0)
+            piece = adding_up(taken[0].mixture, stems, self._stems)
+            self.evidence.add_samples(piece.mixture, list(piece.stems.values()), views)
+            yield piece
 
 
 @dataclass(frozen=True)
@@ -173,9 +191,10 @@ class _Segment:
 class _View:
     """One way of looking at the file: the front end of a rate, and the network on its frames."""
 
-    def __init__(self, separator: Separator, rate: int, channels: int) -> None:
+    def __init__(self, separator: Separator, rate: int, channels: int, evidence: Evidence) -> None:
         preset = separator.preset
         self._separator = separator
+        self._evidence = evidence
         self._front_end = preset.front_end.at_rate(rate)
         self._core = preset.inference.core_frames * preset.interleave
         self._context = preset.inference.context_frames * preset.interleave
@@ -248,7 +267,8 @@ class _View:
         """What the group that was begun first gives, its ends overlapped with its neighbours'."""
         segments, future = self._running.popleft()
         estimates = []
-        for segment, signals in zip(segments, future.result(), strict=True):
+        for segment, (signals, sums) in zip(segments, future.result(), strict=True):
+            self._evidence.add_frames(sums, self._emitted - self._lead + segment.n_fft / 2, segment.hop)
             signals[..., : self._tails.shape[-1]] += self._tails
             ready = segment.frames * segment.hop
             self._tails = signals[..., ready:].clone()
@@ -277,12 +297,17 @@ def separate_whole(separator, audio: np.ndarray, rate: int) -> dict[str, np.ndar
     Raises:
         InputError: The array is no audio, see `model.separation.arrays.as_channels`.
     """
+    return separate_with_evidence(separator, audio, rate)[0]
+
+
+def separate_with_evidence(separator, audio: np.ndarray, rate: int) -> tuple[dict[str, np.ndarray], Evidence]:
+    """What `separate_whole` gives, and what the masks said of it."""
     signal = as_channels(audio, rate)
     stream = separator.stream(int(rate), signal.shape[0])
     pieces = [*stream.push(signal), *stream.finish()]
     empty = np.zeros((signal.shape[0], 0), np.float32)
     stems = {s: np.concatenate([empty, *(p.stems[s] for p in pieces)], axis=1) for s in separator.stems}
-    return {stem: like(signal, audio) for stem, signal in stems.items()}
+    return {stem: like(signal, audio) for stem, signal in stems.items()}, stream.evidence
 
 
 def adding_up(mixture: torch.Tensor, estimates: torch.Tensor, stems: tuple[str, ...]) -> Piece:

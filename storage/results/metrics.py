@@ -65,6 +65,7 @@ SCHEMA = pa.schema(
         ("vocal_presence", pa.float64()),
         ("source", pa.string()),
         ("format", pa.string()),
+        ("unpredicted", pa.string()),
     ]
 )
 _SORTED = """
@@ -81,8 +82,9 @@ class StemRow:
 
     `scenario` names the stems that were scored together: it decides which windows count as silent. `device` and
     `precision` are those the network ran with, resolved. `predicted_low` and `predicted_high` bound `predicted_sdr`
-    (dB); `vocal_presence` is between 0 and 1. `source` is the file or URL that was read, `format` that of the stem's
-    file, or the one a failed track was to be written in. `stem_path` is relative to OUT.
+    (dB), `unpredicted` says why there is none; `vocal_presence` is between 0 and 1. `source` is the file or URL that
+    was read, `format` that of the stem's file, or the one a failed track was to be written in. `stem_path` is relative
+    to OUT.
     """
 
     model_id: str
@@ -114,6 +116,7 @@ class StemRow:
     predicted_low: float | None = None
     predicted_high: float | None = None
     vocal_presence: float | None = None
+    unpredicted: str | None = None
     device: str | None = None
     precision: str | None = None
     seconds: float | None = None

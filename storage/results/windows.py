@@ -1,7 +1,7 @@
 """The scores of every window, for who wants more than medians: OUT/windows/run_id=<run>/<part>.parquet."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from storage.results import parquet
 from storage.results.parquet import RunFile
 
 SCORES = ("sdr", "isr", "sir", "sar")
+PREDICTIONS = ("predicted_sdr", "vocal_presence")
 SCHEMA = pa.schema(
     [
         ("run_id", pa.string()),
@@ -19,22 +20,49 @@ SCHEMA = pa.schema(
         ("track_id", pa.string()),
         ("stem", pa.string()),
         ("window", pa.int32()),
-        *((name, pa.float64()) for name in SCORES),
+        *((name, pa.float64()) for name in (*SCORES, *PREDICTIONS)),
     ]
 )
 
 
 @dataclass(frozen=True)
 class WindowScores:
-    """SDR, ISR, SIR and SAR of a stem's windows of one second, in dB; None where a window has none."""
+    """What is known of a stem's windows of one second; None where a window has no value.
+
+    SDR, ISR, SIR and SAR in dB where there are references, else empty; the predicted SDR in dB and the chance of vocals
+    where the model predicts.
+    """
 
     model_id: str
     track_id: str
     stem: str
-    sdr: tuple[float | None, ...]
-    isr: tuple[float | None, ...]
-    sir: tuple[float | None, ...]
-    sar: tuple[float | None, ...]
+    sdr: tuple[float | None, ...] = ()
+    isr: tuple[float | None, ...] = ()
+    sir: tuple[float | None, ...] = ()
+    sar: tuple[float | None, ...] = ()
+    predicted_sdr: tuple[float | None, ...] = ()
+    vocal_presence: tuple[float | None, ...] = ()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per window; a column that is shorter than the longest is None beyond its end."""
+        columns = {name: getattr(self, name) for name in (*SCORES, *PREDICTIONS)}
+        return [
+            {
+                "model_id": self.model_id, "track_id": self.track_id, "stem": self.stem, "window": window,
+                **{name: values[window] if window < len(values) else None for name, values in columns.items()},
+            }
+            for window in range(max(map(len, columns.values())))
+        ]  # fmt: skip
+
+
+def joined(windows: list[WindowScores]) -> list[WindowScores]:
+    """One entry per model, track and stem: scores and predictions of the same windows side by side."""
+    stems: dict[tuple[str, str, str], WindowScores] = {}
+    for entry in windows:
+        key = (entry.model_id, entry.track_id, entry.stem)
+        known = {name: getattr(entry, name) for name in (*SCORES, *PREDICTIONS) if getattr(entry, name)}
+        stems[key] = replace(stems[key], **known) if key in stems else entry
+    return list(stems.values())
 
 
 def write_windows(out: OutputLayout, run_id: str, scores: list[WindowScores]) -> Path | None:
@@ -42,14 +70,7 @@ def write_windows(out: OutputLayout, run_id: str, scores: list[WindowScores]) ->
     if not scores:
         return None
     name = hashlib.sha256("\n".join(sorted({s.track_id for s in scores})).encode()).hexdigest()[:20]
-    rows = [
-        {
-            "run_id": run_id, "model_id": s.model_id, "track_id": s.track_id, "stem": s.stem, "window": index,
-            **{name: getattr(s, name)[index] for name in SCORES},
-        }
-        for s in scores
-        for index in range(len(s.sdr))
-    ]  # fmt: skip
+    rows = [{"run_id": run_id, **row} for entry in joined(scores) for row in entry.rows()]
     target = out.run_windows(run_id) / f"part-{name}.parquet"
     return parquet.write_file(parquet.table(rows, SCHEMA), target, out.staging)
 
@@ -75,6 +96,8 @@ def stored_windows(out: OutputLayout) -> list[WindowScores]:
     for folder in sorted(out.windows.glob("run_id=*"), key=lambda path: path.name.split("-", 1)[-1]):
         stems: dict[tuple[str, str, str], list[dict]] = {}
         for row in read_windows(out, folder.name.removeprefix("run_id=")).to_pylist():
+            if all(row[name] is None for name in SCORES) and row["predicted_sdr"] is not None:
+                continue  # a window that was predicted and not scored
             stems.setdefault((row["model_id"], row["track_id"], row["stem"]), []).append(row)
         for key, rows in stems.items():
             rows.sort(key=lambda row: row["window"])

@@ -33,4 +33,16 @@ def model_card(data: bytes, name: str | None = None) -> str:
             f"Validation, {' and '.join(preset.estimated)}, mean over tracks kept out of training: "
             f"cSDR {record['validation_csdr']:.2f} dB (each scored alone).",
         ]
+    calibration = weights.calibrations.get(name.rpartition("-")[0])
+    if calibration is not None:
+        lines += [
+            "",
+            "Predicted scores (`predicted_sdr`), as they agree with true ones on songs they were not fitted on:",
+            "",
+        ]
+        lines += [
+            f"- {stem}: mean error {fit['error']:.1f} dB, 80 % of true scores from {fit['low']:+.1f} to "
+            f"{fit['high']:+.1f} dB of the prediction ({fit['songs']} songs)"
+            for stem, fit in sorted(calibration["stems"].items())
+        ]
     return "\n".join([*lines, ""])

@@ -26,13 +26,15 @@ from model.checkpoint import Weights, model_id, pack, unpack
 from model.errors import DivergedError
 from model.learning.trainer import Trainer
 from model.preset import Preset, load_trainable
-from model.separation.stream import resolved_device
+from model.separation.fitting import LEAST_SONGS
+from model.separation.stream import Separator, resolved_device
 from storage.files.atomic import write_bytes, write_json
 from storage.files.layout import TrainingLayout
 from storage.files.location import location
 from storage.store import Store, StoredTrack
 from tasks.loading import registry
 from tasks.settings import OneTraining, Precision
+from tasks.training.calibrate import calibrated, observations
 from tasks.training.examples import ExampleSource, example_source
 from tasks.training.resume import ALL_STEPS, NO_IMPROVEMENT, RunState, resumed_state
 from tasks.training.validation import Reference, split_for_validation, validation_mixtures, validation_scores
@@ -123,6 +125,7 @@ def train(request: TrainRequest) -> TrainReport:
     write_json(folder.record, record)
     source = example_source(request.store, training, preset, request.seed)
     _Run(trainer, references, folder, state, origin, record).loop(source)
+    _calibrate(folder, references, trainer)
     return _report(preset, folder, trainer.step, state)
 
 
@@ -204,6 +207,18 @@ class _Run:
         header = {"trainer": values, "run": asdict(self._state), "origin": self._origin}
         write_bytes(self._folder.checkpoint, pack(tensors, header))
         self._saved = time.monotonic()
+
+
+def _calibrate(folder: TrainingLayout, references: list[Reference], trainer: Trainer) -> None:
+    """Give the best weights what their scores are predicted with, where there are songs enough to fit it on."""
+    if len(references) < LEAST_SONGS:
+        log.info("%d validation tracks are too few to calibrate predicted scores on", len(references))
+        return
+    weights = Weights.from_bytes(folder.best.read_bytes(), str(folder.best))
+    separator = Separator.from_weights(weights, device=str(trainer.device), precision=trainer.precision)
+    songs = ((str(index), stems, rate) for index, (stems, rate) in enumerate(references))
+    weights = calibrated(weights, {trainer.preset.name: observations(separator, songs, remixes=3)})
+    write_bytes(folder.best, weights.to_bytes())
 
 
 def _report(preset: Preset, folder: TrainingLayout, step: int, state: RunState) -> TrainReport:

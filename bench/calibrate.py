@@ -1,0 +1,124 @@
+"""Fits the calibration of the predicted scores to weights and writes them with it.
+
+    python bench/calibrate.py WEIGHTS.safetensors OUT.safetensors [REMIXES]
+
+For the preset of the weights and for every preset that borrows them, on music of ../shared/data that nothing is
+judged by: musdb18_7s/train, real_stems, two clips of each MIR-1K singer but annar and Kenshin, and every fourth of
+`instrumentals` for music without a voice; each song at REMIXES (2) vocal levels from −12 to +6 dB. The tensors are
+copied as they are. Run it before bench/ship.py: the calibration is part of the file, so the model's id changes with
+it. Two to four minutes per preset on two free cores; `bench/predict.py OUT.safetensors` judges the result.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from model.checkpoint import Weights
+from model.preset import borrowing_presets
+from model.separation.stream import Separator
+from storage.audio.reader import read
+from tasks.training.calibrate import borrowed, calibrated, observations
+
+SHARED = ROOT.parent / "shared" / "data"
+HELD_OUT_SINGERS = ("annar", "Kenshin")
+Song = tuple[str, dict[str, np.ndarray], int]
+_AUDIO = (".wav", ".flac", ".opus", ".ogg")
+
+
+def main(source: Path, target: Path, remixes: int) -> None:
+    weights = Weights.from_bytes(source.read_bytes(), source.name)
+    own = weights.preset.name
+    observed = {}
+    for preset in (own, *(name for name, lender in borrowing_presets().items() if lender == own)):
+        began = time.perf_counter()
+        separator = Separator.from_weights(weights) if preset == own else borrowed(weights, preset)
+        observed[preset] = observations(separator, material(separator.stems), remixes)
+        print(f"{preset}: {len(observed[preset])} mixtures in {time.perf_counter() - began:.0f} s", flush=True)
+    fitted = calibrated(weights, observed)
+    for preset, calibration in fitted.calibrations.items():
+        for stem, line in calibration["stems"].items():
+            print(
+                f"{preset}, {stem}: mean error {line['error']:.2f} dB on songs left out, "
+                f"80 % within {line['low']:+.1f} … {line['high']:+.1f} dB, {line['songs']} songs"
+            )
+    target.write_bytes(fitted.to_bytes())
+
+
+def material(stems: tuple[str, ...]) -> Iterator[Song]:
+    """Songs to fit on, as the stems of a model."""
+    for folder in sorted((SHARED / "musdb18_7s" / "train").iterdir()):
+        yield from as_stems(folder.name, *stem_folder(folder), stems)
+    for folder in sorted((SHARED / "real_stems").iterdir()):
+        parts, rate = stem_folder(folder)
+        for start in (25, 60):
+            cut = {stem: signal[:, start * rate : (start + 9) * rate] for stem, signal in parts.items()}
+            yield from as_stems(folder.name, cut, rate, stems)
+    if len(stems) == 2:
+        yield from mir1k(lambda singer: singer not in HELD_OUT_SINGERS, each=2)
+    for path in sorted((SHARED / "instrumentals").iterdir())[::4]:
+        yield without_voice(path, stems)
+
+
+def mir1k(chosen, each: int) -> Iterator[Song]:
+    """The first clips, at most 8 s, of each chosen singer."""
+    taken: dict[str, int] = {}
+    for path in sorted((SHARED / "mir1k" / "voice").iterdir()):
+        singer = path.name.split("_")[0]
+        if not chosen(singer) or taken.get(singer, 0) == each:
+            continue
+        taken[singer] = taken.get(singer, 0) + 1
+        (voice, rate), (music, _) = read(path), read(SHARED / "mir1k" / "music" / path.name)
+        samples = min(voice.shape[1], music.shape[1], 8 * rate)
+        yield path.stem, {"vocals": voice[:, :samples], "accompaniment": music[:, :samples]}, rate
+
+
+def without_voice(path: Path, stems: tuple[str, ...]) -> Song:
+    """Eight seconds of music without vocals, all in the stem that takes the rest."""
+    music, rate = read(path)
+    start = max(0, min(10 * rate, music.shape[1] - 8 * rate))
+    music = music[:, start : start + 8 * rate]
+    return path.stem, {**{stem: np.zeros_like(music) for stem in stems[:-1]}, stems[-1]: music}, rate
+
+
+def stem_folder(folder: Path) -> tuple[dict[str, np.ndarray], int]:
+    """The stems that lie in a folder, and their rate."""
+    files = {path.stem: read(path) for path in sorted(folder.iterdir()) if path.suffix in _AUDIO}
+    parts = {stem: signal for stem, (signal, _) in files.items() if stem != "mixture"}
+    return parts, next(iter(files.values()))[1]
+
+
+def as_stems(name: str, parts: dict[str, np.ndarray], rate: int, stems: tuple[str, ...]) -> Iterator[Song]:
+    """The parts as the stems of a model, of one shape; nothing where they do not make them up or have no voice."""
+    if "accompaniment" in stems and "accompaniment" not in parts:
+        backing = [signal for stem, signal in parts.items() if stem != "vocals"]
+        if not backing:
+            return
+        parts = {"vocals": parts.get("vocals", np.zeros((1, 0))), "accompaniment": _sum(backing)}
+    if set(stems) - parts.keys():
+        return
+    samples = min(parts[stem].shape[1] for stem in stems)
+    channels = max(parts[stem].shape[0] for stem in stems)
+    shaped = {
+        stem: np.ascontiguousarray(np.broadcast_to(parts[stem][:, :samples], (channels, samples)), np.float32)
+        for stem in stems
+    }
+    if samples > rate and shaped[stems[0]].any():
+        yield name, shaped, rate
+
+
+def _sum(signals: list[np.ndarray]) -> np.ndarray:
+    samples = min(signal.shape[1] for signal in signals)
+    channels = max(signal.shape[0] for signal in signals)
+    return np.sum([np.broadcast_to(signal[:, :samples], (channels, samples)) for signal in signals], axis=0)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) == 4 else 2)

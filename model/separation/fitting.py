@@ -1,0 +1,168 @@
+"""Calibrations fitted: lines from what the masks said to the scores that references gave."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.scoring.scores import score
+from model.separation.evidence import Evidence
+from model.separation.prediction import (
+    LEVEL,
+    VOCALS,
+    Calibration,
+    StemFit,
+    presence_features,
+    track_features,
+    window_features,
+    window_presence_features,
+)
+from model.separation.stream import separate_with_evidence
+
+LEAST_SONGS = 8  # fewer say nothing of the error
+_RIDGE = 1.0  # of standardised features, in songs: pulls weights towards none where songs are few
+_WINDOWS_RIDGE = 10.0
+_STEPS = 50
+_HUBER = 1.0  # dB
+_SCORES = (-15.0, 30.0)  # dB; what lies beyond is clipped, that a single song does not bend the line
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One separated mixture whose stems are known: its sums, its true cSDR per stem, and the SDR of every window.
+
+    `song` is what all mixtures of the same stems share; `evidence` has `stems` in this order. `scores` lacks the stems
+    that have no reference or are silent in it.
+    """
+
+    song: str
+    stems: tuple[str, ...]
+    evidence: Evidence
+    scores: dict[str, float]
+    windows: dict[str, np.ndarray]
+
+
+def observe(separator, song: str, references: dict[str, np.ndarray], rate: int) -> Observation:
+    """Separate the sum of `references`, (channels, samples) each, and score every stem alone against its own."""
+    mixture = np.sum(np.stack(list(references.values())), axis=0, dtype=np.float32)
+    estimates, evidence = separate_with_evidence(separator, mixture, rate)
+    scores, windows = {}, {}
+    for stem in separator.stems:
+        reference = references.get(stem)
+        if reference is None or not reference.any():
+            continue
+        scored = score({stem: reference}, {stem: estimates[stem]}, rate, engine="sdr")
+        value = scored.stems[stem].sdr
+        if value is not None and np.isfinite(value):
+            scores[stem] = float(value)
+            windows[stem] = np.array(scored.windows[stem][0], np.float64)
+    return Observation(song, separator.stems, evidence, scores, windows)
+
+
+def fit(observations: list[Observation]) -> Calibration:
+    """Fit a line per stem, with the error it has on songs it was not fitted to.
+
+    The interval lies between quantiles of the errors under cross-validation, each song left out in turn: it makes no
+    assumption on their distribution (the jackknife of Barber et al., "Predictive inference with the jackknife+", 2021,
+    in its plain form). Stems with fewer than `LEAST_SONGS` songs get none.
+    """
+    stems = {}
+    for stem in dict.fromkeys(name for seen in observations for name in seen.stems):
+        # Where one stem is all there is, another's score says nothing of how stems are told apart.
+        fitted = _fit_stem([seen for seen in observations if stem in seen.scores and len(seen.scores) > 1], stem)
+        if fitted is not None:
+            stems[stem] = fitted
+    presence, window_presence = _fit_presence(observations)
+    return Calibration(stems, presence, window_presence)
+
+
+def _fit_stem(observations: list[Observation], stem: str) -> StemFit | None:
+    rows = [(seen, track_features(seen.evidence, seen.stems.index(stem))) for seen in observations]
+    rows = [(seen, features) for seen, features in rows if features is not None]
+    songs = np.array([seen.song for seen, _ in rows])
+    if len(set(songs)) < LEAST_SONGS:
+        return None
+    features = np.array([row for _, row in rows])
+    scores = np.clip([seen.scores[stem] for seen, _ in rows], *_SCORES)
+    errors = np.zeros(len(scores))
+    for song in set(songs):
+        out = songs == song
+        line = _line(features[~out], scores[~out], _RIDGE)
+        errors[out] = scores[out] - line[0] - features[out] @ line[1:]
+    low, high = np.quantile(errors, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return StemFit(
+        weights=tuple(_line(features, scores, _RIDGE).tolist()),
+        window_weights=_window_line([seen for seen, _ in rows], stem),
+        low=float(low),
+        high=float(high),
+        error=float(np.abs(errors).mean()),
+        songs=len(set(songs)),
+    )
+
+
+def _window_line(observations: list[Observation], stem: str) -> tuple[float, ...]:
+    features, scores = [], []
+    for seen in observations:
+        count = min(len(seen.windows[stem]), len(seen.evidence.sums))
+        known = np.isfinite(seen.windows[stem][:count])
+        features.append(window_features(seen.evidence, seen.stems.index(stem))[:count][known])
+        scores.append(np.clip(seen.windows[stem][:count][known], *_SCORES))
+    return tuple(_line(np.concatenate(features), np.concatenate(scores), _WINDOWS_RIDGE).tolist())
+
+
+def _line(features: np.ndarray, scores: np.ndarray, ridge: float) -> np.ndarray:
+    """(constant, weight per feature): ridge regression on standardised features with Huber's loss.
+
+    Errors beyond `_HUBER` dB count by their size, not its square, so that a few songs on which the network is sure and
+    wrong do not bend the line for all others (Huber 1964; solved by iterated reweighting).
+    """
+    middle, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
+    # A feature that did not vary while fitting (views of a network that has one) must not speak later.
+    standard = np.where(features.std(axis=0) < 1e-3, 0.0, (features - middle) / spread)
+    design = np.column_stack([np.ones(len(standard)), standard])
+    pull = np.diag([0.0, *[ridge] * standard.shape[1]])
+    weight = np.ones(len(scores))
+    for _ in range(_STEPS):
+        line = np.linalg.solve((design * weight[:, None]).T @ design + pull, design.T @ (weight * scores))
+        weight = _HUBER / np.maximum(np.abs(scores - design @ line), _HUBER)
+    weights = line[1:] / spread
+    return np.concatenate([[line[0] - middle @ weights], weights])
+
+
+def _fit_presence(observations: list[Observation]) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Logistic weights for a track's and for a window's vocals; None where there is no music without a voice."""
+    rows, there, window_rows, window_there = [], [], [], []
+    for seen in observations:
+        if VOCALS not in seen.stems or not len(seen.evidence.sums):
+            continue
+        index = seen.stems.index(VOCALS)
+        rows.append(presence_features(seen.evidence, index))
+        there.append(VOCALS in seen.scores)
+        features = window_presence_features(seen.evidence, index)
+        sung = np.zeros(len(features), bool)
+        if VOCALS in seen.windows:
+            known = np.isfinite(seen.windows[VOCALS][: len(features)])
+            sung[: len(known)] = known
+        window_rows.append(features)
+        window_there.append(sung)
+    if not 0 < sum(there) < len(there):
+        return None, None
+    track = _logistic(np.array(rows), np.array(there))
+    return track, _logistic(np.concatenate(window_rows), np.concatenate(window_there))
+
+
+def _logistic(features: np.ndarray, there: np.ndarray) -> tuple[float, ...]:
+    """Logistic regression by Newton's method, slightly pulled to zero; both classes weigh the same."""
+    spread = np.maximum(features.std(axis=0), 1e-6)
+    middle = features.mean(axis=0)
+    design = np.column_stack([np.ones(len(features)), (features - middle) / spread])
+    share = there.mean()
+    weight = np.where(there, 0.5 / share, 0.5 / (1 - share))
+    line = np.zeros(design.shape[1])
+    pull = np.diag([0.0, *[1.0] * features.shape[1]])
+    for _ in range(_STEPS):
+        chance = 1 / (1 + np.exp(-np.clip(design @ line, -30, 30)))
+        slope = design.T @ (weight * (there - chance)) - pull @ line
+        bend = (design * (weight * chance * (1 - chance))[:, None]).T @ design + pull
+        line = line + np.linalg.solve(bend + 1e-9 * np.eye(len(line)), slope)
+    weights = line[1:] / spread
+    return tuple([float(line[0] - middle @ weights), *weights.tolist()])

@@ -1,0 +1,149 @@
+"""What the masks say is added up as defined, and predictions are lines that were fitted and checked."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from model.checkpoint import Weights, build
+from model.errors import CheckpointError
+from model.preset import load_preset
+from model.separation.evidence import CERTAIN, ENERGY, SHARED, SIDE, Evidence, mask_sums
+from model.separation.fitting import LEAST_SONGS, Observation, fit
+from model.separation.foreign import ForeignModel, ForeignSeparator
+from model.separation.prediction import Calibration, predict, vocal_presence
+from model.separation.stream import Separator
+from tests.signals import noise
+
+RATE = 8000
+STEMS = ("vocals", "accompaniment")
+
+
+@pytest.mark.parametrize("stems", [2, 4])
+def test_sums_are_those_of_their_definition(stems):
+    random = torch.Generator().manual_seed(1)
+    magnitude = torch.rand(2, 9, 33, generator=random)
+    masks = torch.rand(stems, 2, 9, 33, generator=random)
+    masks = masks / masks.sum(0)
+    sums = mask_sums(magnitude, masks[:-1])
+    for index, mask in enumerate(masks):
+        m, power = mask[:, ::2].double(), magnitude[:, ::2].double().square()
+        certain, shared = (m * m * power).sum((0, 2)), (m * (1 - m) * power).sum((0, 2))
+        torch.testing.assert_close(sums[index, :, CERTAIN].double(), certain, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(sums[index, :, SHARED].double(), shared, rtol=1e-4, atol=1e-4)
+
+
+def test_samples_are_added_up_by_the_second_however_they_come():
+    audio = noise(2, RATE * 3 + 500)
+    one, many = Evidence(2, RATE), Evidence(2, RATE)
+    one.add_samples(audio, [audio, audio * 0])
+    for start in range(0, audio.shape[1], 1700):
+        part = audio[:, start : start + 1700]
+        many.add_samples(part, [part, part * 0])
+    np.testing.assert_allclose(one.sums, many.sums, rtol=1e-5)
+    assert one.sums.shape == (3, 2, 5)  # the partial second at the end is dropped, as SDR's windows drop it
+    second = audio[:, RATE : 2 * RATE].astype(np.float64)
+    np.testing.assert_allclose(one.sums[1, 0, ENERGY], np.square(second).sum(), rtol=1e-4)
+    np.testing.assert_allclose(one.sums[1, 0, SIDE], np.square(second[0] - second[1]).sum() / 2, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["jansson", "four-stem"])
+def test_a_stream_gives_the_same_evidence_in_blocks_and_whole(name):
+    torch.manual_seed(0)
+    preset = load_preset(name)
+    separator = Separator(preset, build(preset))
+    audio = noise(2, 44100 * 3)
+    whole, blocks = separator.stream(44100, 2), separator.stream(44100, 2)
+    list(whole.push(audio))
+    list(whole.finish())
+    for start in range(0, audio.shape[1], 30_000):
+        list(blocks.push(audio[:, start : start + 30_000]))
+    list(blocks.finish())
+    assert whole.evidence.sums.shape == (3, len(separator.stems), 5)
+    np.testing.assert_array_equal(whole.evidence.sums, blocks.evidence.sums)
+    assert (whole.evidence.sums[..., CERTAIN] > 0).all()
+
+
+def test_anothers_stems_give_evidence_too():
+    sure = ForeignSeparator(ForeignModel("fake:a-0", ("vocals",), lambda audio, _: {"vocals": audio * 0.99}))
+    unsure = ForeignSeparator(ForeignModel("fake:b-0", ("vocals",), lambda audio, _: {"vocals": audio * 0.5}))
+    doubts = []
+    for separator in (sure, unsure):
+        stream = separator.stream(RATE, 1)
+        list(stream.push(noise(1, RATE * 4)))
+        list(stream.finish())
+        total = stream.evidence.sums[:, 0].sum(axis=0)
+        doubts.append(10 * np.log10(total[CERTAIN] / total[SHARED]))
+    assert doubts[0] == pytest.approx(10 * np.log10(0.99 / 0.01), abs=0.5)
+    assert doubts[1] == pytest.approx(0, abs=0.5)
+
+
+def observed(song: int, doubt: float, score: float, *, voice: bool = True) -> Observation:
+    """A song of four seconds whose vocals have this doubt in dB."""
+    evidence = Evidence(2, RATE)
+    audio = noise(1, RATE * 4, seed=song)
+    evidence.add_samples(audio, [audio * (0.5 if voice else 0.01), audio])
+    shared = 1.0 if voice else 0.01
+    frames = torch.tensor([[shared * 10 ** (doubt / 10), shared], [20.0, shared]])[:, None].expand(2, 32, 2)
+    evidence.add_frames(frames, 0, RATE / 16)
+    scores = {"vocals": score, "accompaniment": score + 4} if voice else {"accompaniment": 20.0}
+    return Observation(str(song), STEMS, evidence, scores, {stem: np.full(4, value) for stem, value in scores.items()})
+
+
+@pytest.fixture(scope="module")
+def calibration():
+    random = np.random.default_rng(3)
+    doubts = random.uniform(-5, 12, 60)
+    songs = [observed(i, doubt, 2 + 0.7 * doubt + random.normal(0, 1)) for i, doubt in enumerate(doubts)]
+    return fit(songs + [observed(100 + i, -8.0, 0.0, voice=False) for i in range(10)])
+
+
+def test_a_line_is_found_again_and_its_interval_holds_four_fifths(calibration):
+    random = np.random.default_rng(4)
+    errors, held = [], []
+    for index, doubt in enumerate(random.uniform(-5, 12, 200)):
+        true = 2 + 0.7 * doubt + random.normal(0, 1)
+        prediction = predict(observed(1000 + index, doubt, 0).evidence, STEMS, calibration)["vocals"]
+        errors.append(abs(prediction.sdr - (2 + 0.7 * doubt)))
+        held.append(prediction.low <= true <= prediction.high)
+    assert np.mean(errors) < 0.4
+    assert 0.65 < np.mean(held) < 0.95
+
+
+def test_presence_tells_music_without_a_voice(calibration):
+    song, _ = vocal_presence(observed(1, 6.0, 0).evidence, STEMS, calibration)
+    music, windows = vocal_presence(observed(2, -8.0, 0, voice=False).evidence, STEMS, calibration)
+    assert 0 <= music < 0.5 < song <= 1
+    assert len(windows) == 4
+
+
+def test_what_cannot_be_said_says_why(calibration):
+    silent = Evidence(2, RATE)
+    silent.add_samples(np.zeros((1, RATE * 2), np.float32), [np.zeros((1, RATE * 2), np.float32)] * 2)
+    assert predict(silent, STEMS, calibration)["vocals"].reason == "the stem is silent"
+    assert "no calibration" in predict(silent, STEMS, None)["vocals"].reason
+    assert predict(Evidence(2, RATE), STEMS, calibration)["vocals"].sdr is None
+    assert vocal_presence(silent, STEMS, None) == (None, ())
+
+
+def test_too_few_songs_make_no_calibration():
+    assert fit([observed(i, i, i) for i in range(LEAST_SONGS - 1)]).stems == {}
+
+
+def test_a_calibration_travels_in_the_weights_header(calibration):
+    preset = load_preset("jansson")
+    weights = Weights(preset, build(preset).state_dict(), {}, {"jansson": calibration.to_dict()})
+    again = Weights.from_bytes(weights.to_bytes(), "x")
+    assert Separator.from_weights(again).calibration == calibration
+    assert Separator.from_weights(dataclasses.replace(again, calibrations={})).calibration is None
+
+
+@pytest.mark.parametrize(
+    "damage", [{"version": 99}, {"stems": 3}, {"presence": [1.0]}, {"presence": [float("nan")] * 5}]
+)
+def test_a_hostile_calibration_is_a_sentence(calibration, damage):
+    fields = json.loads(json.dumps(calibration.to_dict())) | damage
+    with pytest.raises(CheckpointError, match="calibration"):
+        Calibration.from_dict(fields)

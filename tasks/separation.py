@@ -10,7 +10,7 @@ from storage.results.done import Wanted
 from tasks.settings import Separation
 
 # Counts up when the same model and settings would give other samples than before.
-_VERSION = 4
+_VERSION = 3
 
 
 class SeparateSettings(Separation):

@@ -31,7 +31,7 @@ LAYERS = {
         ["learning"],
     ],
     "tasks": [
-        ["settings", "loading", "score", "prediction"], ["worker"],
+        ["settings"], ["loading", "score", "prediction"], ["worker"],
         ["separate", "evaluate", "ingest", "training", "mashup", "demo"],
     ],
     "flows": [

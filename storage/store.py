@@ -173,12 +173,12 @@ class Store:
 
     def tracks(self, split: str | None = None) -> list[StoredTrack]:
         """All finished tracks, of one split or of all, sorted by id."""
-        found = []
+        stored = []
         for _, attributes in self._track_attributes():
             if attributes.pop("complete", False) and split in (None, attributes["split"]):
                 attributes["stems"] = tuple(attributes["stems"])
-                found.append(StoredTrack(**attributes))
-        return sorted(found, key=lambda track: track.track_id)
+                stored.append(StoredTrack(**attributes))
+        return sorted(stored, key=lambda track: track.track_id)
 
     def waveform(self, track: StoredTrack, stem: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Samples start…stop of a stem as float32 (channels, samples) at the source's level."""

@@ -120,11 +120,11 @@ def _write(opened: store.Store, track: DatasetTrack, fingerprint: str) -> store.
         signal = np.pad(signal, ((0, 0), (0, samples - signal.shape[1])))
         # Stems may exceed full scale (a lossy decoder overshoots): keep their shape, remember the scale.
         scales[stem] = max(1.0, float(np.abs(signal).max()) * 32768 / 32767)
-        whole = np.round(signal.T * (32767 / scales[stem])).astype(np.int16)
+        integers = np.round(signal.T * (32767 / scales[stem])).astype(np.int16)
         scales[stem] *= 32768 / 32767
-        checksums[stem] = store.write_waveform(group, stem, whole, rate=rate, scale=scales[stem])
+        checksums[stem] = store.write_waveform(group, stem, integers, rate=rate, scale=scales[stem])
         channels[stem] = signal.shape[0]
-        exact = np.ascontiguousarray(whole.T, np.float32) / np.float32(32768)
+        exact = np.ascontiguousarray(integers.T, np.float32) / np.float32(32768)
         bandwidths[stem] = _write_spectra(group, stem, exact, opened.format, scales[stem])
     written = store.StoredTrack(
         track_id=track.track_id,

@@ -29,8 +29,8 @@ def with_settings(settings: type[Options]) -> Callable[[Callable[..., Any]], Cal
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
         def checked(**values: Any) -> Any:
-            own = {name: values.pop(name) for name in settings.model_fields if name in values}
-            return command(options=chosen(settings, own), **values)
+            fields = {name: values.pop(name) for name in settings.model_fields if name in values}
+            return command(options=chosen(settings, fields), **values)
 
         return under_prefect(with_parameters(settings)(checked))
 

@@ -352,8 +352,8 @@ def _with_decoders(file: Path, name: str, work: Callable[[AudioReader], Result],
 
 def _clause(failure: AudioError) -> str:
     """A decoder's own reason, which our sentences carry in parentheses."""
-    found = re.findall(r"\(([^()]+)\)", str(failure))
-    return found[-1] if found else str(failure)
+    clauses = re.findall(r"\(([^()]+)\)", str(failure))
+    return clauses[-1] if clauses else str(failure)
 
 
 def probe(path: str | os.PathLike, *, stream: int = 0) -> AudioInfo:

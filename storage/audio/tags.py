@@ -75,22 +75,22 @@ def _text(easy: Any, full: Any) -> dict[str, list[str]]:
             for frame in id3_tags.values()
             if frame.FrameID in easy_names
         }
-    found: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for key, values in (easy.tags or {}).items():
         if key.lower() == "metadata_block_picture":
             continue
-        found[key.lower()] = [str(value) for value in (values if isinstance(values, list) else [values])]
-    return found
+        texts[key.lower()] = [str(value) for value in (values if isinstance(values, list) else [values])]
+    return texts
 
 
 def _easy_frames(easy_id3) -> dict[str, str]:
     """Easy name → ID3 frame for the plain text frames."""
-    wanted = {
+    frame_names = {
         "title": "TIT2", "artist": "TPE1", "album": "TALB", "albumartist": "TPE2", "date": "TDRC",
         "genre": "TCON", "tracknumber": "TRCK", "discnumber": "TPOS", "composer": "TCOM", "bpm": "TBPM",
         "isrc": "TSRC", "copyright": "TCOP", "organization": "TPUB", "language": "TLAN",
     }  # fmt: skip
-    return {name: frame for name, frame in wanted.items() if name in easy_id3.valid_keys}
+    return {name: frame for name, frame in frame_names.items() if name in easy_id3.valid_keys}
 
 
 def _pictures(full: Any) -> list[Picture]:
@@ -105,14 +105,14 @@ def _pictures(full: Any) -> list[Picture]:
         return [Picture(bytes(c), kinds.get(c.imageformat, "image/jpeg")) for c in tags.get("covr", [])]
     if hasattr(tags, "getall"):
         return [Picture(p.data, p.mime, int(p.type)) for p in tags.getall("APIC")]
-    found = []
+    pictures = []
     for encoded in tags.get("metadata_block_picture", []):
         try:
             block = FlacPicture(base64.b64decode(encoded))
         except Exception:  # a damaged picture is no reason to lose the song
             continue
-        found.append(Picture(block.data, block.mime, block.type))
-    return found
+        pictures.append(Picture(block.data, block.mime, block.type))
+    return pictures
 
 
 def _flac_picture(picture: Picture):

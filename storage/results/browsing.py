@@ -287,5 +287,5 @@ def window_scores(out: OutputLayout, run_id: str, track_id: str, model_id: str) 
     import pyarrow.compute as pc
 
     rows = windows.read_windows(out, run_id)
-    wanted = pc.and_(pc.equal(rows["track_id"], track_id), pc.equal(rows["model_id"], model_id))
-    return sorted(rows.filter(wanted).to_pylist(), key=lambda row: (row["stem"], row["window"]))
+    of_track = pc.and_(pc.equal(rows["track_id"], track_id), pc.equal(rows["model_id"], model_id))
+    return sorted(rows.filter(of_track).to_pylist(), key=lambda row: (row["stem"], row["window"]))

@@ -1,4 +1,4 @@
-"""Scores in museval's JSON, one file a track, as SiSEC's tools read and write them.
+"""Scores in museval's JSON, one file per track, as SiSEC's tools read and write them.
 
 FOLDER/test/<track>.json: {"targets": [{"name", "frames": [{"time", "duration", "metrics": {"SDR", …}}]}]}
 """
@@ -36,19 +36,19 @@ def write_museval(folder: Path, scores: Iterable[WindowScores], *, split: str = 
 
 def read_museval(folder: Path, model_id: str) -> list[WindowScores]:
     """Every stem of every track below `folder`, as scores of `model_id`. Raises MetricsError for other JSON."""
-    found = []
+    scores = []
     for path in sorted(folder.rglob("*.json")):
         try:
             targets = json.loads(path.read_text())["targets"]
             for target in targets:
                 metrics = [frame["metrics"] for frame in target["frames"]]
                 columns = {name: tuple(_number(m.get(name.upper())) for m in metrics) for name in SCORES}
-                found.append(WindowScores(model_id, path.stem, target["name"], **columns))
+                scores.append(WindowScores(model_id, path.stem, target["name"], **columns))
         except (ValueError, KeyError, TypeError) as error:
             raise MetricsError(f"{path} is not a track's scores in museval's JSON ({error!r})") from error
-    if not found:
+    if not scores:
         raise MetricsError(f"{folder} holds no scores in museval's JSON")
-    return found
+    return scores
 
 
 def _target(scores: WindowScores) -> dict:

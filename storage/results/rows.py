@@ -1,4 +1,4 @@
-"""Small Parquet tables beside the metrics: a row a decision, a trial, a mash-up.
+"""Small Parquet tables beside the metrics: one row per decision, trial or mash-up.
 
     OUT/<table>/run_id=<run>/<part>.parquet
 

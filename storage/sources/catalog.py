@@ -76,23 +76,23 @@ def stream_catalog(source: str | os.PathLike | Sequence[str], *, allow_http: boo
         return
     root = location(source)
     if is_url(root):
-        found, empty = _in_store(root, allow_http)
+        tracks, empty = _in_store(root, allow_http)
     elif root.is_dir():
-        found = iter(_dataset(root) or _walk(root))
+        tracks = iter(_dataset(root) or _walk(root))
         empty = f"{root} holds no audio files ({', '.join(sorted(EXTENSIONS))})"
     elif root.suffix.lower() in MANIFESTS and root.exists():
-        found, empty = _once(_manifest(root, allow_http), root), f"the manifest {root} lists no tracks"
+        tracks, empty = _once(_manifest(root, allow_http), root), f"the manifest {root} lists no tracks"
     elif root.exists() or root.is_symlink():
-        found, empty = iter([_track(root, root.name)]), ""
+        tracks, empty = iter([_track(root, root.name)]), ""
     elif glob.has_magic(str(root)):
-        found, empty = _matching(root), f"nothing matches {root}"
+        tracks, empty = _matching(root), f"nothing matches {root}"
     else:
         raise CatalogError(_NOT_THERE.format(root))
-    first = next(found, None)
+    first = next(tracks, None)
     if first is None:
         raise CatalogError(empty)
     yield first
-    yield from found
+    yield from tracks
 
 
 def _once(tracks: Iterator[CatalogTrack], source: Path | str) -> Iterator[CatalogTrack]:

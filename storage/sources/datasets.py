@@ -205,7 +205,7 @@ def _is_musdb18hq(root: Path) -> bool:
 
 
 def _musdb18hq(root: Path, dataset: str, split: str) -> list[DatasetTrack]:
-    return [t for own in SPLITS if (root / own).is_dir() for t in _stem_folders(root / own, dataset, own)]
+    return [t for folder in SPLITS if (root / folder).is_dir() for t in _stem_folders(root / folder, dataset, folder)]
 
 
 def _stem_folders(root: Path, dataset: str, split: str) -> list[DatasetTrack]:

@@ -75,10 +75,10 @@ def align(a: BeatGrid, b: BeatGrid, active: np.ndarray) -> Alignment:
     pairs = [(i, i + offset) for i in range(len(counted.beats)) if 0 <= i + offset < len(b.beats)]
     if len(pairs) < _LEAST_BEATS:
         raise Misfit("the two songs have fewer than two bars in common; one of them is too short")
-    own, other = (np.array(side) for side in zip(*pairs, strict=True))
-    time = _simplified(TimeMap(counted.beats[own], b.beats[other]))
+    a_beats, other = (np.array(side) for side in zip(*pairs, strict=True))
+    time = _simplified(TimeMap(counted.beats[a_beats], b.beats[other]))
     distances = _distances(time(a.heard), b.heard)
-    agreement = _agreement(counted.accents[own], b.accents[other])
+    agreement = _agreement(counted.accents[a_beats], b.accents[other])
     return Alignment(time, factor, offset, distances, float(np.mean(distances < _CLOSE) * (0.875 + 0.125 * agreement)))
 
 
@@ -90,7 +90,7 @@ def _best_offset(a: BeatGrid, b: BeatGrid, singing: np.ndarray) -> int:
     """
     voices = max(1, int(singing.sum()))
     place = (b.downbeat - a.downbeat) % BEATS_PER_BAR
-    found = []
+    candidates = []
     for offset in range(-len(a.beats) + _LEAST_BEATS, len(b.beats) - _LEAST_BEATS + 1):
         first, last = max(0, -offset), min(len(a.beats), len(b.beats) - offset)
         if last - first < _LEAST_BEATS:
@@ -98,10 +98,10 @@ def _best_offset(a: BeatGrid, b: BeatGrid, singing: np.ndarray) -> int:
         kept = singing[first:last].sum() / voices
         agreement = _agreement(a.accents[first:last], b.accents[first + offset : last + offset])
         bars = 0.5 if offset % BEATS_PER_BAR == place else 0.0
-        found.append((2.0 * kept + 0.5 * agreement + bars - 0.0005 * abs(offset), offset))
-    if not found:
+        candidates.append((2.0 * kept + 0.5 * agreement + bars - 0.0005 * abs(offset), offset))
+    if not candidates:
         raise Misfit("the two songs have fewer than two bars in common; one of them is too short")
-    return max(found)[1]
+    return max(candidates)[1]
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:

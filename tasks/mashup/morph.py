@@ -47,14 +47,14 @@ def transition(
     whole_bars = (len(a_grid.beats) - 1 - a_grid.downbeat - beats) // BEATS_PER_BAR
     leaving = a_grid.downbeat + max(0, whole_bars) * BEATS_PER_BAR
     entering = b_grid.downbeat
-    own = a_grid.beats[leaving : leaving + beats + 1]
+    a_beats = a_grid.beats[leaving : leaving + beats + 1]
     other = b_grid.beats[entering : entering + beats + 1]
     share = (np.arange(beats) + 0.5) / beats
-    periods = np.diff(own) * (1 - share) + np.diff(other) * share
-    begin = float(own[0])
+    periods = np.diff(a_beats) * (1 - share) + np.diff(other) * share
+    begin = float(a_beats[0])
     times = begin + np.concatenate([[0], np.cumsum(periods)])
     end = float(times[-1])
-    a_map = TimeMap(np.concatenate([[begin - 1], own]), np.concatenate([[begin - 1], times]))
+    a_map = TimeMap(np.concatenate([[begin - 1], a_beats]), np.concatenate([[begin - 1], times]))
     b_map = TimeMap(np.concatenate([other, [other[-1] + 1]]), np.concatenate([times, [end + 1]]))
     first, last = round(begin * rate), round(end * rate)
     leaving_a = warp(a, rate, a_map, begin, end)
@@ -71,10 +71,10 @@ def _blend(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
     if kind == "crossfade" or a.shape[1] < _WINDOW:
         return (a * np.cos(share * np.pi / 2) + b * np.sin(share * np.pi / 2)).astype(np.float32)
     transform = dsp.ShortTimeFFT(dsp.windows.hann(_WINDOW, sym=False), _HOP, 1.0)
-    own, other = transform.stft(a), transform.stft(b)
+    a_spectrum, b_spectrum = transform.stft(a), transform.stft(b)
     along = np.clip(transform.t(a.shape[1]) / a.shape[1], 0, 1)
-    summed = own * (1 - along) + other * along
-    size = np.abs(own) * (1 - along) + np.abs(other) * along
+    summed = a_spectrum * (1 - along) + b_spectrum * along
+    size = np.abs(a_spectrum) * (1 - along) + np.abs(b_spectrum) * along
     morphed = summed / np.maximum(np.abs(summed), 1e-9) * size
     return transform.istft(morphed, k1=a.shape[1]).astype(np.float32)
 

@@ -64,24 +64,24 @@ def folder_name(a: SeparatedTrack, b: SeparatedTrack) -> str:
 
 
 def _made(settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack, row: MashupRow) -> MashupRow:
-    vocals, own, own_rate = read_song(a)
+    vocals, backing, a_rate = read_song(a)
     other_vocals, accompaniment, rate = read_song(b)
     channels = max(len(vocals), len(accompaniment))
-    vocals, own = (_alike(x, own_rate, rate, channels) for x in (vocals, own))
+    vocals, backing = (_alike(x, a_rate, rate, channels) for x in (vocals, backing))
     other_vocals, accompaniment = (_alike(x, rate, rate, channels) for x in (other_vocals, accompaniment))
     for name, audio in ((a.name, vocals), (b.name, accompaniment)):
         if audio.shape[1] < _LEAST_SECONDS * rate:
             raise Misfit(f"{name} is only {audio.shape[1] / rate:.1f} s long, too short for a beat")
-    singing = vocal_activity(vocals, vocals + own, rate)
+    singing = vocal_activity(vocals, vocals + backing, rate)
     if singing < _LEAST_ACTIVITY:
         raise Misfit(f"{a.name} has no vocals to speak of ({singing:.0%} of it)")
     if loudness.integrated(accompaniment, rate) is None:
         raise Misfit(f"{b.name} has no accompaniment")
     chroma = chromagram(accompaniment, rate)
-    a_grid = track_beats(vocals + own, rate)
+    a_grid = track_beats(vocals + backing, rate)
     b_grid = track_beats(accompaniment, rate, chroma)
     row = replace(row, tempo_a=a_grid.tempo, tempo_b=b_grid.tempo)
-    key_a, key_b = find_key(chromagram(own, rate)), find_key(chroma)
+    key_a, key_b = find_key(chromagram(backing, rate)), find_key(chroma)
     semitones = fewest_semitones(key_a, key_b) if settings.key else 0
     row = replace(
         row, key_a=str(key_a), key_b=str(key_b), key_confidence_a=key_a.confidence, key_confidence_b=key_b.confidence,
@@ -114,7 +114,7 @@ def _made(settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack, row: M
     heard = alignment.time(a_grid.heard) - start
     draw_beats(folder / "beats.png", rate, voice, base, heard, b_grid.heard - start, title)
     if settings.bars:
-        songs = (vocals + own, a_grid, accompaniment + other_vocals, b_grid)
+        songs = (vocals + backing, a_grid, accompaniment + other_vocals, b_grid)
         for kind in morph.KINDS:
             made = morph.transition(*songs, rate, settings.bars, kind)
             gain = loudness.limiting_gain(made.audio, rate)

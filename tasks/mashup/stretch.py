@@ -52,8 +52,8 @@ def _piece(audio: np.ndarray, rate: int, time: TimeMap, at: float, samples: int,
     given = np.pad(given, ((0, 0), (0, max(0, last - first - given.shape[1]))))
     stretched = stretch(given, rate, speed)
     begin = round((source * rate - first) / speed)
-    found = stretched[:, begin : begin + samples]
-    return np.pad(found, ((0, 0), (0, samples - found.shape[1])))
+    piece = stretched[:, begin : begin + samples]
+    return np.pad(piece, ((0, 0), (0, samples - piece.shape[1])))
 
 
 def stretch(audio: np.ndarray, rate: int, speed: float) -> np.ndarray:
@@ -69,17 +69,17 @@ def stretch(audio: np.ndarray, rate: int, speed: float) -> np.ndarray:
 def _cuts(audio: np.ndarray, rate: int, time: TimeMap, start: float, stop: float) -> list[float]:
     """The map's inner knots in target seconds, each at the quietest 20 ms near it."""
     size = max(1, round(0.02 * rate))
-    whole = audio.shape[1] // size
-    power = np.square(audio[:, : whole * size].reshape(audio.shape[0], whole, size)).mean(axis=(0, 2))
-    found: list[float] = []
+    steps = audio.shape[1] // size
+    power = np.square(audio[:, : steps * size].reshape(audio.shape[0], steps, size)).mean(axis=(0, 2))
+    cuts: list[float] = []
     for knot in time.source[1:-1]:
-        first, last = (int(np.clip((knot + side) * rate / size, 0, whole)) for side in (-_PAUSE_WITHIN, _PAUSE_WITHIN))
+        first, last = (int(np.clip((knot + side) * rate / size, 0, steps)) for side in (-_PAUSE_WITHIN, _PAUSE_WITHIN))
         if last > first:
             knot = (first + int(np.argmin(power[first:last])) + 0.5) * size / rate
         target = float(time(knot))
-        if (found[-1] if found else start) + 0.2 < target < stop - 0.2:
-            found.append(target)
-    return found
+        if (cuts[-1] if cuts else start) + 0.2 < target < stop - 0.2:
+            cuts.append(target)
+    return cuts
 
 
 def _meeting(before: np.ndarray, piece: np.ndarray, at: int, search: int) -> int:

@@ -135,8 +135,8 @@ def interesting_start(files: list[str | os.PathLike], seconds: float) -> float:
     for file in files[:2]:
         signal, rate = read_excerpt(file, 0.0, _SEARCHED_SECONDS)
         step = max(1, round(_STEP_SECONDS * rate))
-        whole = signal.shape[1] // step
-        powers.append(np.square(signal[:, : whole * step]).mean(axis=0).reshape(whole, step).mean(axis=1))
+        steps = signal.shape[1] // step
+        powers.append(np.square(signal[:, : steps * step]).mean(axis=0).reshape(steps, step).mean(axis=1))
     length = min((len(power) for power in powers), default=0)
     window = round(seconds / _STEP_SECONDS)
     if length <= window:

@@ -86,11 +86,11 @@ def interval(differences: np.ndarray) -> tuple[float, float]:
     """
     if len(differences) < LEAST_SONGS:
         return math.nan, math.nan
-    found = bootstrap(
+    result = bootstrap(
         (differences,), np.median, confidence_level=CONFIDENCE, n_resamples=_RESAMPLES, method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
-    return float(found.low), float(found.high)
+    return float(result.low), float(result.high)
 
 
 def decide(

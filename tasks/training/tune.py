@@ -70,13 +70,13 @@ def trials(space: list[Dimension], search: str, number: int, seed: int) -> list[
             for values in itertools.product(*(d.choices for d in space))
         ]
     random = np.random.default_rng(seed)
-    found: dict[str, dict] = {}
+    trials_by_settings: dict[str, dict] = {}
     for _ in range(50 * number):
         drawn = {dimension.setting: dimension.draw(random) for dimension in space}
-        found.setdefault(json.dumps(drawn, sort_keys=True), drawn)
-        if len(found) == number:
+        trials_by_settings.setdefault(json.dumps(drawn, sort_keys=True), drawn)
+        if len(trials_by_settings) == number:
             break
-    return list(found.values())
+    return list(trials_by_settings.values())
 
 
 class TuneSettings(Training):

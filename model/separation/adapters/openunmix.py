@@ -21,8 +21,8 @@ def load(name: str, device: str) -> ForeignModel:
         raise ModelError(f"openunmix is not installed ({error}); pip install 'unbraid[openunmix]'") from error
     try:
         # In a folder of one's own every target is a .json beside its weights; the published names bring theirs.
-        own = sorted(path.stem for path in Path(name).glob("*.json") if path.stem != "separator")
-        separator = utils.load_separator(name, targets=own or None, device=device, pretrained=True)
+        target_names = sorted(path.stem for path in Path(name).glob("*.json") if path.stem != "separator")
+        separator = utils.load_separator(name, targets=target_names or None, device=device, pretrained=True)
     except Exception as error:
         raise ModelError(f"openunmix cannot load {name} ({type(error).__name__}: {error})") from error
     separator.freeze()

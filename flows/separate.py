@@ -28,6 +28,7 @@ from storage.sources.catalog import CatalogTrack, stream_catalog
 from tasks.batches import interrupted_row, lost_row, score_batch, separate_batch
 from tasks.loading import model_stems
 from tasks.separation import SeparateSettings
+from tasks.settings import SettingsError
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def separate(options: SeparateOptions) -> RunSummary:
                 ) as where,
             ):
                 todo = planner.todo(stream_catalog(options.source, allow_http=options.allow_http))
-                settings = settings.replaced(known_stems=planner.done.stems)
+                settings = settings.replaced(known_stems=planner.done.stems, run_id=run_id)
                 done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
         audio_seconds = round(audio_seconds, 3)
         summary = RunSummary(
@@ -187,8 +188,22 @@ def _tidied(out: OutputLayout, run_id: str) -> Iterator[None]:
 def _settings(options: SeparateOptions) -> SeparateSettings:
     """What the workers are told. Raises ModelError for a model or a stem that is not there."""
     model_id, available = model_stems(options.model)
+    if options.two_stems:
+        return options.part(SeparateSettings, model_id=model_id, stems=_two(options, model_id, available))
     unknown = set(options.stems or ()) - set(available)
     if unknown:
         raise ModelError(f"{model_id} has no stem {', '.join(sorted(unknown))}; it has {', '.join(available)}")
     chosen = tuple(stem for stem in available if not options.stems or stem in options.stems)
     return options.part(SeparateSettings, model_id=model_id, stems=chosen)
+
+
+def _two(options: SeparateOptions, model_id: str, available: tuple[str, ...]) -> tuple[str, ...]:
+    """A stem, and the name of all the others together. Raises ModelError."""
+    stem = options.two_stems or ""
+    if options.stems:
+        raise SettingsError("stems and two_stems cannot both be chosen; give one of them")
+    if stem not in available:
+        raise ModelError(f"{model_id} has no stem {stem}; it has {', '.join(available)}")
+    if len(available) == 2:
+        return available
+    return stem, "accompaniment" if stem == "vocals" else f"no_{stem}"

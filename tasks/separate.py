@@ -3,7 +3,8 @@
 import contextlib
 import logging
 import time
-from collections.abc import Collection
+import traceback
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from storage.audio.tags import Tags, read_tags
 from storage.audio.writer import AudioWriter, StemFormat
 from storage.errors import StorageError
 from storage.files import naming
-from storage.files.atomic import remove_leftovers
+from storage.files.atomic import remove_leftovers, write_bytes
 from storage.files.fingerprint import ABSENT, fingerprint, look
+from storage.files.layout import OutputLayout
 from storage.files.location import is_url, location
 from storage.results.done import source_name
 from storage.results.metrics import FAILED, INTERRUPTED, OK, StemRow
@@ -71,9 +73,22 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
     except Exception as error:  # one track's surprise must not cost the others
         log.debug("unexpected failure of %s", track.path, exc_info=True)
         sentence = f"{track.source} met an internal error ({type(error).__name__}: {error}); please report it"
+        sentence += _keep_traceback(settings, track)
         return [failed_row(settings, track, sentence, type(error).__name__, time.perf_counter() - began)]
     spent = time.perf_counter() - began
     return [replace(row, seconds=spent) if isinstance(row, StemRow) else row for row in rows]
+
+
+def _keep_traceback(settings: SeparateSettings, track: CatalogTrack) -> str:
+    """Write the traceback of the exception at hand beside the run's report; returns where, as the end of a sentence."""
+    if not settings.run_id:
+        return ""
+    file = OutputLayout(location(settings.out)).traceback(settings.run_id, track.track_id)
+    try:
+        write_bytes(file, f"{track.path}\n{traceback.format_exc()}".encode("utf-8", "replace"), durable=False)
+    except OSError:
+        return ""
+    return f" with {file}"
 
 
 def lost_row(settings: SeparateSettings, track: CatalogTrack, sentence: str) -> StemRow:
@@ -160,7 +175,7 @@ def _stream(
 ) -> list[StemRow | WindowScores]:
     """Write all stems of an open file; they appear under their names together, when the last block is through."""
     info = reader.info
-    stem_format = StemFormat.keeping(info, settings.format)
+    stem_format = StemFormat.keeping(info, settings.format, settings.kbps)
     chosen = track.stems or settings.stems
     targets = {stem: _target(settings, track, stem, stem_format.name) for stem in chosen}
     tags = read_tags(reader.file) if settings.tags else Tags()
@@ -178,7 +193,10 @@ def _stream(
 
         def write(piece: Piece) -> int:
             mixture_meter.push(piece.mixture)
-            stems = on_grid(piece.mixture, piece.stems, separator.stems[-1], stem_format.bits)
+            estimates, rest = piece.stems, separator.stems[-1]
+            if settings.two_stems:
+                estimates, rest = two_stems(piece, settings.stems), settings.stems[-1]
+            stems = on_grid(piece.mixture, estimates, rest, stem_format.bits)
             for stem, writer in writers.items():
                 writer.write(stems[stem])
                 meters[stem].push(stems[stem])
@@ -215,11 +233,17 @@ def _stream(
             source=source_name(track.source),
             source_fingerprint=_fingerprint(track),
             format=stem_format.name,
-            **predicted[stem],
+            **predicted.get(stem, {}),  # nothing is said of several stems together
         )
         for stem in chosen
     ]
     return rows + [entry for entry in windows if settings.windows and entry.stem in chosen]
+
+
+def two_stems(piece: Piece, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The first of two stems, and under the second's name what the mixture is without it."""
+    stem, rest = names
+    return {stem: piece.stems[stem], rest: piece.mixture - piece.stems[stem]}
 
 
 class _Meters:

@@ -19,11 +19,12 @@ class SeparateSettings(Separation):
     model_id: str
     stems: tuple[str, ...]
     known_stems: tuple[str, ...] = ()  # that any track of the output has
+    run_id: str = ""  # beside whose report tracebacks are kept
 
     @property
     def hash(self) -> str:
         """Of what decides the samples, the model apart: which stems are written, and in which format, does not."""
-        return _digest([_VERSION, self.tags, self.precision])
+        return _digest([_VERSION, self.tags, self.precision, *([self.kbps] if self.kbps else [])])
 
     @property
     def wanted(self) -> Wanted:

@@ -173,6 +173,12 @@ class Separation(Scoring, ModelRequest):
     format: Annotated[StemFormatName, BeforeValidator(_lower)] = Field(
         "flac", description="flac and wav keep rate, channels and bit depth."
     )
+    kbps: Annotated[int | None, Cli(("--mp3-bitrate",), metavar="KBPS")] = Field(
+        None, ge=8, le=320, description="Constant bitrate of mp3, e.g. 320. Default: the encoder's quality."
+    )
+    two_stems: Annotated[str | None, Cli(metavar="STEM")] = Field(
+        None, description="Write this stem, and all the others as one: vocals gives vocals and accompaniment."
+    )
     tags: bool = Field(True, description="Carry the source's tags and cover over.")
     names: Annotated[StemNames, Cli(metavar="TEMPLATE")] = Field(
         "{track}/{stem}.{ext}",

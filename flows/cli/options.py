@@ -76,7 +76,7 @@ def parameter(settings: type[Settings], name: str) -> Callable[[Callable[..., An
     field, cli = settings.model_fields[name], settings.cli(name)
     kind = _kind(field.annotation)
     if cli.argument:
-        several = {"nargs": -1, "required": field.is_required()} if cli.several else {}
+        several: dict[str, Any] = {"nargs": -1, "required": field.is_required()} if cli.several else {}
         return click.argument(name, type=_click_type(kind, field), metavar=cli.metavar, **several)
     attributes: dict[str, Any] = {"help": field.description, "metavar": cli.metavar}
     default = None if field.is_required() else field.get_default(call_default_factory=True)

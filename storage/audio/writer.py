@@ -3,6 +3,7 @@
 import contextlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,10 +32,11 @@ _RIFF_LIMIT = 4_000_000_000
 
 @dataclass(frozen=True)
 class StemFormat:
-    """How stems are written: a format name of `FORMATS` and a depth ("int16", "int24", "int32", "float")."""
+    """How stems are written: a format name of `FORMATS`, a depth ("int16", "int24", "int32", "float"), a bitrate."""
 
     name: str
     depth: str
+    kbps: int | None = None  # of mp3; None leaves it to the encoder
 
     @property
     def bits(self) -> int | None:
@@ -42,7 +44,7 @@ class StemFormat:
         return {"int16": 16, "int24": 24, "int32": 32}.get(self.depth) if self.name in LOSSLESS else None
 
     @classmethod
-    def keeping(cls, source: AudioInfo, name: str) -> "StemFormat":
+    def keeping(cls, source: AudioInfo, name: str, kbps: int | None = None) -> "StemFormat":
         """The format `name` at the source's own depth, or the deepest that the format has.
 
         Raises AudioError where the format cannot hold the source's channels.
@@ -55,7 +57,7 @@ class StemFormat:
             )
         # FLAC as libsndfile writes it ends at 24 bits.
         deep = name == "flac" and source.depth in ("int32", "float")
-        return cls(name, "int24" if deep else source.depth)
+        return cls(name, "int24" if deep else source.depth, kbps)
 
     def rate(self, source_rate: int) -> int:
         """The rate to write at: the source's own where the codec has it, else the next one up that it has."""
@@ -63,6 +65,15 @@ class StemFormat:
         if rates is None or source_rate in rates:
             return source_rate
         return next((rate for rate in rates if rate > source_rate), rates[-1])
+
+    def encoding(self, rate: int) -> dict[str, Any]:
+        """What libsndfile is told of the bitrate: it takes a level between the codec's highest rate and its lowest."""
+        if self.name != "mp3" or self.kbps is None:
+            return {}
+        lowest, highest = (32, 320) if rate >= 32000 else (8, 160) if rate >= 16000 else (8, 64)
+        kbps = min(max(self.kbps, lowest), highest)
+        level = min((highest - kbps) / (highest - lowest), 0.999)  # 1 itself is refused
+        return {"bitrate_mode": "CONSTANT", "compression_level": level}
 
     def subtype(self) -> str:
         """libsndfile's name of the sample format."""
@@ -99,8 +110,9 @@ class AudioWriter(contextlib.AbstractContextManager):
             container = "RF64"
         try:
             self._file = soundfile.SoundFile(
-                self.temporary, "w", self._rate, self._channels, self._format.subtype(), format=container
-            )
+                self.temporary, "w", self._rate, self._channels, self._format.subtype(), format=container,
+                **self._format.encoding(self._rate),
+            )  # fmt: skip
         except (soundfile.SoundFileError, RuntimeError) as error:
             self._stack.close()
             raise AudioError(

@@ -8,11 +8,13 @@ OUT/runs/<run>/metrics/<part>.parquet        the rows of a run that goes on, whe
 OUT/windows/run_id=<run>/<part>.parquet     scores of every window, where they are kept
 OUT/runs/<run>.json            what shaped a run (and <run>.beat while it goes on)
 OUT/reports/<run>.html         what came out of it
+OUT/reports/<run>.errors/      the tracebacks of internal errors
 OUT/mixes/<A over B>/mix.flac, vocals.flac, accompaniment.flac, beats.png
 OUT/<table>/run_id=<run>/<part>.parquet     decisions, trials, mash-ups and their kin (storage/results/rows.py)
 RUNS/<name>/checkpoint.safetensors, record.json, log.jsonl     a training run
 """
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -93,6 +95,10 @@ class OutputLayout:
 
     def report(self, run_id: str) -> Path:
         return self.reports / f"{run_id}.html"
+
+    def traceback(self, run_id: str, track_id: str) -> Path:
+        """Where an internal error came from: a file per track that met one."""
+        return self.reports / f"{run_id}.errors" / f"{hashlib.sha256(track_id.encode()).hexdigest()[:16]}.txt"
 
 
 def trainings(store: str) -> str:

@@ -177,3 +177,25 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "replacing", full)
     with pytest.raises(AudioError, match="disk full"):
         write(tmp_path / "x.flac", noise(2, 400_000), 44100, name="flac")
+
+
+def test_two_stems_of_a_model_of_four_add_up_to_the_mixture_bit_by_bit(settings, tmp_path):
+    mixture = np.round(noise(2, 44100) * 2**15) / 2**15
+    sf.write(tmp_path / "x.wav", mixture.T, 44100, "PCM_16")
+    four = settings.replaced(model="four-stem", two_stems="vocals")
+    found = stems(four, separate_batch(four, [track(tmp_path / "x.wav")]))
+    assert set(found) == {"vocals", "accompaniment"}
+    np.testing.assert_array_equal(found["vocals"][0] + found["accompaniment"][0], mixture.astype(np.float32))
+
+
+def test_an_internal_error_keeps_its_traceback_beside_the_report(settings, tmp_path, monkeypatch):
+    def broken(*_):
+        raise KeyError("nobody expects this")
+
+    sf.write(tmp_path / "x.wav", noise(2, 4410).T, 44100)
+    monkeypatch.setattr("tasks.separate._stream", broken)
+    (row,) = separate_batch(settings.replaced(run_id="separate-1"), [track(tmp_path / "x.wav")])
+    (file,) = (tmp_path / "out" / "reports" / "separate-1.errors").iterdir()
+    assert row.error.endswith(f"please report it with {file}")
+    assert "in broken" in file.read_text()
+    assert "nobody expects this" in file.read_text()

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from flows.cli.options import parameter
+from flows.cli.options import chosen, parameter
 from flows.running import environment
 from flows.settings import Workers
 
@@ -20,6 +20,7 @@ def worker(scheduler, processes, gpu, memory) -> None:
 
     One track a process at a time. The run that sends the tracks brings the model along.
     """
+    memory = chosen(Workers, {"memory": memory}).memory
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = processes or cores
     # Torch would take every core in every process.

@@ -57,6 +57,11 @@ class RunSummary:
         return 3 if self.failed else 0
 
 
+def catalog_of(options: SeparateOptions) -> Iterator[CatalogTrack]:
+    """The tracks of the source as a stream; see `stream_catalog`."""
+    return stream_catalog(options.source, allow_http=options.allow_http)
+
+
 def ready(options: SeparateOptions) -> SeparateSettings:
     """What the workers will be told.
 
@@ -66,7 +71,7 @@ def ready(options: SeparateOptions) -> SeparateSettings:
         MetricsError: Another run is writing to the same output.
     """
     settings = _settings(options)
-    next(stream_catalog(options.source, allow_http=options.allow_http))
+    next(catalog_of(options))
     if not options.dry_run:
         clear_abandoned(OutputLayout(location(options.out)))
     return settings
@@ -94,11 +99,11 @@ def separate(options: SeparateOptions) -> RunSummary:
                 cluster(
                     model=settings.request,
                     tracks=counts.todo,
-                    small=is_small(planner.todo(stream_catalog(options.source)), counts.todo),
+                    small=is_small(planner.todo(catalog_of(options)), counts.todo),
                     **options.cluster,
                 ) as where,
             ):
-                todo = planner.todo(stream_catalog(options.source, allow_http=options.allow_http))
+                todo = planner.todo(catalog_of(options))
                 settings = settings.replaced(known_stems=planner.done.stems, run_id=run_id)
                 done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
         audio_seconds = round(audio_seconds, 3)
@@ -114,7 +119,7 @@ def plan_phase(options: SeparateOptions, out: OutputLayout, settings: SeparateSe
     """How the catalog stands. It is read twice, here to count and later to do, and never held."""
     done = done_tracks(out, settings.wanted)
     planner = Planner(done, options.retry_failed, options.since, options.limit, options.force, options.names)
-    return planner, planner.count(stream_catalog(options.source, allow_http=options.allow_http))
+    return planner, planner.count(catalog_of(options))
 
 
 @phase("separate")

@@ -35,7 +35,7 @@ def made_run(root: Path, run_id: str = "separate-20260101T000000-aaaaaa", *, tra
     for index in range(tracks):
         name = HOSTILE if index == 0 else f"song {index}.wav"
         for stem in ("vocals", "accompaniment"):
-            place = out.track(f"track-{index}") / f"{stem}.wav"
+            place = out.stems / f"track-{index}" / f"{stem}.wav"
             if index < 3:
                 write(place, clicks() * (0.5 if stem == "vocals" else 0.4), RATE)
             rows.append(

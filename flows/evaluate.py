@@ -17,7 +17,7 @@ from flows.settings import EvaluateOptions
 from storage import runs
 from storage.errors import DatasetError
 from storage.files.layout import OutputLayout
-from storage.files.location import location
+from storage.files.location import absolute, location
 from storage.results import metrics
 from storage.results.agreement import agreements
 from storage.sources.datasets import DatasetTrack, discover
@@ -72,6 +72,7 @@ def evaluate(options: EvaluateOptions) -> EvaluateSummary:
     with recorded(layout, run_id):
         with cluster(model=settings.request, tracks=len(tracks), **options.cluster) as where:
             # One device for all tracks, whichever worker takes them: scores are compared with each other.
+            where.must_see(absolute(options.dataset))
             device = where.device(options.device)
             settings = settings.replaced(device=device)
             done, failed = evaluate_phase(tracks, layout, settings, run_id, where)
@@ -82,7 +83,7 @@ def _tracks(options: EvaluateOptions) -> list[DatasetTrack]:
     """The tracks of the split. Raises DatasetError where there are none."""
     # A layout without splits of its own counts as the split that is asked for.
     split = "test" if options.split == "all" else options.split
-    tracks = discover(Path(options.dataset), kind=options.kind, split=split)
+    tracks = discover(Path(absolute(options.dataset)), kind=options.kind, split=split)
     tracks = [track for track in tracks if options.split == "all" or track.split == options.split]
     if not tracks:
         raise DatasetError(f"{options.dataset} has no tracks in its {options.split} split; choose another with --split")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from flows.running.cluster import cluster
+from flows.running.cluster import address_of, cluster
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
 from flows.running.phases import phase
@@ -43,8 +43,10 @@ def ready(options: IngestOptions) -> tuple[Store, list[DatasetTrack]]:
         DatasetError: The dataset cannot be read, or a song would be in a training and in a test split.
         StoreError: The store was made with another format, or the folder is none.
     """
+    # Workers of a cluster have working folders of their own.
+    dataset = absolute(options.dataset) if address_of(options.dask) else options.dataset
     tracks = discover(
-        Path(options.dataset), kind=options.kind, dataset=options.name, split=options.split, stem=options.stem,
+        Path(dataset), kind=options.kind, dataset=options.name, split=options.split, stem=options.stem,
         test_artists=options.test_artists,
     )  # fmt: skip
     form = StoreFormat() if options.spectrograms else StoreFormat(n_fft=0, hop=0)
@@ -76,7 +78,8 @@ def ingest(options: IngestOptions) -> IngestSummary:
     if todo:
         say_disk_need(opened, todo)
         with cluster(tracks=len(todo), **options.cluster) as where:
-            records = ingest_phase(options.store, todo, where)
+            where.must_see(absolute(options.store), absolute(options.dataset))
+            records = ingest_phase(absolute(options.store), todo, where)
     return consolidate_phase(opened, before, records)
 
 

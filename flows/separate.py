@@ -3,10 +3,12 @@
 import contextlib
 import dataclasses
 import importlib
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from flows.running.cluster import cluster
 from flows.running.commit import clear_abandoned, commit
@@ -21,7 +23,7 @@ from model.errors import ModelError
 from storage import runs
 from storage.files.atomic import remove_leftovers
 from storage.files.layout import OutputLayout
-from storage.files.location import location
+from storage.files.location import absolute, is_url, location
 from storage.results import metrics
 from storage.results.done import done_tracks
 from storage.sources.catalog import CatalogTrack, stream_catalog
@@ -58,8 +60,9 @@ class RunSummary:
 
 
 def catalog_of(options: SeparateOptions) -> Iterator[CatalogTrack]:
-    """The tracks of the source as a stream; see `stream_catalog`."""
-    return stream_catalog(options.source, allow_http=options.allow_http)
+    """The tracks of the source as a stream, by absolute paths: workers have working folders of their own."""
+    source = options.source if is_url(options.source) else os.path.abspath(os.path.expanduser(options.source))
+    return stream_catalog(source, allow_http=options.allow_http)
 
 
 def ready(options: SeparateOptions) -> SeparateSettings:
@@ -103,6 +106,7 @@ def separate(options: SeparateOptions) -> RunSummary:
                     **options.cluster,
                 ) as where,
             ):
+                where.must_see(settings.out, *(t.source for t in islice(planner.todo(catalog_of(options)), 1)))
                 todo = planner.todo(catalog_of(options))
                 settings = settings.replaced(known_stems=planner.done.stems, run_id=run_id)
                 done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
@@ -194,12 +198,13 @@ def _settings(options: SeparateOptions) -> SeparateSettings:
     """What the workers are told. Raises ModelError for a model or a stem that is not there."""
     model_id, available = model_stems(options.model)
     if options.two_stems:
-        return options.part(SeparateSettings, model_id=model_id, stems=_two(options, model_id, available))
+        stems = _two(options, model_id, available)
+        return options.part(SeparateSettings, out=absolute(options.out), model_id=model_id, stems=stems)
     unknown = set(options.stems or ()) - set(available)
     if unknown:
         raise ModelError(f"{model_id} has no stem {', '.join(sorted(unknown))}; it has {', '.join(available)}")
     chosen = tuple(stem for stem in available if not options.stems or stem in options.stems)
-    return options.part(SeparateSettings, model_id=model_id, stems=chosen)
+    return options.part(SeparateSettings, out=absolute(options.out), model_id=model_id, stems=chosen)
 
 
 def _two(options: SeparateOptions, model_id: str, available: tuple[str, ...]) -> tuple[str, ...]:

@@ -63,6 +63,11 @@ def deadline(seconds: float | None) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
+def unseen(paths: list[str]) -> list[str]:
+    """Those of some paths that this machine does not see."""
+    return [path for path in paths if not os.path.exists(path)]
+
+
 def mark_as_worker() -> None:
     """This process is a worker, though no Dask worker runs in it."""
     global _is_worker

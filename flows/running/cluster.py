@@ -1,11 +1,15 @@
 """Where work runs: worker processes of this machine, or a Dask scheduler by address."""
 
+import asyncio
 import contextlib
 import logging
 import os
+import platform
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,12 +22,14 @@ from flows.running.beat import beating
 from flows.running.fanout import WINDOW_PER_SLOT
 from flows.running.processes import Processes
 from storage.errors import StorageError
+from storage.files.location import is_url
 from tasks.settings import ModelRequest
-from tasks.worker import prepare
+from tasks.worker import prepare, unseen
 
 _LOOK_SECONDS = 2.0
 _START_SECONDS = 60
 _REGISTER_TIMES, _REGISTER_SECONDS = 60, 0.5
+_GREET_SECONDS = 15.0
 _LOST_AFTER = "5s"  # a worker that is gone so long is given up, and another one started
 
 
@@ -71,6 +77,24 @@ class Cluster:
         if requested == "cuda":
             raise ClusterError(f"no worker at {self.address} offers a GPU; start one with `unbraid worker --gpu`")
         return "cpu"
+
+    def must_see(self, *paths: str) -> None:
+        """Make sure that the workers of a cluster see what this process sees.
+
+        Args:
+            paths: Files and folders by absolute paths. Objects of a store are not looked for.
+
+        Raises:
+            ClusterError: A worker does not see one of them.
+        """
+        if self.address is None:
+            return
+        for worker, missing in self.client.run(unseen, [path for path in paths if not is_url(path)]).items():
+            if missing:
+                raise ClusterError(
+                    f"the worker {worker} does not see {missing[0]}; catalog and output must have the same paths "
+                    "on all machines (a shared file system, or URLs of an object store)"
+                )
 
 
 def address_of(address: str | None) -> str | None:
@@ -121,11 +145,14 @@ def cluster(
             logging.getLogger(library).setLevel(logging.CRITICAL)
     with dask.config.set(settings), contextlib.ExitStack() as stack:
         if address:
+            _greet(address)
             try:
                 client = stack.enter_context(Client(address, timeout="15s", set_as_default=False))
             except (OSError, ValueError) as error:
                 raise ClusterError(f"no Dask scheduler answers at {address} ({error}); check --dask") from error
         else:
+            if platform.system() == "Linux" and not os.access("/dev/shm", os.W_OK):
+                raise ClusterError("/dev/shm cannot be written to, and worker processes need it; mount it writable")
             local = stack.enter_context(
                 LocalCluster(
                     n_workers=0,  # a worker that is killed while it starts would break the cluster's own start
@@ -148,6 +175,35 @@ def cluster(
             raise ClusterError(f"the scheduler at {address} has no workers; start some with `unbraid worker {address}`")
         _register(client, ResidentModel(model, threads, quiet=not address))
         yield Cluster(client, slots if address else count, address)
+
+
+def _greet(address: str) -> None:
+    """Exchange a first word with a scheduler. Dask's client would wait for ever for one that accepts and is silent.
+
+    Raises ClusterError.
+    """
+    from distributed.comm import connect
+
+    async def greet() -> None:
+        comm = await asyncio.wait_for(connect(address, timeout=_GREET_SECONDS), _GREET_SECONDS)
+        comm.abort()
+
+    answers = Future[None]()
+
+    def ask() -> None:
+        try:
+            asyncio.run(greet())
+            answers.set_result(None)
+        except Exception as error:
+            answers.set_exception(error)
+
+    # A thread of its own, since a notebook's main thread has a loop that runs; a daemon, since it may never end.
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answers.result(timeout=_GREET_SECONDS + 1)
+    except (OSError, ValueError, TimeoutError) as error:
+        reason = str(error) or f"silent for {_GREET_SECONDS:.0f} s"
+        raise ClusterError(f"no Dask scheduler answers at {address} ({reason}); check --dask") from error
 
 
 def _cores() -> int:

@@ -5,6 +5,8 @@ and client at the same memory for a million tracks as for ten.
 """
 
 import logging
+import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -16,11 +18,17 @@ log = logging.getLogger("unbraid.fanout")
 
 Item = TypeVar("Item")
 WINDOW_PER_SLOT = 2
+_WITHOUT_WORKERS = 120.0  # seconds that a run waits for a worker when it has lost all
+_LOOK_SECONDS = 5.0
 _CHANCES = 2  # alone; who dies there was not beside another, but someone may have killed the worker
 
 
 class SchedulerLost(StorageError):
     """The scheduler went away in the middle of a run."""
+
+
+class WorkersLost(StorageError):
+    """The last worker went away in the middle of a run, and none came in its place."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ def fan_out(
     a worker may be a bystander, so an item that is lost again waits for the end and runs with nothing
     beside it; lost there `_CHANCES` times, it is yielded as lost.
 
-    Raises SchedulerLost when the scheduler goes away.
+    Raises SchedulerLost when the scheduler goes away, WorkersLost when no worker is left for minutes.
     """
     waiting = iter(batches)
     again: list[list[Item]] = []
@@ -105,6 +113,8 @@ class _Futures:
         from distributed import as_completed
 
         self._client, self._address = client, client.scheduler.address
+        self._without_workers: float | None = None  # since when
+        self._looked = time.monotonic()
         self._futures = as_completed(loop=client.loop, with_results=False)
 
     def add(self, future) -> None:
@@ -118,9 +128,28 @@ class _Futures:
                     f"the Dask scheduler {self._address} was lost; what is finished is kept, and the same "
                     "command goes on from there"
                 )
+            self._await_workers()
             with self._futures.thread_condition:
                 self._futures.thread_condition.wait(timeout=0.1)
         return next(self._futures)
+
+    def _await_workers(self) -> None:
+        """Say once that the last worker is gone, and raise WorkersLost where none has come for long."""
+        if time.monotonic() - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        if self._client.scheduler_info(n_workers=1)["workers"]:
+            self._without_workers = None
+            return
+        if self._without_workers is None:
+            self._without_workers = time.monotonic()
+            sentence = f"no worker is left at {self._address}; waiting {_WITHOUT_WORKERS:.0f} s for another one"
+            print(f"unbraid: {sentence}", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._without_workers > _WITHOUT_WORKERS:
+            raise WorkersLost(
+                f"no worker has come to {self._address} for {_WITHOUT_WORKERS:.0f} s; what is finished is kept. Start "
+                f"some with `unbraid worker {self._address}`, and the same command goes on from there"
+            )
 
 
 def _worker_died(error: Exception) -> bool:

@@ -1,0 +1,42 @@
+"""What a run over a cluster is refused for before it starts."""
+
+import socket
+import threading
+
+import pytest
+
+from flows.running import cluster as module
+from flows.running.cluster import Cluster, ClusterError, cluster
+
+
+class Workers:
+    """Stands for a Dask client whose workers have files of their own."""
+
+    def __init__(self, files):
+        self._files = files
+
+    def run(self, _function, paths):
+        return {"tcp://far:2": [path for path in paths if path not in self._files]}
+
+
+def test_a_worker_that_does_not_see_the_output_is_named():
+    with pytest.raises(ClusterError, match="worker tcp://far:2 does not see /data/out"):
+        Cluster(Workers({"/data/songs"}), 1, "tcp://far:1").must_see("/data/songs", "/data/out")
+
+
+def test_objects_of_a_store_are_not_looked_for():
+    Cluster(Workers({"/data/songs"}), 1, "tcp://far:1").must_see("/data/songs", "s3://bucket/out")
+
+
+def test_a_scheduler_that_accepts_and_is_silent_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(module, "_GREET_SECONDS", 1.0)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        accepted = []
+        threading.Thread(target=lambda: accepted.append(silent.accept()), daemon=True).start()
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=f"no Dask scheduler answers at {address}"), cluster(address):
+            pytest.fail("it started")
+        for connection, _ in accepted:
+            connection.close()

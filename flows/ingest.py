@@ -15,7 +15,7 @@ from flows.running.progress import progress
 from flows.settings import IngestOptions
 from storage.errors import DatasetError, StoreError
 from storage.files.atomic import write_bytes
-from storage.files.location import is_url, location
+from storage.files.location import absolute, is_url, location
 from storage.sources.datasets import DatasetTrack, discover, leaks
 from storage.store import Store, StoreFormat, group_path
 from tasks.ingest import IngestRecord, disk_need, ingest_batch, source_fingerprint

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import TypeGuard
 
 WIDTH, HEIGHT = 320.0, 120.0  # of the plotted area, in the SVG's own units
 
@@ -112,10 +113,10 @@ def line_chart(
     positions = [x for xs, _ in curves.values() for x in xs]
     if not values or not positions:
         return None
-    low = min(values) if low is None else low
-    high = max(values) if high is None else high
-    if high - low < 1e-12:
-        low, high = low - 0.5, high + 0.5
+    bottom = min(values) if low is None else low
+    top = max(values) if high is None else high
+    if top - bottom < 1e-12:
+        bottom, top = bottom - 0.5, top + 0.5
     x_low, x_high = min(positions), max(positions) if x_high is None else x_high
     scale = math.log10 if log_x else float
     left, right = scale(x_low), scale(x_high)
@@ -124,7 +125,7 @@ def line_chart(
         return _r(width * (scale(x) - left) / ((right - left) or 1.0))
 
     def down(y: float) -> float:
-        return _r(height - height * (min(max(y, low), high) - low) / (high - low))
+        return _r(height - height * (min(max(y, bottom), top) - bottom) / (top - bottom))
 
     lines = []
     for name, (xs, ys) in curves.items():
@@ -139,7 +140,7 @@ def line_chart(
     at = [v for v in _DECADES if x_low <= v <= x_high] if log_x else nice_ticks(x_low, x_high, 6)
     return LineChart(
         title, unit, lines, [Tick(across(x), x_text(x)) for x in at],
-        [Tick(down(y), f"{y:g}") for y in nice_ticks(low, high, 4)], x_label, width=width, height=height,
+        [Tick(down(y), f"{y:g}") for y in nice_ticks(bottom, top, 4)], x_label, width=width, height=height,
     )  # fmt: skip
 
 
@@ -158,7 +159,7 @@ def nice_ticks(low: float, high: float, most: int) -> list[float]:
     return [round(index * step, 10) for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _is_number(value: float | None) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return value is not None and math.isfinite(value)
 
 

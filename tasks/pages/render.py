@@ -75,7 +75,7 @@ def moment(value: str | datetime.datetime | None) -> str:
         return NOTHING
     if isinstance(value, str):
         try:
-            value = datetime.datetime.fromisoformat(value)
+            return moment(datetime.datetime.fromisoformat(value))
         except ValueError:
             return value
     return f"{value:%Y-%m-%d %H:%M} UTC"

@@ -96,11 +96,11 @@ def song_scores(separator: Separator, song: Path) -> dict[str, float]:
     rate = next(iter(parts.values()))[1]
     samples = min(audio.shape[1] for audio, _ in parts.values())
     signals = {stem: audio[:, :samples] for stem, (audio, _) in parts.items()}
-    mixture = signals.pop("mixture", None)
-    mixture = np.sum(list(signals.values()), axis=0, dtype=np.float32) if mixture is None else mixture
+    given = signals.pop("mixture", None)
+    mixture = np.add.reduce(list(signals.values()), axis=0, dtype=np.float32) if given is None else given
     if "accompaniment" not in signals:
         backing = [audio for stem, audio in signals.items() if stem != "vocals"]
-        signals["accompaniment"] = np.sum(backing, axis=0, dtype=np.float32)
+        signals["accompaniment"] = np.add.reduce(backing, axis=0, dtype=np.float32)
     estimates = separator.separate(mixture, rate)
     stems = [stem for stem in separator.preset.stems if stem in signals]
     references = {stem: np.broadcast_to(signals[stem], mixture.shape) for stem in stems}

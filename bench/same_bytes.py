@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 import torch
 
 from model.separation.grid import on_grid
+from model.separation.stream import Separator
 from storage.audio.reader import read
 from storage.audio.writer import write
 from tasks.loading import load_separator
@@ -38,6 +39,8 @@ def main(model: str, song: Path, seconds: float) -> int:
     for threads, batch in itertools.product(THREADS, BATCHES):
         torch.set_num_threads(threads)
         separator = load_separator(model, device="cpu")
+        if not isinstance(separator, Separator):
+            raise SystemExit(f"{model} is not one of our networks")
         separator.batch = batch
         for block in BLOCKS:
             stems = in_blocks(separator, audio, rate, block or audio.shape[1])

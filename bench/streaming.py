@@ -30,7 +30,8 @@ from flows.running.environment import WORKERS
 
 def measure(minutes: float, model: str) -> dict:
     from storage.audio.writer import AudioWriter, StemFormat
-    from storage.sources.catalog import CatalogTrack
+    from storage.results.metrics import StemRow
+from storage.sources.catalog import CatalogTrack
     from tasks.separate import SeparateSettings, separate_batch
 
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +44,8 @@ def measure(minutes: float, model: str) -> dict:
             out=folder, model=model, device="cpu", model_id="bench", stems=("vocals", "accompaniment")
         )
         began = time.perf_counter()
-        rows = separate_batch(settings, [CatalogTrack("long", "long.flac", str(path))])
+        done = separate_batch(settings, [CatalogTrack("long", "long.flac", str(path))])
+        rows = [row for row in done if isinstance(row, StemRow)]
         seconds = time.perf_counter() - began
         begins = [beginning(Path(folder) / row.stem_path) for row in rows if row.stem_path]
     if rows[0].status != "ok":

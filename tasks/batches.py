@@ -9,7 +9,7 @@ from storage.sources.catalog import CatalogTrack
 from tasks.separation import SeparateSettings
 
 
-def separate_batch(settings: SeparateSettings, tracks: list[CatalogTrack]) -> list[StemRow]:
+def separate_batch(settings: SeparateSettings, tracks: list[CatalogTrack]) -> list[StemRow | WindowScores]:
     """`tasks.separate.separate_batch`."""
     from tasks import separate
 
@@ -17,7 +17,7 @@ def separate_batch(settings: SeparateSettings, tracks: list[CatalogTrack]) -> li
 
 
 def score_batch(
-    settings: SeparateSettings, tracks: list[CatalogTrack], rows: list[StemRow]
+    settings: SeparateSettings, tracks: list[CatalogTrack], rows: list[StemRow | WindowScores]
 ) -> list[StemRow | WindowScores]:
     """`tasks.separate.score_batch`."""
     from tasks import separate

@@ -43,7 +43,7 @@ class Observation:
 
 def observe(separator, song: str, references: dict[str, np.ndarray], rate: int) -> Observation:
     """Separate the sum of `references`, (channels, samples) each, and score every stem alone against its own."""
-    mixture = np.sum(np.stack(list(references.values())), axis=0, dtype=np.float32)
+    mixture = np.add.reduce(np.stack(list(references.values())), axis=0, dtype=np.float32)
     estimates, evidence = separate_with_evidence(separator, mixture, rate)
     scores, windows = {}, {}
     for stem in separator.stems:

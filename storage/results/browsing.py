@@ -219,7 +219,8 @@ class TrackTable:
         return metrics.row_files(self.out) != self.files
 
     def _where(self, search: Search) -> tuple[str, dict]:
-        conditions, parameters = [], {}
+        conditions: list[str] = []
+        parameters: dict[str, Any] = {}
         if search.text.strip():
             conditions.append("contains(lower_path, $text)")
             parameters["text"] = search.text.strip().lower()

@@ -70,7 +70,7 @@ def stream_catalog(source: str | os.PathLike | Sequence[str], *, allow_http: boo
     Raises:
         CatalogError: There is nothing there, no track in it, or a manifest is malformed.
     """
-    if isinstance(source, (tuple, list)):
+    if not isinstance(source, (str, os.PathLike)):
         each = (stream_catalog(one, allow_http=allow_http) for one in source)
         yield from _once(itertools.chain.from_iterable(each), "the command")
         return

@@ -36,7 +36,7 @@ def frame_gains(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balanc
     it was; it moves within ±15 dB of the whole song's and over half a second.
     """
     meters = [LoudnessMeter.of(audio, rate) for audio in (vocals, accompaniment)]
-    middle = level_gain(*(meter.integrated() for meter in meters), balance)
+    middle = level_gain(meters[0].integrated(), meters[1].integrated(), balance)
     voice, backing = (meter.blocks() for meter in meters)
     if not len(voice):
         return np.full(vocals.shape[1], 10 ** (middle / 20), np.float32)

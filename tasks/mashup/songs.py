@@ -19,4 +19,4 @@ def read_song(song: SeparatedTrack) -> tuple[np.ndarray, np.ndarray, int]:
     for stem, path in song.stems:
         signals[stem], rate = reader.read(path)
     vocals = signals.pop(VOCALS)
-    return vocals, np.sum(list(signals.values()), axis=0, dtype=np.float32), rate
+    return vocals, np.add.reduce(list(signals.values()), axis=0, dtype=np.float32), rate

@@ -4,6 +4,8 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from storage import runs
 from storage.audio.excerpt import read_excerpt, wav
 from storage.audio.reader import EXTENSIONS, probe
@@ -154,7 +156,7 @@ def sound(table: TrackTable, files: CatalogFiles, place: Place, stem: str, start
     paths = _paths(table, files, place, stem)
     parts = [read_excerpt(path, max(0.0, start), min(max(0.0, seconds), 60.0)) for path in paths]
     samples = min(part.shape[1] for part, _ in parts)
-    return wav(sum(part[:, :samples] for part, _ in parts), parts[0][1])
+    return wav(np.add.reduce([part[:, :samples] for part, _ in parts]), parts[0][1])
 
 
 def image(table: TrackTable, files: CatalogFiles, place: Place, stem: str) -> bytes:
@@ -162,7 +164,7 @@ def image(table: TrackTable, files: CatalogFiles, place: Place, stem: str) -> by
     paths = _paths(table, files, place, stem)
     parts = [read_excerpt(path, 0.0, _PICTURE_SECONDS) for path in paths]
     samples = min(part.shape[1] for part, _ in parts)
-    audio = sum(part[:, :samples] for part, _ in parts)
+    audio = np.add.reduce([part[:, :samples] for part, _ in parts])
     return picture(levels(audio, parts[0][1], width=1100, rows=128))
 
 

@@ -118,7 +118,7 @@ def excerpt_player(title: str, stems: dict[str, str | os.PathLike], source: str 
     if mixture is not None:
         samples = min(samples, mixture.shape[1])
     elif len(signals) > 1:
-        mixture = sum(signal[:, :samples] for signal in signals.values())
+        mixture = np.add.reduce([signal[:, :samples] for signal in signals.values()])
     if not samples:
         return Player(title, problem=f"the stems of {title} are empty", label=label, facts=facts or [])
     ordered = ({MIXTURE: mixture} if mixture is not None else {}) | signals

@@ -74,7 +74,7 @@ def run_context(out: OutputLayout, run_id: str, compare: tuple[str, ...]) -> dic
         stems = rows.stems(model) if model else []
         column = rows.ranking(model) if model else None
         lead = stems[0] if stems else "vocals"
-        picks = rows.picks(model, lead, column, _EACH) if column else []
+        picks = rows.picks(model, lead, column, _EACH) if model and column else []
         context = {
             "groups": rows.by_model_and_stem(),
             "tracks": rows.tracks(model, lead, column, _TRACKS) if model else [],

@@ -141,8 +141,8 @@ def _rows(bins: int, rows: int, axis: str, rate: int, high_hz: float) -> torch.T
     if axis == "mel":
         import librosa
 
-        weights = librosa.filters.mel(sr=rate, n_fft=(bins - 1) * 2, n_mels=rows, fmax=high_hz, norm=None)
-        return torch.from_numpy(weights).float()
+        mel = librosa.filters.mel(sr=rate, n_fft=(bins - 1) * 2, n_mels=rows, fmax=high_hz, norm=None)
+        return torch.from_numpy(mel).float()
     edges = np.linspace(0, high_hz / (rate / 2) * (bins - 1), rows + 1)
     weights = torch.zeros(rows, bins)
     for row in range(rows):

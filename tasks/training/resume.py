@@ -73,7 +73,7 @@ def _differing(before: dict, now: dict) -> list[str]:
 
 
 def _flat(fields: dict, prefix: str = "") -> dict:
-    flat = {}
+    flat: dict = {}
     for name, value in fields.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

@@ -2,12 +2,14 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from flows.cli import main
 
-VERBS = [*sorted(main.commands), *(["models", name] for name in main.commands["models"].commands)]
+assert isinstance(models := main.commands["models"], click.Group)
+VERBS = [*sorted(main.commands), *(["models", name] for name in models.commands)]
 
 
 def run(*arguments):

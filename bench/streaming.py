@@ -31,7 +31,7 @@ from flows.running.environment import WORKERS
 def measure(minutes: float, model: str) -> dict:
     from storage.audio.writer import AudioWriter, StemFormat
     from storage.results.metrics import StemRow
-from storage.sources.catalog import CatalogTrack
+    from storage.sources.catalog import CatalogTrack
     from tasks.separate import SeparateSettings, separate_batch
 
     with tempfile.TemporaryDirectory() as folder:

@@ -220,7 +220,7 @@ class TrackTable:
 
     def _where(self, search: Search) -> tuple[str, dict]:
         conditions: list[str] = []
-        parameters: dict[str, Any] = {}
+        parameters: dict[str, object] = {}
         if search.text.strip():
             conditions.append("contains(lower_path, $text)")
             parameters["text"] = search.text.strip().lower()

@@ -8,7 +8,8 @@ from click.testing import CliRunner
 
 from flows.cli import main
 
-assert isinstance(models := main.commands["models"], click.Group)
+models = main.commands["models"]
+assert isinstance(models, click.Group)
 VERBS = [*sorted(main.commands), *(["models", name] for name in models.commands)]
 
 

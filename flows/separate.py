@@ -108,7 +108,7 @@ def separate(options: SeparateOptions) -> RunSummary:
             ):
                 where.must_see(settings.out, *(t.source for t in islice(planner.todo(catalog_of(options)), 1)))
                 todo = planner.todo(catalog_of(options))
-                settings = settings.replaced(known_stems=planner.done.stems, run_id=run_id)
+                settings = settings.replaced(known_stems=planner.done.stems, run_id=run_id, marked=True)
                 done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
         audio_seconds = round(audio_seconds, 3)
         summary = RunSummary(
@@ -189,8 +189,9 @@ def _tidied(out: OutputLayout, run_id: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        metrics.compact(out, run_id)
         remove_leftovers(out.root)
+        with contextlib.suppress(OSError):  # on a full disk the rows stay in parts, which the next run joins
+            metrics.compact(out, run_id)
         raise
 
 

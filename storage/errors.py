@@ -9,6 +9,10 @@ class AudioError(StorageError):
     """An audio file cannot be read or written whole."""
 
 
+class OutputError(StorageError):
+    """The output cannot be written: its disk is full, read-only or gone. It ends a run, as every track would fail."""
+
+
 class DatasetError(StorageError):
     """A folder is not the dataset it was said to be, or its splits leak."""
 

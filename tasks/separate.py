@@ -1,6 +1,7 @@
 """One catalog track into stems: decode, separate, write, measure, as one stream in constant memory."""
 
 import contextlib
+import errno
 import logging
 import time
 import traceback
@@ -18,12 +19,12 @@ from model.separation.stream import Piece, Separator
 from storage.audio import reader as audio
 from storage.audio.tags import Tags, read_tags
 from storage.audio.writer import AudioWriter, StemFormat
-from storage.errors import StorageError
+from storage.errors import OutputError, StorageError
 from storage.files import naming
 from storage.files.atomic import remove_leftovers, write_bytes
 from storage.files.fingerprint import ABSENT, fingerprint, look
 from storage.files.layout import OutputLayout
-from storage.files.location import is_url, location
+from storage.files.location import is_url, location, not_written
 from storage.results.done import source_name
 from storage.results.metrics import FAILED, INTERRUPTED, OK, StemRow
 from storage.results.windows import WindowScores
@@ -55,6 +56,8 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
     # A failure counts for the file as it was before: one that is still being copied is tried again when it is at rest.
     track = replace(track, state=look(track.source))
     try:
+        if settings.marked and not OutputLayout(location(settings.out)).marker.exists():
+            raise not_written(settings.out, "it is no longer there, or this worker does not see it")
         _sweep(settings, track)
         if track.problem:
             raise StorageError(track.problem)
@@ -62,12 +65,16 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
         rows = audio.with_decoders(track.source, lambda reader: _stream(settings, track, separator, reader))
         if fingerprint(track.source) != _fingerprint(track):
             raise StorageError(f"{track.source} changed while it was read; run again when it is at rest")
+    except OutputError:  # not the track's fault, and every other would fail alike
+        raise
     except (StorageError, ModelError) as error:
         return [failed_row(settings, track, str(error), type(error).__name__, time.perf_counter() - began)]
     except MemoryError:
         sentence = f"{track.source} needs more memory than there is; give workers more, or fewer of them"
         return [failed_row(settings, track, sentence, "MemoryError", time.perf_counter() - began)]
     except OSError as error:
+        if _of_output(settings, error):
+            raise not_written(settings.out, error) from error
         sentence = f"{track.source}: {error.strerror or error} ({error.filename}); check the disk and the permissions"
         return [failed_row(settings, track, sentence, type(error).__name__, time.perf_counter() - began)]
     except Exception as error:  # one track's surprise must not cost the others
@@ -89,6 +96,14 @@ def _keep_traceback(settings: SeparateSettings, track: CatalogTrack) -> str:
     except OSError:
         return ""
     return f" with {file}"
+
+
+def _of_output(settings: SeparateSettings, error: OSError) -> bool:
+    """Does the error say that the output cannot be written, and not that a track has an impossible name?"""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    named = str(error.filename or "").startswith(str(location(settings.out)))
+    return named and error.errno not in (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 
 
 def lost_row(settings: SeparateSettings, track: CatalogTrack, sentence: str) -> StemRow:

@@ -10,6 +10,7 @@ from flows.running.progress import Progress
 from storage import runs
 from storage.files.atomic import remove_leftovers
 from storage.files.layout import OutputLayout
+from storage.files.location import not_written
 from storage.results import metrics, windows
 from storage.results import rows as small_tables
 from storage.results.metrics import StemRow
@@ -19,9 +20,12 @@ from storage.results.windows import WindowScores, write_windows
 
 def commit(out: OutputLayout, run_id: str, results: list[StemRow | WindowScores], line: Progress) -> None:
     """Write a batch's windows, then its rows, and move the progress line by its tracks."""
-    write_windows(out, run_id, [row for row in results if isinstance(row, WindowScores)])
     rows = [row for row in results if isinstance(row, StemRow)]
-    metrics.write_part(out, run_id, rows)
+    try:
+        write_windows(out, run_id, [row for row in results if isinstance(row, WindowScores)])
+        metrics.write_part(out, run_id, rows)
+    except OSError as error:
+        raise not_written(out.root, error) from error
     for row in {row.track_id: row for row in rows}.values():
         line.advance(failed=row.status == metrics.FAILED, audio_seconds=row.duration_s or 0.0)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from flows.running.processes import Ended, ProcessDied, Processes
-from storage.errors import StorageError
+from storage.errors import OutputError, StorageError
 
 log = logging.getLogger("unbraid.fanout")
 
@@ -59,7 +59,8 @@ def fan_out(
     a worker may be a bystander, so an item that is lost again waits for the end and runs with nothing
     beside it; lost there `_CHANCES` times, it is yielded as lost.
 
-    Raises SchedulerLost when the scheduler goes away, WorkersLost when no worker is left for minutes.
+    Raises SchedulerLost when the scheduler goes away, WorkersLost when no worker is left for minutes, OutputError when a
+    batch says that the output cannot be written.
     """
     waiting = iter(batches)
     again: list[list[Item]] = []
@@ -91,6 +92,8 @@ def fan_out(
         try:
             # A finished future can still raise: the worker that held its result may have died since.
             outcome = Outcome(batch, results=future.result())
+        except OutputError:  # every batch would end so
+            raise
         except Exception as error:
             log.debug("batch of %d lost: %s", len(batch), error)
             if len(batch) > 1:

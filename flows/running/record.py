@@ -33,7 +33,8 @@ def recorded(out: OutputLayout, run_id: str) -> Iterator[None]:
     except BaseException as error:
         # What a user or Prefect stops a run by (KeyboardInterrupt, TerminationSignal, CancelledError) is no Exception.
         state = runs.FAILED if isinstance(error, Exception) else runs.STOPPED
-        runs.end(out, run_id, state, {"error": f"{type(error).__name__}: {error}".rstrip(": ")})
+        with contextlib.suppress(OSError):  # on a full disk the error that says so is the one to see
+            runs.end(out, run_id, state, {"error": f"{type(error).__name__}: {error}".rstrip(": ")})
         raise
     finally:
         _open.pop(run_id, None)

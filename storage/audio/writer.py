@@ -11,7 +11,7 @@ from storage.audio.reader import AudioInfo
 from storage.audio.tags import Tags, write_tags
 from storage.errors import AudioError
 from storage.files.atomic import replacing
-from storage.files.location import location
+from storage.files.location import location, not_written
 
 FORMATS = ("flac", "wav", "ogg", "opus", "mp3")
 LOSSLESS = ("flac", "wav")
@@ -84,7 +84,7 @@ class StemFormat:
 class AudioWriter(contextlib.AbstractContextManager):
     """Write float32 (channels, samples) blocks to `target`, which appears whole when the `with` ends.
 
-    Raises AudioError when the disk is full or the codec refuses the rate.
+    Raises OutputError when the disk is full or gone, AudioError when the codec refuses the rate.
     """
 
     def __init__(
@@ -115,6 +115,8 @@ class AudioWriter(contextlib.AbstractContextManager):
             )  # fmt: skip
         except (soundfile.SoundFileError, RuntimeError) as error:
             self._stack.close()
+            if "System error" in str(error):  # the file could not be made, whatever its format
+                raise not_written(self._target.parent, str(error)) from error
             raise AudioError(
                 f"{self._target} cannot be written as {self._format.name} at {self._rate} Hz with "
                 f"{self._channels} channels ({error}); use --format wav"
@@ -138,9 +140,7 @@ class AudioWriter(contextlib.AbstractContextManager):
                 self._file.write(frames[start : start + _SLICE])
         except (soundfile.SoundFileError, RuntimeError, OSError, AssertionError) as error:
             # soundfile asserts that all frames were taken: on a full disk they are not.
-            raise AudioError(
-                f"{self._target} could not be written ({error}); is the disk full or read-only?"
-            ) from error
+            raise not_written(self._target.parent, str(error) or "not all samples were taken") from error
 
     def __exit__(self, kind, error, trace) -> bool | None:
         self._file.close()

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import psutil
 
-from storage.errors import StorageError
+from storage.errors import OutputError, StorageError
 
 _URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+://")
 _SCRATCH = "unbraid-scratch-"
@@ -93,6 +93,27 @@ def upload(source: Path, target: Path) -> None:
         raise
     except Exception as error:
         raise OSError(5, f"the store refused it ({error})", str(target)) from error
+
+
+def not_written(out: str | os.PathLike, error: OSError | str) -> OutputError:
+    """The error that ends a run because its output cannot be written: names the disk, and what to do.
+
+    Args:
+        out: The output folder or URL.
+        error: What went wrong.
+    """
+    reason = error if isinstance(error, str) else error.strerror or str(error)
+    disk = ""
+    if not is_url(out):
+        folder = Path(out)
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        with contextlib.suppress(OSError):
+            disk = f"; the disk of {folder} has {shutil.disk_usage(folder).free / 1e6:.0f} MB free"
+    return OutputError(
+        f"{out} cannot be written ({reason}){disk}; make room, check that it is there and may be written to, or give "
+        "another --out, and run again: what is finished is kept"
+    )
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import soundfile as sf
 
 from storage.audio import reader as audio
 from storage.audio.writer import write
+from storage.errors import OutputError
 from storage.results.metrics import StemRow
 from storage.results.windows import WindowScores
 from storage.sources.catalog import CatalogTrack, list_catalog
@@ -154,12 +155,30 @@ def test_measurements_are_those_of_the_stem(settings, tmp_path):
         assert row.duration_s == 4.0
 
 
-def test_an_output_that_cannot_be_written_is_a_row_that_says_so(settings, tmp_path):
+def test_an_output_that_cannot_be_written_or_has_gone_ends_the_run_and_is_not_the_songs_fault(settings, tmp_path):
     sf.write(tmp_path / "x.wav", noise(2, 5000).T, 44100)
     (tmp_path / "file").touch()
-    (row,) = separate_batch(settings.replaced(out=str(tmp_path / "file")), [track(tmp_path / "x.wav")])
-    assert row.status == "failed"
-    assert "check the disk and the permissions" in row.error
+    for other in ({"out": str(tmp_path / "file")}, {"out": str(tmp_path / "gone"), "marked": True}):
+        with pytest.raises(OutputError, match=f"{other['out']}.* cannot be written .*MB free; .*another --out"):
+            separate_batch(settings.replaced(**other), [track(tmp_path / "x.wav")])
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.skipif(not __import__("os").path.exists("/dev/full"), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("name", ["flac", "wav"])
+def test_a_disk_that_fills_up_under_a_song_ends_the_run(settings, tmp_path, monkeypatch, name):
+    from contextlib import contextmanager
+
+    import storage.audio.writer as module
+
+    @contextmanager
+    def full(target):
+        yield "/dev/full"
+
+    sf.write(tmp_path / "x.wav", noise(2, 400_000).T, 44100)
+    monkeypatch.setattr(module, "replacing", full)
+    with pytest.raises(OutputError, match="stems.* cannot be written"):
+        separate_batch(settings.replaced(format=name), [track(tmp_path / "x.wav")])
 
 
 @pytest.mark.skipif(not __import__("os").path.exists("/dev/full"), reason="needs Linux's /dev/full")
@@ -168,14 +187,13 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     from contextlib import contextmanager
 
     import storage.audio.writer as module
-    from storage.errors import AudioError
 
     @contextmanager
     def full(target):
         yield "/dev/full"
 
     monkeypatch.setattr(module, "replacing", full)
-    with pytest.raises(AudioError, match="disk full"):
+    with pytest.raises(OutputError, match="MB free; make room"):
         write(tmp_path / "x.flac", noise(2, 400_000), 44100, name="flac")
 
 

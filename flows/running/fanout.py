@@ -59,8 +59,8 @@ def fan_out(
     a worker may be a bystander, so an item that is lost again waits for the end and runs with nothing
     beside it; lost there `_CHANCES` times, it is yielded as lost.
 
-    Raises SchedulerLost when the scheduler goes away, WorkersLost when no worker is left for minutes, OutputError when a
-    batch says that the output cannot be written.
+    Raises SchedulerLost when the scheduler goes away, WorkersLost when no worker is left for minutes, OutputError where
+    a batch says that the output cannot be written.
     """
     waiting = iter(batches)
     again: list[list[Item]] = []

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from flows.running.artifacts import publish
 from flows.running.cluster import Cluster, cluster
 from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
@@ -114,5 +115,6 @@ def close_phase(out: OutputLayout, summary: EvaluateSummary) -> EvaluateSummary:
     metrics.compact(out, summary.run_id)
     lines = tuple(str(stem) for stem in agreements(out, summary.run_id, summary.model_id))
     summary = dataclasses.replace(summary, report=str(write_report(out, summary.run_id)), predictions=lines)
+    publish(out, summary.run_id, summary.report)
     runs.end(out, summary.run_id, runs.COMPLETED, dataclasses.asdict(summary))
     return summary

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
+from flows.running.artifacts import publish
 from flows.running.cluster import cluster
 from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
@@ -177,6 +178,7 @@ def close_phase(out: OutputLayout, summary: RunSummary) -> RunSummary:
         from tasks.pages.report import write_report
 
         summary = dataclasses.replace(summary, report=str(write_report(out, summary.run_id)))
+    publish(out, summary.run_id, summary.report)
     runs.end(out, summary.run_id, runs.COMPLETED, dataclasses.asdict(summary))
     return summary
 

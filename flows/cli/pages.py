@@ -9,7 +9,7 @@ import click
 @click.option("--compare", multiple=True, metavar="RUN",
               help="A run to show beside it; repeat it. Default: the one before of the same kind.")  # fmt: skip
 def report(folder, run, compare) -> None:
-    """Write a page about a run in the run folder FOLDER.
+    """Write a page about a run in the run folder FOLDER, about a training in its own folder, or about a search.
 
     The page is one file that needs no server: players, spectrograms, distributions, failures by cause.
     """
@@ -33,3 +33,39 @@ def browse(out, port) -> None:
     from storage.files.location import location
 
     serve(OutputLayout(location(out)), port, lambda address: click.echo(f"{out} is at {address}\nCtrl-C ends it"))
+
+
+@click.command()
+@click.argument("source", type=click.Path())
+@click.option("--out", type=click.Path(), help="Where the page goes. Default: SOURCE.html beside it, in this folder.")
+@click.option("--kind", metavar="LAYOUT", help="The dataset's layout. Default: found from its folders.")
+@click.option("--stem", help="For a folder of loose files: which stem they are.")
+def explore(source, out, kind, stem) -> None:
+    """Show what is in SOURCE, a store or a dataset, on one page: warnings first, then sound and numbers."""
+    from pathlib import Path
+
+    from storage.files.location import location
+    from tasks.pages.explore import write_exploration
+
+    path = location(source)
+    target = location(out) if out else Path(f"{path.name or 'dataset'}.html")
+    click.echo(f"page:    {write_exploration(path, target, kind=kind, stem=stem)}")
+
+
+@click.command()
+@click.argument("file", type=click.Path())
+@click.option("--out", type=click.Path(), help="The PNG. Default: FILE.png, in this folder.")
+@click.option("--axis", type=click.Choice(["linear", "mel", "warped"]), default="warped", show_default=True,
+              help="Of frequency; warped is what the networks see.")  # fmt: skip
+@click.option("--channel", type=click.IntRange(1), help="One channel, from 1. Default: the mean of all.")
+@click.option("--from", "start", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Where to begin.")
+@click.option("--seconds", type=click.FloatRange(0.1), help="How much. Default: to the end, 20 minutes at most.")
+def spectrogram(file, out, axis, channel, start, seconds) -> None:
+    """Draw a spectrogram of the audio file FILE as a PNG."""
+    from pathlib import Path
+
+    from storage.files.location import location
+    from tasks.pages.drawing import draw_file
+
+    target = location(out) if out else Path(f"{location(file).name}.png")
+    click.echo(draw_file(file, target, axis=axis, channel=channel, start=start, seconds=seconds))

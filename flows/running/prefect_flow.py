@@ -14,6 +14,7 @@ import httpx
 from prefect import Flow
 from prefect.states import Completed, Failed, State
 
+from flows.running.artifacts import run_name
 from flows.running.environment import prefect_server
 from flows.running.parameters import Options, Result, documented, named, signature
 from storage.errors import StorageError
@@ -60,7 +61,8 @@ class PrefectFlow(Flow, Generic[Options, Result]):
         flat.__signature__ = signature(settings, inspect.signature(function).return_annotation)  # type: ignore[attr-defined]
         flat.__annotations__ = {}
         flat.__doc__ = documented(inspect.getdoc(function) or "", settings)
-        super().__init__(fn=flat, name=name, validate_parameters=False)
+        naming = functools.partial(run_name, name)
+        super().__init__(fn=flat, name=name, validate_parameters=False, flow_run_name=naming)
 
     def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
         """Run with the settings' fields by name, those without a default also by position.

@@ -1,10 +1,15 @@
-"""The progress of a phase: a bar on a terminal, plain lines now and then where output is piped, nothing when quiet."""
+"""The progress of a phase: a bar on a terminal, plain lines now and then where output is piped, nothing when quiet.
+
+Where a Prefect server is configured its page shows a bar too.
+"""
 
 import contextlib
 import os
 import sys
 import time
 from collections.abc import Iterator
+
+from flows.running.artifacts import shown_to_prefect
 
 QUIET = "UNBRAID_QUIET"  # set it to see no progress
 _LINE_EVERY = 10.0  # seconds between plain lines
@@ -67,9 +72,10 @@ def progress(phase: str, total: int, unit: str = "track") -> Iterator[Progress]:
     """Show a phase's progress on standard error until the body ends; `Progress.advance` moves it."""
     state = Progress(phase, total, unit)
     if os.environ.get(QUIET):
-        yield state
+        with shown_to_prefect(state):
+            yield state
         return
-    with _bar(state) if sys.stderr.isatty() else _lines(state):
+    with _bar(state) if sys.stderr.isatty() else _lines(state), shown_to_prefect(state):
         yield state
 
 

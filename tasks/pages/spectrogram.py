@@ -75,6 +75,11 @@ def marks(rate: int, *, rows: int = 128, axis: str = "warped", high_hz: float | 
     ]
 
 
+def row_frequencies(rate: int, *, rows: int = 128, axis: str = "warped") -> np.ndarray:
+    """The frequency in Hz of each row of the picture that `levels` makes, the lowest first."""
+    return _centres(FRONT_END.at_rate(rate).n_fft // 2 + 1, rows, axis, rate, rate / 2)
+
+
 def picture(power: np.ndarray, *, loudest: float | None = None, name: str = "WEBP") -> bytes:
     """An image file of `levels`, low frequencies at the bottom.
 

@@ -33,6 +33,7 @@ from storage.files.layout import TrainingLayout
 from storage.files.location import location
 from storage.store import Store, StoredTrack
 from tasks.loading import registry
+from tasks.pages.training import refresh_training_page
 from tasks.settings import OneTraining, Precision
 from tasks.training.calibrate import calibrated, observations
 from tasks.training.examples import ExampleSource, example_source
@@ -188,6 +189,7 @@ class _Run:
         scores = [pair for stems, rate in self._references for pair in validation_scores(separator, stems, rate)]
         csdr, usdr = (float(np.mean([pair[i] for pair in scores if pair[i] is not None] or [-1e9])) for i in (0, 1))
         _append(self._folder.log, {"step": trainer.step, "csdr": csdr, "usdr": usdr})
+        refresh_training_page(self._folder, separator, self._references)
         log.info("step %d: cSDR %.2f dB, uSDR %.2f dB over %d tracks", trainer.step, csdr, usdr, len(self._references))
         if csdr > state.best_db or state.best_step < 0:
             state.best_db, state.best_step = csdr, trainer.step

@@ -1,0 +1,132 @@
+"""What Prefect's page shows of a run while it goes on and when it ends; nothing without a server, nothing per track."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from storage.files.layout import OutputLayout
+from storage.files.location import is_url
+from storage.results.summary import opened_run
+
+if TYPE_CHECKING:
+    from flows.running.progress import Progress
+
+_EVERY = 5.0  # seconds between updates of a progress artifact
+_FAILURES = 100
+
+
+def has_server() -> bool:
+    """Is this a run of a Prefect server that was configured, not of the one that a run starts for itself?"""
+    if "prefect.context" not in sys.modules:  # nobody has started a run, and importing Prefect takes a second
+        return False
+    from prefect.context import FlowRunContext, TaskRunContext
+    from prefect.settings import PREFECT_API_URL
+
+    running = TaskRunContext.get() or FlowRunContext.get()
+    return bool(running) and bool(PREFECT_API_URL.value())
+
+
+class ProgressArtifact:
+    """A bar on Prefect's page: one artifact per phase, updated every few seconds."""
+
+    def __init__(self, state: "Progress") -> None:
+        self._state = state
+        self._id: UUID | None = None
+        self._last = time.monotonic()
+
+    def begin(self) -> None:
+        """Make the artifact at nothing done."""
+        from prefect.artifacts import create_progress_artifact
+
+        with contextlib.suppress(Exception):  # a server that is lost must not end a run whose rows are on the disk
+            key = f"{self._state.phase}-progress".lower().replace("_", "-")
+            made: Any = create_progress_artifact(progress=0.0, key=key, description=self._state.text())
+            self._id = made
+
+    def show(self, *, now: bool = False) -> None:
+        """Update it where the last time is long enough ago, or `now`."""
+        if self._id is None or (not now and time.monotonic() - self._last < _EVERY):
+            return
+        from prefect.artifacts import update_progress_artifact
+
+        self._last = time.monotonic()
+        ended = self._state.done + self._state.failed
+        try:
+            update_progress_artifact(
+                artifact_id=self._id,
+                progress=min(100.0, 100.0 * ended / max(1, self._state.total)),
+                description=self._state.text(),
+            )
+        except Exception:  # as above; and it is not asked again
+            self._id = None
+
+
+@contextlib.contextmanager
+def shown_to_prefect(state: "Progress") -> Iterator[None]:
+    """Keep a progress artifact of a phase up to date while the body advances it."""
+    if not has_server():
+        yield
+        return
+    artifact, advance = ProgressArtifact(state), state.advance
+    artifact.begin()
+
+    def advancing(**counts: Any) -> None:
+        advance(**counts)
+        artifact.show()
+
+    state.advance = advancing  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        artifact.show(now=True)
+
+
+def publish(out: OutputLayout, run_id: str, report: Path | str | None) -> None:
+    """A summary with the scores, a table of the first failures, and a link to the report, on Prefect's page."""
+    if not has_server():
+        return
+    from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+
+    with contextlib.suppress(Exception):  # as above
+        with opened_run(out, run_id) as rows:
+            totals, groups, failures = rows.totals(), rows.by_model_and_stem(), rows.failures(_FAILURES)
+        create_markdown_artifact(summary_text(run_id, totals, groups), key="run-summary", description=run_id)
+        if failures:
+            create_table_artifact(failures, key="run-failures", description=f"{totals['failed']} failed tracks")
+        if report:
+            link = str(report) if is_url(report) else Path(report).resolve().as_uri()
+            create_link_artifact(link, link_text=f"report of {run_id}", key="run-report", description=run_id)
+
+
+def summary_text(run_id: str, totals: dict, groups: list[dict]) -> str:
+    """A run in Markdown: totals, then medians per model and stem."""
+
+    def text(value: float | None) -> str:
+        return "–" if value is None else f"{value:.2f}"
+
+    lines = [
+        f"## {run_id}", "",
+        f"{totals['done']} ok, {totals['failed']} failed, {totals['seconds'] / 3600:.2f} hours of audio", "",
+        "| model | stem | tracks | cSDR dB | predicted SDR dB | LUFS | × real time |", "|---|---|--:|--:|--:|--:|--:|",
+    ]  # fmt: skip
+    for group in groups:
+        scores = (group["sdr"], group["predicted_sdr"], group["loudness_lufs"], group["realtime"])
+        cells = [group["model_id"], group["stem"], str(group["tracks"]), *map(text, scores)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def run_name(flow: str, parameters: dict[str, Any]) -> str:
+    """What a flow run is called: its flow, what it is about, and the day, e.g. separate-music-2026-11-21."""
+    import datetime
+
+    subject = next(
+        (parameters[name] for name in ("source", "dataset", "store", "vocals_of", "out") if parameters.get(name)), ""
+    )
+    about = str(subject).rstrip("/").rsplit("/", 1)[-1]
+    day = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return "-".join(part for part in (flow, about, day) if part)

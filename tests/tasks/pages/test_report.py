@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -38,6 +39,15 @@ def test_a_report_says_what_ran_what_failed_and_what_was_skipped(written):
     for words in ("stereo-00000000", "tracks ok", "is empty (… bytes); copy it", "Compared with " + FIRST, "7</b>"):
         assert words in text, words
     assert re.search(r"median <b>5\.50</b> dB \(before 3\.50\)", text)
+
+
+def test_a_run_whose_record_says_little_has_a_report_too(tmp_path):
+    out = made_run(tmp_path, "evaluate-20260101T000000-aaaaaa", tracks=1)
+    record = json.loads(out.run_record("evaluate-20260101T000000-aaaaaa").read_text())
+    kept = {name: record[name] for name in ("run_id", "started_at")}
+    out.run_record("evaluate-20260101T000000-aaaaaa").write_text(json.dumps({**kept, "parameters": {"dataset": "D"}}))
+    text = write_report(out, "evaluate-20260101T000000-aaaaaa").read_text()
+    assert "· D ·" in text
 
 
 def test_a_report_needs_nothing_from_anywhere_else(written):

@@ -35,6 +35,7 @@ class _Sentences(click.Group):
             sys.exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_ERROR)
 
     def invoke(self, ctx):
+        signals.sentence = lambda: printable(stopped(sys.argv[1:]))
         signals.install()
         try:
             return super().invoke(ctx)

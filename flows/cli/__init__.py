@@ -42,6 +42,8 @@ class _Sentences(click.Group):
         except KeyboardInterrupt:
             signals.leave()
         except BaseException as error:
+            if signals.has_come():
+                signals.leave()
             if type(error).__name__ == "TerminationSignal":  # what SIGTERM is under Prefect
                 signals.leave(SIGTERM)
             raise

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
+from flows.running import signals
 from flows.running.beat import beating
 from storage import runs
 from storage.files.atomic import remove_leftovers
@@ -32,7 +33,8 @@ def recorded(out: OutputLayout, run_id: str) -> Iterator[None]:
             yield
     except BaseException as error:
         # What a user or Prefect stops a run by (KeyboardInterrupt, TerminationSignal, CancelledError) is no Exception.
-        state = runs.FAILED if isinstance(error, Exception) else runs.STOPPED
+        failed = isinstance(error, Exception) and not signals.has_come()
+        state = runs.FAILED if failed else runs.STOPPED
         with contextlib.suppress(OSError):  # on a full disk the error that says so is the one to see
             runs.end(out, run_id, state, {"error": f"{type(error).__name__}: {error}".rstrip(": ")})
         raise

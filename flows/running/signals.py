@@ -16,6 +16,7 @@ _SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := get
 
 
 sentence: Callable[[], str] = _KEPT.format  # what is said at last; the command line says more
+_stopping = False
 _came: int = signal.SIGINT  # the signal that asked this process to stop
 
 
@@ -48,9 +49,14 @@ def _handle(handler: Callable[[int, object], None]) -> None:
                 signal.signal(number, handler)
 
 
+def has_come() -> bool:
+    """Whether a signal has asked this process to stop: a library may have made an error of its own of Stopped."""
+    return _stopping
+
+
 def _stop(number: int, _frame: object) -> None:
-    global _came
-    _came = number
+    global _came, _stopping
+    _came, _stopping = number, True
     for other in _SIGNALS:
         signal.signal(other, lambda *_: os._exit(128 + number))
     watchdog = threading.Timer(_SECONDS_TO_STOP, leave, (number,))

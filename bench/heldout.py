@@ -1,6 +1,6 @@
 """Cuts ../shared/data into what networks may learn from and what they are scored on.
 
-    python bench/heldout.py FOLDER
+    python bench/heldout.py FOLDER [SHARED]
 
 FOLDER/learn/everythingisfree   its songs without their last minute, as stems
 FOLDER/learn/drums, bass        single loops and hits (links)
@@ -26,19 +26,19 @@ HELD_OUT_SINGERS = ("annar", "Kenshin")
 _TEST_SECONDS = 60
 
 
-def main(root: Path) -> None:
+def main(root: Path, shared: Path = SHARED) -> None:
     for half in ("voice", "music"):
-        for path in sorted((SHARED / "mir1k" / half).iterdir()):
+        for path in sorted((shared / "mir1k" / half).iterdir()):
             if path.name.split("_")[0] in HELD_OUT_SINGERS:
                 link(path, root / "test" / "mir1k" / half / path.name)
-    for song in sorted((SHARED / "everythingisfree").iterdir()):
+    for song in sorted((shared / "everythingisfree").iterdir()):
         cut(song, root)
-    for path in sorted((SHARED / "drum_loops").iterdir()):
+    for path in sorted((shared / "drum_loops").iterdir()):
         stem = "bass" if "bass" in path.name and not path.name.startswith("drum_") else "drums"
         link(path, root / "learn" / stem / path.name)
     write_songs(root / "learn" / "made", train=40, test=0, seconds=30.0, seed=5000)
-    link(SHARED / "dsd100_dev_excerpts", root / "test" / "dsd100_dev")
-    link(SHARED / "stems_mp4", root / "test" / "stems_mp4")
+    link(shared / "dsd100_dev_excerpts", root / "test" / "dsd100_dev")
+    link(shared / "stems_mp4", root / "test" / "stems_mp4")
 
 
 def cut(song: Path, root: Path) -> None:
@@ -61,6 +61,6 @@ def link(source: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    main(*(Path(argument) for argument in sys.argv[1:]))

@@ -1,48 +1,61 @@
 #!/usr/bin/env bash
-# How the shipped weights came about, from ../shared/data. About eight hours on two cores; killed, run it again.
-#     bash bench/recipe.sh WORK
+# How the shipped weights come about, from ../shared/data: audio into stores, a bench, the presets as their TOMLs say,
+# validation, weights and log out. Nothing is set by hand. Killed, the same command goes on from the last checkpoints.
+#
+#     bash bench/recipe.sh --work WORK [--device cuda] [--minutes 25] [--preset stereo] [--from ID] [--data DIR]
+#
+# --minutes N trains for N minutes: as many steps as the bench says fit, so that the schedule comes to its end.
+# --preset is one preset instead of all; --from begins with a model's weights (the presets' section "continue").
 set -euo pipefail
 cd "$(dirname "$0")/.."
-work=${1:?give a working folder}
-unbraid=.venv/bin/unbraid
-shared=../shared/data
-.venv/bin/python bench/heldout.py "$work/data"
-
-two=$work/two.zarr   # vocals and accompaniment
-$unbraid ingest $shared/mir1k --store "$two" --waveforms-only --test-artist annar --test-artist Kenshin
-for voices in phrases banks game; do
-  $unbraid ingest $shared/voices/$voices --store "$two" --waveforms-only --stem vocals
+work= device=auto minutes= presets="stereo four-stem jansson crnn cnn" start= shared=../shared/data
+while [ $# -gt 0 ]; do
+  case $1 in
+    --work) work=$2 ;; --device) device=$2 ;; --minutes) minutes=$2 ;; --preset) presets=$2 ;;
+    --from) start=$2 ;; --data) shared=$2 ;;
+    *) echo "$1 is not an option; see the head of $0" >&2; exit 2 ;;
+  esac
+  [ $# -ge 2 ] || { echo "$1 needs a value" >&2; exit 2; }
+  shift 2
 done
-$unbraid ingest $shared/instrumentals --store "$two" --waveforms-only --stem accompaniment
-$unbraid ingest "$work/data/learn/everythingisfree" --store "$two" --waveforms-only
+[ -n "$work" ] || { echo "--work FOLDER is missing; see the head of $0" >&2; exit 2; }
+unbraid=${UNBRAID:-.venv/bin/unbraid} python=${PYTHON:-.venv/bin/python}
+mkdir -p "$work"
 
-four=$work/four.zarr   # vocals, drums, bass, other
-for stem in drums bass; do
-  $unbraid ingest "$work/data/learn/$stem" --store "$four" --waveforms-only --stem $stem
+into() { # STORE DATASET [OPTION …]: what the data folder does not have is passed over
+  local store=$1 data=$2; shift 2
+  if [ -e "$data" ]; then $unbraid ingest "$data" --store "$store" --waveforms-only "$@"; else echo "no $data, passed over"; fi
+}
+
+# A store on /dev/shm would be no faster: the system keeps what was read of it in memory.
+store=$work/train.zarr
+if [ ! -e "$work/ingested" ]; then
+  [ ! -d "$shared/everythingisfree" ] || $python bench/heldout.py "$work/data" "$shared"
+  into "$store" "$shared/musdb18_7s/train" --name musdb18_7s
+  into "$store" "$shared/real_stems"
+  for voices in songs phrases nus ravdess_song; do into "$store" "$shared/voices/$voices" --stem vocals; done
+  into "$store" "$shared/instrumentals" --stem accompaniment
+  into "$store" "$work/data/learn/everythingisfree"
+  for stem in drums bass; do into "$store" "$work/data/learn/$stem" --stem $stem; done
+  into "$store" "$work/data/learn/made"
+  into "$store" "$shared/mir1k" --test-artist annar --test-artist Kenshin
+  touch "$work/ingested"
+fi
+
+for preset in $presets; do
+  run=$work/runs/$preset
+  options=(--preset "$preset" --device "$device" --run "$run" --resume)
+  from=$start
+  [ "$preset" != four-stem ] || [ -n "$from" ] || [ ! -e "$work/runs/stereo/best.safetensors" ] || from=$work/runs/stereo/best.safetensors
+  [ -z "$from" ] || options+=(--from "$from")
+  if [ -n "$minutes" ]; then
+    # One line of the bench says how many steps fit; kept, so that a run that goes on has the same schedule.
+    [ -e "$work/$preset.steps" ] || $python bench/training.py "$store" --preset "$preset" --device "$device" \
+      --steps "${BENCH_STEPS:-24}" --minutes "$minutes" --write "$work/$preset.steps" | tee "$work/$preset.bench"
+    options+=(--steps "$(cat "$work/$preset.steps")")
+  fi
+  $unbraid train "$store" "${options[@]}" 2>&1 | tee -a "$work/$preset.log"
+  cp "$run/best.safetensors" "$work/$preset.safetensors"
+  cp "$run/log.jsonl" "$work/$preset.jsonl"
 done
-$unbraid ingest "$work/data/learn/everythingisfree" --store "$four" --waveforms-only
-$unbraid ingest "$work/data/learn/made" --store "$four" --waveforms-only
-for voices in phrases game; do
-  $unbraid ingest $shared/voices/$voices --store "$four" --waveforms-only --stem vocals
-done
-$unbraid ingest $shared/mir1k/voice --store "$four" --waveforms-only --stem vocals
-
-# stereo in four runs, the last two averaged (docs/experiments.md has what came of each)
-runs=$work/runs
-$unbraid train "$two" --resume --run "$runs/s1" --steps 3800 --set network_options.mid_side=false \
-  --set 'mixing.vocal_db=[-9,4]' --set mixing.second_backing=0.15 --set mixing.distort=0 --set mixing.mono=0
-$unbraid train "$two" --resume --run "$runs/s2" --from "$runs/s1/best.safetensors" --steps 2600 --set learning_rate=8e-4 \
-  --set warmup=100
-heard=(--set loss=mask_squared --set mixing.speed=0.35 --set mixing.equalise=0.75 --set mixing.reverberate=0.7
-  --set mixing.double=0.35 --set mixing.compress=0.6 --set mixing.second_backing=0.25 --set mixing.without_vocals=0.03
-  --set mixing.distort=0.1 --set mixing.distort_voice=0.35)
-$unbraid train "$two" --resume --run "$runs/s3" --from "$runs/s2/best.safetensors" --steps 480 --set learning_rate=5e-4 \
-  --set warmup=30 --set ema=0.99 "${heard[@]}" --set 'mixing.vocal_db=[-8,5]'
-$unbraid train "$two" --resume --run "$runs/s5" --from "$runs/s3/best.safetensors" --steps 1600 --seed 5 \
-  --set learning_rate=6e-4 --set warmup=40 --set ema=0.997 "${heard[@]}" --set 'mixing.vocal_db=[-9,5]'
-.venv/bin/python bench/average.py "$work/stereo.safetensors" "$runs/s3/best.safetensors" "$runs/s5/best.safetensors"
-
-$unbraid train "$four" --preset four-stem --from "$runs/s3/best.safetensors" --steps 900 --resume
-$unbraid train "$two" --preset jansson --steps 3000 --resume
-$unbraid train "$four" --preset crnn --steps 900 --resume
-$unbraid train "$two" --preset cnn --steps 1500 --resume
+echo "weights and logs are in $work"

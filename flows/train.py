@@ -70,10 +70,10 @@ def train(options: TrainOptions) -> TrainReport:
 def train_phase(request: TrainRequest, total: int, where: Cluster) -> TrainReport:
     """The whole training as one future; progress is read from the run's own log.
 
-    A worker that dies is replaced by another, which goes on from the last checkpoint.
+    Where a scheduler tries lost work again, the next worker goes on from the last checkpoint.
 
     Raises:
-        TrainingLost: One worker after the other died, or the scheduler went away.
+        TrainingLost: The worker died, or the scheduler went away.
     """
     from distributed.client import FutureCancelledError
     from distributed.scheduler import KilledWorker
@@ -95,7 +95,7 @@ def train_phase(request: TrainRequest, total: int, where: Cluster) -> TrainRepor
         return future.result()
     except (KilledWorker, FutureCancelledError) as error:
         raise TrainingLost(
-            f"the worker that trained died each time it was tried (crash or out of memory); {_goes_on(request)}"
+            f"the worker that trained died (crash or out of memory); {_goes_on(request)}"
         ) from error
 
 
@@ -122,6 +122,8 @@ def _follow(log: Path, line: Progress) -> None:
     notes = [f"loss {reports[-1]['loss']:.4f}"] if reports else []
     if reports and reports[-1].get("examples_per_second"):
         notes.append(f"{reports[-1]['examples_per_second']:.3g} examples/s")
+    if reports and reports[-1].get("waiting", 0.0) > 0.05:
+        notes.append(f"waiting {reports[-1]['waiting']:.0%}")
     if scores:
         notes.append(f"{scores[-1]['csdr']:.2f} dB on validation")
     line.note = ", ".join(notes)

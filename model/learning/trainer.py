@@ -41,7 +41,10 @@ class Trainer:
         self.network = build(preset).to(self.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+            self.network.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+            fused=True,
         )
         self.seed = seed
         self.step = 0
@@ -165,7 +168,7 @@ class Trainer:
     def _spectra(self, batch: Batch) -> tuple[Spectra, torch.Tensor]:
         """The batch's magnitudes, and its band (batch, 1, bins, 1)."""
         preset = self.preset
-        stems = batch.stems.to(self.device)
+        stems = batch.stems.to(self.device, non_blocking=True)
         if not stems.is_complex():
             stems = analysis(stems, preset.n_fft, preset.hop)
         hertz = torch.arange(preset.bins, device=self.device) * preset.sample_rate / preset.n_fft

@@ -17,13 +17,18 @@ from storage.files.location import location
 from storage.store import Store, StoredTrack
 from tasks.training.spans import Span, SpanPool
 
-_SPANS, _SPAN_SECONDS = 24, 20.0
-_SPECTRAL_SPANS, _SPECTRAL_FRAMES = 8, 1024  # a stereo span of spectra holds 34 MB
+LANES = 8  # pools of spans: example n is made of those of lane n modulo LANES, by whoever makes it
+_SPANS, _SPAN_SECONDS = 3, 20.0  # of a stem in a lane at a time
+_SPECTRAL_SPANS, _SPECTRAL_FRAMES = 1, 1024  # a stereo span of spectra holds 34 MB
 _EXAMPLES_PER_SPAN = 5
 
 
 class ExampleSource(Protocol):
-    """Whatever makes the batch of a training step."""
+    """Whatever makes examples, and the batch of a training step from them."""
+
+    def example(self, number: int) -> tuple[np.ndarray, float]:
+        """Stems (stems, channels, …) of an example, and where their content ends, in Hz."""
+        ...
 
     def batch(self, step: int) -> Batch: ...
 
@@ -54,10 +59,11 @@ class WaveformExamples:
     def batch(self, step: int) -> Batch:
         """The batch of a training step: waveforms."""
         size = self._preset.training.batch_size
-        return _batch([self._example(step * size + i) for i in range(size)])
+        return _batch([self.example(step * size + i) for i in range(size)])
 
-    def _example(self, number: int) -> tuple[np.ndarray, float]:
-        spans = self._pool.block(number // (_SPANS * _EXAMPLES_PER_SPAN))
+    def example(self, number: int) -> tuple[np.ndarray, float]:
+        """Waveforms float32 (stems, channels, samples) of an example, and where their content ends, in Hz."""
+        spans = self._pool.block(number % LANES, number // (LANES * _SPANS * _EXAMPLES_PER_SPAN))
         random = np.random.default_rng([self._seed, 1, number])
         settings, rate = self._preset.mixing, self._rate
         stems, bandwidth = self._drawn(spans, random)
@@ -141,10 +147,11 @@ class SpectrogramExamples:
     def batch(self, step: int) -> Batch:
         """The batch of a training step: spectra (batch, channels, frames, bins)."""
         size = self._preset.training.batch_size
-        return _batch([self._example(step * size + i) for i in range(size)])
+        return _batch([self.example(step * size + i) for i in range(size)])
 
-    def _example(self, number: int) -> tuple[np.ndarray, float]:
-        spans = self._pool.block(number // (_SPECTRAL_SPANS * _EXAMPLES_PER_SPAN))
+    def example(self, number: int) -> tuple[np.ndarray, float]:
+        """Spectra complex64 (stems, channels, frames, bins) of an example, and where their content ends, in Hz."""
+        spans = self._pool.block(number % LANES, number // (LANES * _SPECTRAL_SPANS * _EXAMPLES_PER_SPAN))
         random = np.random.default_rng([self._seed, 1, number])
         first = spans[0][random.integers(len(spans[0]))]
         if first.partners and random.random() < self._preset.mixing.same_track:

@@ -30,7 +30,7 @@ class Span:
 
 
 class SpanPool:
-    """`size` spans of every stem for each block of examples, a function of (seed, block).
+    """`size` spans of every stem for each block of examples, a function of (seed, lane, block).
 
     `stems` names what is drawn, the vocals first. `spectra` reads the store's spectrograms instead of its
     waveforms; `length` counts frames then. `favour` multiplies how often a dataset is drawn, and `part_db` is the
@@ -50,19 +50,19 @@ class SpanPool:
         missing = [stem for stem, having in zip(stems, self._tracks, strict=True) if not having.tracks]
         if missing:
             raise StoreError(f"{store_path} has no {' and no '.join(missing)} to train on; ingest some")
-        self._block = -1
-        self._spans: list[list[Span]] = []
+        self._blocks: dict[int, tuple[int, list[list[Span]]]] = {}
 
-    def block(self, number: int) -> list[list[Span]]:
-        """The spans of a block, a list a stem."""
-        if number != self._block:
-            random = np.random.default_rng([self._seed, 0, number])
-            self._spans = [
+    def block(self, lane: int, number: int) -> list[list[Span]]:
+        """The spans of a block of a lane, one list per stem; the last block of every lane is kept."""
+        kept = self._blocks.get(lane)
+        if kept is None or kept[0] != number:
+            random = np.random.default_rng([self._seed, 0, lane, number])
+            spans = [
                 [self._span(stem, tracks.draw(random), random) for _ in range(self._size)]
                 for stem, tracks in zip(self._stems, self._tracks, strict=True)
             ]
-            self._block = number
-        return self._spans
+            self._blocks[lane] = kept = (number, spans)
+        return kept[1]
 
     def _span(self, stem: str, track: StoredTrack, random: np.random.Generator) -> Span:
         """A stretch in which the stem sounds; a song's vocals are silent for much of its time."""

@@ -10,10 +10,7 @@ import hashlib
 import json
 import logging
 import platform
-import queue
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -36,7 +33,7 @@ from tasks.loading import registry
 from tasks.pages.training import refresh_training_page
 from tasks.settings import OneTraining, Precision
 from tasks.training.calibrate import calibrated, observations
-from tasks.training.examples import ExampleSource, example_source
+from tasks.training.feed import Feed
 from tasks.training.resume import ALL_STEPS, NO_IMPROVEMENT, RunState, resumed_state
 from tasks.training.validation import Reference, split_for_validation, validation_mixtures, validation_scores
 
@@ -51,7 +48,7 @@ class TrainRequest(OneTraining):
     """What to train: the options of a training, a folder for the run, what replaces the preset's settings.
 
     `attempt` marks a request that may reach several workers, one after the other: a run that the same attempt has
-    begun goes on without `resume`.
+    begun goes on without `resume`. `readers` are the processes that make examples, 0 for a thread.
     """
 
     folder: str
@@ -59,6 +56,7 @@ class TrainRequest(OneTraining):
     precision: Precision = "auto"
     threads: int | None = None
     attempt: str = ""
+    readers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,8 +122,10 @@ def train(request: TrainRequest) -> TrainReport:
     )  # fmt: skip
     record = _record(request, origin, trainer, training, validation)
     write_json(folder.record, record)
-    source = example_source(request.store, training, preset, request.seed)
-    _Run(trainer, references, folder, state, origin, record).loop(source)
+    feed = Feed(
+        request.store, training, preset, request.seed, workers=request.readers, pinned=trainer.device.type == "cuda"
+    )
+    _Run(trainer, references, folder, state, origin, record).loop(feed)
     _calibrate(folder, references, trainer)
     return _report(preset, folder, trainer.step, state)
 
@@ -141,13 +141,14 @@ class _Run:
         self._state, self._origin, self._record = state, origin, record
         self._saved = time.monotonic()
         self._reported = float("-inf")  # the first step is reported at once
+        self._told = time.monotonic(), 0.0  # when the last report was, and what the network had waited by then
 
-    def loop(self, source: ExampleSource) -> None:
+    def loop(self, feed: Feed) -> None:
         """Steps, reports, validations and checkpoints, until one of the reasons to stop."""
         trainer, state, settings = self._trainer, self._state, self._trainer.settings
         losses: list[float] = []
         last = time.monotonic()
-        for batch in _ahead(source, trainer.step, settings.steps):
+        for batch in feed.batches(trainer.step, settings.steps):
             try:
                 losses.append(trainer.train(batch))
             except DivergedError as error:
@@ -157,7 +158,7 @@ class _Run:
             state.seconds += now - last
             last = now
             if trainer.step % _REPORT_EVERY == 0 or now - self._reported > _REPORT_SECONDS:
-                self._report_step(losses, now)
+                self._report_step(losses, feed, now)
                 losses = []
             if settings.snapshot_every and trainer.step % settings.snapshot_every == 0:
                 self._snapshot()
@@ -174,13 +175,19 @@ class _Run:
             self._validate()
         self._save()
 
-    def _report_step(self, losses: list[float], now: float) -> None:
+    def _report_step(self, losses: list[float], feed: Feed, now: float) -> None:
+        """A line of the log: the mean loss, examples per second, and the share of the time the network waited."""
         trainer, mean = self._trainer, float(np.mean(losses))
-        examples = len(losses) * trainer.settings.batch_size / max(now - self._reported, 1e-9)
-        self._reported = now
-        line = {"step": trainer.step, "loss": mean, "seconds": self._state.seconds, "examples_per_second": examples}
-        _append(self._folder.log, line)
-        log.info("step %d of %d, loss %.4f", trainer.step, trainer.settings.steps, mean)
+        seconds = max(1e-9, now - self._told[0])
+        examples = len(losses) * trainer.settings.batch_size / seconds
+        waiting = min(1.0, (feed.waited - self._told[1]) / seconds)
+        self._reported, self._told = now, (now, feed.waited)
+        line = {"step": trainer.step, "loss": mean, "seconds": self._state.seconds}
+        _append(self._folder.log, {**line, "examples_per_second": examples, "waiting": waiting})
+        log.info(
+            "step %d of %d, loss %.4f, %.1f examples/s, waited %.0f %%",
+            trainer.step, trainer.settings.steps, mean, examples, 100 * waiting,
+        )  # fmt: skip
 
     def _validate(self) -> None:
         """Score the averaged weights on whole tracks; keep them where they are the best so far."""
@@ -229,37 +236,6 @@ def _report(preset: Preset, folder: TrainingLayout, step: int, state: RunState) 
         model_id(preset.name, best), str(folder.best), step, state.best_step, state.best_db, state.seconds,
         state.stopped, state.diverged,
     )  # fmt: skip
-
-
-def _ahead(source: ExampleSource, start: int, stop: int) -> Iterator:
-    """Batches made one thread ahead, so that reading and mixing hide behind the network."""
-    waiting: queue.Queue = queue.Queue(maxsize=3)
-    abandoned = threading.Event()
-
-    def produce() -> None:
-        try:
-            for step in range(start, stop):
-                item = source.batch(step)
-                while not abandoned.is_set():
-                    try:
-                        waiting.put(item, timeout=1)
-                        break
-                    except queue.Full:
-                        continue
-                if abandoned.is_set():
-                    return
-            waiting.put(None)
-        except BaseException as error:  # handed to the trainer, which raises it
-            waiting.put(error)
-
-    threading.Thread(target=produce, daemon=True).start()
-    try:
-        while (item := waiting.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        abandoned.set()
 
 
 def _append(path: Path, line: dict) -> None:

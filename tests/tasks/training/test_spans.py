@@ -33,7 +33,7 @@ def test_spans_in_which_the_voice_rests_are_mostly_passed_over(mostly_silent, sp
     pool = SpanPool(
         mostly_silent, tracks, 3, stems=("vocals", "accompaniment"), size=40, length=length, spectra=spectra
     )
-    spans = pool.block(0)[0]
+    spans = pool.block(0, 0)[0]
     sounding = [np.abs(span.signal).max() > (0.1 if spectra else 0.01) for span in spans]
     assert np.mean(sounding) > 0.5  # a draw without a look at the level finds it in 3 of 10
 
@@ -62,7 +62,7 @@ def test_the_parts_of_a_backing_are_rearranged(store):
     tracks = Store.open(Path(store)).tracks("train")
     stems = ("vocals", "accompaniment")
     plain, other = (
-        SpanPool(store, tracks, 0, stems=stems, size=2, length=20000, part_db=part_db).block(0)[1][0].signal
+        SpanPool(store, tracks, 0, stems=stems, size=2, length=20000, part_db=part_db).block(0, 0)[1][0].signal
         for part_db in ((0.0, 0.0), (-9.0, 3.0))
     )
     assert plain.shape == other.shape

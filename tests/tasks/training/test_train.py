@@ -19,6 +19,7 @@ from storage.store import Store, StoreFormat
 from tasks.ingest import ingest_batch
 from tasks.training import train as training_run
 from tasks.training.examples import example_source
+from tasks.training.feed import Feed
 from tasks.training.train import TrainRequest, train
 
 SMALL = (("batch_size", 2), ("ema", 0.9), ("frames", 64), ("steps", 8), ("validate_every", 4), ("warmup", 0))
@@ -35,9 +36,8 @@ def store(dsd100, tmp_path_factory):
 
 def request(store, folder, settings=(), **fields):
     overrides = tuple(sorted({**dict(SMALL), **dict(settings)}.items()))
-    return TrainRequest(
-        store=store, folder=str(folder), preset="jansson", overrides=overrides, device="cpu", threads=1, **fields
-    )
+    where = {"store": store, "folder": str(folder), "device": "cpu", "threads": 1, "readers": 0}
+    return TrainRequest(preset="jansson", overrides=overrides, **where, **fields)
 
 
 def losses(folder):
@@ -232,3 +232,24 @@ def test_snapshots_of_the_average_are_kept_on_the_way(store, tmp_path, never_bet
     kept = sorted((tmp_path / "run" / "snapshots").iterdir())
     assert [path.name for path in kept] == ["00003.safetensors", "00006.safetensors"]
     assert Weights.from_bytes(kept[0].read_bytes(), "third").record["best_step"] == 3
+
+
+def test_worker_processes_make_the_batches_that_one_process_makes(store):
+    tracks = Store.open(Path(store)).tracks("train")
+    preset = load_preset("jansson", batch_size=4, frames=64)
+    alone, together = (Feed(store, tracks, preset, 7, workers=workers) for workers in (0, 2))
+    batches = [list(feed.batches(3, 6)) for feed in (alone, together)]
+    assert len(batches[0]) == len(batches[1]) == 3
+    for one, other in zip(*batches, strict=True):
+        assert torch.equal(one.stems, other.stems)
+        assert torch.equal(one.bandwidth, other.bandwidth)
+
+
+def test_the_log_says_how_fast_examples_come_and_for_how_long_the_network_waits(
+    store, tmp_path, never_better, monkeypatch
+):
+    monkeypatch.setattr(training_run, "_REPORT_EVERY", 2)
+    train(request(store, tmp_path / "run", {"steps": 4}))
+    lines = [line for line in losses(tmp_path / "run") if "loss" in line]
+    assert {2, 4} <= {line["step"] for line in lines}
+    assert all(line["examples_per_second"] > 0 and 0 <= line["waiting"] <= 1 for line in lines)

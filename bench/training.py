@@ -1,0 +1,148 @@
+"""How fast a training learns: examples per second and core, network steps per second, the share of waiting.
+
+    python bench/training.py STORE [--preset stereo] [--device auto] [--steps 24] [--workers N] [--against COMMIT]
+    python bench/training.py STORE --minutes 25 --write FILE     how many steps fit into 25 minutes, into FILE
+
+Three figures: examples made by one process on one core (nothing beside it); steps of the network on one batch that is
+there already; a training of both together, with the share of the time the network had no batch. `--against`
+runs the last of them for an older commit too, in a checkout of its own, one after the other in one run, twice each
+in turns, and prints the ratio. A commit before the rooms got sub-rooms is run by its own module names.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+# Runs in a checkout of any age: batches ahead of the network, as that commit's own training loop makes them.
+_TOGETHER = """
+import json, sys, time
+store, preset_name, device, steps, workers = sys.argv[1:]
+steps = int(steps)
+import torch
+from pathlib import Path
+from model.preset import load_preset
+from storage.store import Store
+try:
+    from model.learning.trainer import Trainer
+except ImportError:
+    from model.trainer import Trainer
+preset = load_preset(preset_name)
+tracks = Store.open(Path(store)).tracks("train")
+trainer = Trainer(preset, device=device)
+try:
+    from tasks.training.feed import Feed
+    chosen = None if workers == "None" else int(workers)
+    batches = Feed(store, tracks, preset, 0, workers=chosen, pinned=device == "cuda").batches(0, steps + 3)
+except ImportError:
+    try:
+        from tasks.training import train as module
+        from tasks.training.examples import example_source
+    except ImportError:
+        from tasks import train as module
+        from tasks.examples import example_source
+    batches = module._ahead(example_source(store, tracks, preset, 0), 0, steps + 3)
+waited = 0.0
+for done in range(steps + 3):
+    if done == 3:
+        began, waited = time.monotonic(), 0.0
+    asked = time.monotonic()
+    batch = next(batches)
+    waited += time.monotonic() - asked
+    trainer.train(batch)
+seconds = time.monotonic() - began
+print(json.dumps({"steps_per_s": steps / seconds, "waiting": waited / seconds}))
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("store")
+    parser.add_argument("--preset", default="stereo")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--workers", type=int)
+    parser.add_argument("--against", metavar="COMMIT")
+    parser.add_argument("--minutes", type=float, help="with --write: say how many steps of a training fit")
+    parser.add_argument("--write", type=Path)
+    arguments = parser.parse_args()
+    from model.separation.stream import resolved_device
+
+    arguments.device = resolved_device(arguments.device)
+    size = examples_and_network(arguments)
+    results = {"now": [together(ROOT, arguments)]}
+    if arguments.against:
+        with tempfile.TemporaryDirectory(prefix="unbraid-training-") as folder:
+            before = Path(folder) / "before"
+            subprocess.run(
+                ["git", "worktree", "add", "-q", "--detach", before, arguments.against], cwd=ROOT, check=True
+            )
+            try:
+                results["before"] = [together(before, arguments)]
+                results["now"].append(together(ROOT, arguments))
+                results["before"].append(together(before, arguments))
+            finally:
+                subprocess.run(["git", "worktree", "remove", "--force", before], cwd=ROOT, check=True)
+    best = {name: max(runs, key=lambda run: run["steps_per_s"]) for name, runs in results.items()}
+    for name, run in best.items():
+        print(f"training {name}: {run['steps_per_s']:.2f} steps/s, {run['steps_per_s'] * size:.1f} examples/s, "
+              f"the network waited {run['waiting']:.0%}")  # fmt: skip
+    if arguments.minutes and arguments.write:
+        # A tenth is left for validation and checkpoints.
+        arguments.write.write_text(f"{max(1, int(0.9 * 60 * arguments.minutes * best['now']['steps_per_s']))}\n")
+    if "before" in best:
+        print(f"{best['now']['steps_per_s'] / best['before']['steps_per_s']:.2f} times as fast as {arguments.against}")
+
+
+def examples_and_network(arguments: argparse.Namespace) -> int:
+    """Print what one core makes and what the network takes, each alone; returns the preset's batch size."""
+    import torch
+
+    from model.learning.trainer import Trainer
+    from model.preset import load_preset
+    from storage.store import Store
+    from tasks.training.examples import example_source
+
+    preset = load_preset(arguments.preset)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    source = example_source(arguments.store, Store.open(Path(arguments.store)).tracks("train"), preset, 0)
+    batch = source.batch(0)
+    began = time.process_time()
+    for step in range(1, 1 + arguments.steps // 4):
+        batch = source.batch(step)
+    made = (arguments.steps // 4) * len(batch.stems) / (time.process_time() - began)
+    print(f"examples: {made:.1f} per second of one core")
+    torch.set_num_threads(threads)
+    trainer = Trainer(preset, device=arguments.device)
+    for _ in range(2):
+        trainer.train(batch)
+    began = time.monotonic()
+    for _ in range(arguments.steps // 2):
+        trainer.train(batch)
+    print(f"network: {arguments.steps // 2 / (time.monotonic() - began):.2f} steps/s of {len(batch.stems)} "
+          f"on {arguments.device} in {trainer.precision}")  # fmt: skip
+    return len(batch.stems)
+
+
+def together(checkout: Path, arguments: argparse.Namespace) -> dict:
+    """Steps per second and waiting share of a training in a checkout of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "together.py"  # a file: worker processes import their parent's main module
+        script.write_text("if __name__ == '__main__':\n" + "\n".join(f"    {line}" for line in _TOGETHER.split("\n")))
+        command = [sys.executable, str(script), arguments.store, arguments.preset, arguments.device]
+        command += [str(arguments.steps), str(arguments.workers)]
+        environment = {**os.environ, "PYTHONPATH": str(checkout)}
+        out = subprocess.run(command, cwd=checkout, env=environment, check=True, capture_output=True, text=True).stdout
+    return json.loads(out.strip().splitlines()[-1])
+
+
+if __name__ == "__main__":
+    main()

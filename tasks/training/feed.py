@@ -1,0 +1,165 @@
+"""Examples made beside the network: worker processes over the map (seed, number) → example, batches in order.
+
+torch's DataLoader gives example n to worker n modulo their number. `tasks.training.examples` keeps a pool of spans per
+lane, n modulo `LANES`, so a worker reads the spans of its own lanes alone, and what an example is does not depend on
+how many workers there are.
+"""
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from model.learning.trainer import Batch
+from model.preset import Preset
+from storage.store import StoredTrack
+from tasks.training.examples import LANES, ExampleSource, example_source
+
+_AHEAD = 3  # batches that wait for the network
+_MOST_WORKERS = 2 * LANES  # more would read every span three times
+
+
+class Examples(Dataset):
+    """The map from an example's number to (stems, bandwidth).
+
+    The store is opened in the process that reads it: zarr's handles do not survive a fork.
+    """
+
+    def __init__(self, store: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> None:
+        self._arguments = (store, tracks, preset, seed)
+        self._source: ExampleSource | None = None
+
+    @property
+    def source(self) -> ExampleSource:
+        """The examples' source in this process."""
+        if self._source is None:
+            torch.set_num_threads(1)
+            self._source = example_source(*self._arguments)
+        return self._source
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, float]:
+        stems, bandwidth = self.source.example(number)
+        return torch.from_numpy(stems), bandwidth
+
+
+class Feed:
+    """Batches of training steps, made ahead of them. `waited` is for how many seconds the network had none.
+
+    Args:
+        store: The store's path.
+        tracks: The tracks to learn from.
+        preset: The preset whose examples they are.
+        seed: The run's seed.
+        workers: Processes that make examples; 0 makes them in a thread of this process. None chooses by cores.
+        pinned: Whether batches are in pinned memory, from which a GPU copies beside its work.
+
+    Raises:
+        StoreError: The store lacks a stem, or spectra of the preset's front end where they are wanted.
+    """
+
+    def __init__(
+        self, store: str, tracks: list[StoredTrack], preset: Preset, seed: int, *, workers: int | None = None,
+        pinned: bool = False,
+    ) -> None:  # fmt: skip
+        self._examples = Examples(store, tracks, preset, seed)
+        self._local = example_source(store, tracks, preset, seed)  # says at once what is wrong with the store
+        self._size = preset.training.batch_size
+        self.workers = chosen_workers(pinned) if workers is None else workers
+        self._pinned = pinned
+        self.waited = 0.0
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """The batches of steps start … stop − 1, in order."""
+        made = self._by_workers(start, stop) if self.workers else _in_a_thread(self._local, start, stop)
+        with contextlib.closing(made):
+            while True:
+                began = time.monotonic()
+                batch = next(made, None)
+                self.waited += time.monotonic() - began
+                if batch is None:
+                    return
+                yield batch
+
+    def _by_workers(self, start: int, stop: int) -> Iterator[Batch]:
+        loader = DataLoader(
+            self._examples,
+            batch_size=None,  # example by example, so that a worker's lanes are its own
+            sampler=range(start * self._size, stop * self._size),
+            num_workers=self.workers,
+            prefetch_factor=-(-_AHEAD * self._size // self.workers),
+            multiprocessing_context="spawn",
+        )
+        with _may_have_children():
+            examples = iter(loader)
+        for _ in range(start, stop):
+            yield self._collated(list(itertools.islice(examples, self._size)))
+
+    def _collated(self, examples: list[tuple[torch.Tensor, float]]) -> Batch:
+        stems, bandwidths = zip(*examples, strict=True)
+        batch = torch.empty((len(stems), *stems[0].shape), dtype=stems[0].dtype, pin_memory=self._pinned)
+        torch.stack(stems, out=batch)
+        return Batch(batch, torch.tensor(bandwidths, dtype=torch.float32))
+
+
+def chosen_workers(gpu: bool) -> int:
+    """How many processes make examples: a power of two, so that a worker keeps its lanes.
+
+    Beside a network on the CPU one, since it shares the cores with it; beside a GPU as many as there are cores.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not gpu:
+        return 1 if cores > 1 else 0
+    return min(_MOST_WORKERS, 1 << (max(1, cores).bit_length() - 1))
+
+
+@contextlib.contextmanager
+def _may_have_children() -> Iterator[None]:
+    """A Dask worker is a daemonic process, which multiprocessing allows no children.
+
+    The loader's own end with it all the same: they watch for their parent.
+    """
+    configuration = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+    before = configuration.get("daemon")
+    configuration["daemon"] = False
+    try:
+        yield
+    finally:
+        configuration["daemon"] = before
+
+
+def _in_a_thread(source: ExampleSource, start: int, stop: int) -> Iterator[Batch]:
+    """Batches made one thread ahead, so that reading and mixing hide behind the network."""
+    waiting: queue.Queue = queue.Queue(maxsize=_AHEAD)
+    abandoned = threading.Event()
+
+    def produce() -> None:
+        try:
+            for step in range(start, stop):
+                item = source.batch(step)
+                while not abandoned.is_set():
+                    try:
+                        waiting.put(item, timeout=1)
+                        break
+                    except queue.Full:
+                        continue
+                if abandoned.is_set():
+                    return
+            waiting.put(None)
+        except BaseException as error:  # handed to the trainer, which raises it
+            waiting.put(error)
+
+    threading.Thread(target=produce, daemon=True).start()
+    try:
+        while (item := waiting.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        abandoned.set()

@@ -2,13 +2,15 @@
 
     python bench/ship.py WEIGHTS.safetensors PRESET NOTES.md
 
-NOTES.md is what only a person can say: scores with how they were taken, and what the model is bad at. What was
-trained, on what, for how long is read from the weights; the data's licences are below. Older weights of the preset
+NOTES.md is what only a person can say: how the weights came about, and what the model is bad at. What was trained, on
+what, for how long, and how validation rose is read from the weights; all judging songs are scored; the data's
+licences are below. Older weights of the preset
 are taken out, with the cards of presets that borrow them. A preset that borrows (hq) gets a card alone, beside the
 weights it borrows: WEIGHTS is the lender's file then.
 """
 
 import json
+import statistics
 import sys
 from pathlib import Path
 
@@ -17,8 +19,9 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bench.experiment import SETS, scores
 from model.checkpoint import Weights, model_id
-from model.preset import borrowing_presets
+from model.preset import borrowing_presets, load_preset
 from storage.registry import Registry
 from tasks.training.card import model_card
 
@@ -26,15 +29,20 @@ DATA = """
 ## What it learned from
 
 Random mixtures of stems of different songs, changed in speed (and with it pitch and formants), equaliser,
-reverberation, doubling, compression, distortion, width, balance and loudness, as far as its preset says so.
+reverberation, doubling, compression, distortion, width, balance and loudness, as far as its preset says so. The table
+above says how many hours of each; their licences, as their sources state them:
 
-- `mir1k`: MIR-1K (Mandarin karaoke, amateur singers, 8 kHz band), research use; annar and Kenshin left out.
+- `musdb18_7s`: 54 songs of MUSDB18's seven-second set, train half: academic use, CC BY-NC-SA by song.
+- `real_stems`: 12 songs from multitracks on public pages: not stated for the audio, or educational use (`mt5_*`).
+- `songs`, `nus`: solo singing cut from songs, phrases of two pop songs by 21 singers: research use, or not stated.
+- `ravdess_song`: RAVDESS, the sung part: CC BY-NC-SA 4.0.
 - `phrases`: solo phrases from singing-synthesis papers' pages (GTSinger, M4Singer, Multi-Singer: CC BY-NC-SA;
   others not stated), non-commercial and research use.
-- `banks`: sung syllables of voice banks scottpoid-ja, hitsuboku (use with credit), milk-en (redistribution with
-  credit), ALYS (GPL-3).
-- `game`, `instrumentals`: voices and backings of games and free songs; CC0, CC-BY, CC-BY-SA, GPL, or not stated.
+- `mir1k`: MIR-1K (Mandarin karaoke, amateur singers, 8 kHz band), research use; annar and Kenshin left out.
+- `instrumentals`: backings of games, free songs and real bands; CC0, CC-BY, CC-BY-SA, GPL, or not stated.
 - `everythingisfree`: five songs by ichbinsoftware, CC0; `drums`, `bass`: loops and hits, CC0.
+- `banks`, `game` (of the first weights): voice banks scottpoid-ja, hitsuboku, milk-en, ALYS; voices of
+  games; with credit, GPL-3, or not stated.
 - `made`: songs that `tasks/demo/synthesiser.py` makes.
 
 No audio is part of this package. Because of the sources above, treat the weights as for non-commercial and
@@ -64,8 +72,23 @@ def main(source: Path, preset: str, notes: Path) -> None:
         pointers = json.loads(champions.read_text()) if champions.exists() else {}
         champions.write_text(json.dumps({name: ids for name, ids in pointers.items() if name != preset}))
         name = Registry(FOLDER, FOLDER).add(preset, data, "", champion=True)
-    (FOLDER / f"{name}.md").write_text(f"{model_card(data, name)}\n{notes.read_text().strip()}\n{DATA}")
+    views = load_preset(preset).inference.views if lender else None
+    card = f"{model_card(data, name)}\n{songs(source, views)}\n{notes.read_text().strip()}\n{DATA}"
+    (FOLDER / f"{name}.md").write_text(card)
     print(f"{name}, {'no file of its own' if lender else f'{len(data) / 1e6:.1f} MB'}")
+
+
+def songs(source: Path, views: tuple[float, ...] | None) -> str:
+    """Markdown: every judging song's cSDR per stem, with median and mean, from `bench/experiment.py`."""
+    lines = ["## All judging songs", "", "cSDR in dB, every stem of a song scored together.", ""]
+    lines += ["| stem | songs | median | mean | by song |", "|---|---|---|---|---|"]
+    for kind, by_song in scores(str(source), views, "float32").items():
+        for stem in sorted({stem for stems in by_song.values() for stem in stems}):
+            values = {song: stems[stem] for song, stems in by_song.items() if stem in stems}
+            listed = ", ".join(f"{song} {value:.1f}" for song, value in values.items())
+            median, mean = statistics.median(values.values()), statistics.fmean(values.values())
+            lines.append(f"| {stem} | {SETS[kind].name} ({len(values)}) | {median:.2f} | {mean:.2f} | {listed} |")
+    return "\n".join([*lines, ""])
 
 
 def take_out(preset: str) -> None:

@@ -94,9 +94,7 @@ def train_phase(request: TrainRequest, total: int, where: Cluster) -> TrainRepor
     try:
         return future.result()
     except (KilledWorker, FutureCancelledError) as error:
-        raise TrainingLost(
-            f"the worker that trained died (crash or out of memory); {_goes_on(request)}"
-        ) from error
+        raise TrainingLost(f"the worker that trained died (crash or out of memory); {_goes_on(request)}") from error
 
 
 def _goes_on(request: TrainRequest) -> str:

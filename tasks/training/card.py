@@ -33,6 +33,8 @@ def model_card(data: bytes, name: str | None = None) -> str:
             f"Validation, {' and '.join(preset.estimated)}, mean over tracks kept out of training: "
             f"cSDR {record['validation_csdr']:.2f} dB (each scored alone).",
         ]
+    if curve := record.get("validation_curve"):
+        lines += ["", "By step: " + ", ".join(f"{step} {csdr:.2f}" for step, csdr in curve) + " dB."]
     calibration = weights.calibrations.get(name.rpartition("-")[0])
     if calibration is not None:
         lines += [

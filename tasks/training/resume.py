@@ -1,7 +1,7 @@
 """Where a training run stands, and whether another command may go on with it."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from model.errors import PresetError
@@ -19,7 +19,10 @@ _MEANING = {
 
 @dataclass
 class RunState:
-    """What a run has reached. `stopped` says why it ended, empty while it goes on; scores in dB."""
+    """What a run has reached. `stopped` says why it ended, empty while it goes on; scores in dB.
+
+    `curve` holds (step, mean cSDR on validation tracks) of every validation.
+    """
 
     best_db: float = -1e9
     best_step: int = -1
@@ -27,6 +30,7 @@ class RunState:
     stopped: str = ""
     diverged: bool = False
     attempt: str = ""
+    curve: list[tuple[int, float]] = field(default_factory=list)
 
     def finished(self, step: int, steps: int) -> bool:
         """Is there nothing left to do at `step`? More `steps` lengthen a run that had done all of its own."""

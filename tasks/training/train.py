@@ -198,9 +198,11 @@ class _Run:
         _append(self._folder.log, {"step": trainer.step, "csdr": csdr, "usdr": usdr})
         refresh_training_page(self._folder, separator, self._references)
         log.info("step %d: cSDR %.2f dB, uSDR %.2f dB over %d tracks", trainer.step, csdr, usdr, len(self._references))
+        state.curve.append((trainer.step, round(csdr, 3)))
         if csdr > state.best_db or state.best_step < 0:
             state.best_db, state.best_step = csdr, trainer.step
             history = {"best_step": trainer.step, "validation_csdr": csdr, "seconds": state.seconds}
+            history["validation_curve"] = state.curve
             weights = Weights(trainer.preset, trainer.average, {**self._record, **history})
             write_bytes(self._folder.best, weights.to_bytes(torch.float16))
 

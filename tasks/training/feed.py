@@ -111,11 +111,11 @@ class Feed:
 def chosen_workers(gpu: bool) -> int:
     """How many processes make examples: a power of two, so that a worker keeps its lanes.
 
-    Beside a network on the CPU one, since it shares the cores with it; beside a GPU as many as there are cores.
+    Beside a network on the CPU none but a thread, since it shares the cores; beside a GPU as many as there are cores.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not gpu:
-        return 1 if cores > 1 else 0
+        return 0
     return min(_MOST_WORKERS, 1 << (max(1, cores).bit_length() - 1))
 
 

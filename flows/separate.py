@@ -62,8 +62,9 @@ class RunSummary:
 
 def catalog_of(options: SeparateOptions) -> Iterator[CatalogTrack]:
     """The tracks of the source as a stream, by absolute paths: workers have working folders of their own."""
-    source = options.source if is_url(options.source) else os.path.abspath(os.path.expanduser(options.source))
-    return stream_catalog(source, allow_http=options.allow_http)
+    sources = (options.source,) if isinstance(options.source, str) else options.source
+    absolutes = [one if is_url(one) else os.path.abspath(os.path.expanduser(one)) for one in sources]
+    return stream_catalog(absolutes if len(absolutes) > 1 else absolutes[0], allow_http=options.allow_http)
 
 
 def ready(options: SeparateOptions) -> SeparateSettings:

@@ -96,8 +96,8 @@ def test_an_unknown_setting_is_named_with_what_is_near():
 
 
 def test_a_missing_setting_is_named():
-    with pytest.raises(SettingsError, match="out is missing"):
-        separate("a")
+    with pytest.raises(SettingsError, match="source is missing"):
+        separate()
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)

@@ -19,7 +19,8 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench.experiment import SETS, scores
+from experiment import SETS, scores
+
 from model.checkpoint import Weights, model_id
 from model.preset import borrowing_presets, load_preset
 from storage.registry import Registry

@@ -231,7 +231,7 @@ def _measured(item: Item) -> list[Measured]:
                 activity(meter.blocks(), mixture),
                 float(left @ right) / norm if signal.shape[0] == 2 and norm > 0 else None,
                 levels(signal, rate, width=64, rows=_ROWS).mean(axis=1), rate,
-                hashlib.sha256(np.ascontiguousarray(signal)).hexdigest(),
+                hashlib.sha256(np.ascontiguousarray(signal).data).hexdigest(),
             )
         )  # fmt: skip
     return out
@@ -266,7 +266,7 @@ def _formats(items: list[Item]) -> list[dict]:
 
 def _histograms(items: list[Item], measured: list[Measured], stems: list[str]) -> list[Histogram]:
     charts = [_chart("duration", "s", [item.seconds for item in items], "")]
-    by_track = defaultdict(dict)
+    by_track: defaultdict[str, dict[str, float]] = defaultdict(dict)
     for one in measured:
         by_track[one.track_id][one.stem] = one.power
     ratios = []

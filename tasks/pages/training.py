@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -76,8 +77,9 @@ def refresh_training_page(
     """
     try:
         players = []
-        for index, (stems, rate) in enumerate(list(references)[:_EXAMPLES] if separator else []):
-            players.append(_compared(f"validation track {index + 1}", stems, rate, separator))
+        for index, (stems, rate) in enumerate(list(references)[:_EXAMPLES]):
+            if separator is not None:
+                players.append(_compared(f"validation track {index + 1}", stems, rate, separator))
         write_training_page(folder, players)
     except Exception as error:  # whatever a page fails of, hours of training are worth more
         log.warning("the page of %s could not be written: %s", folder.root, error)
@@ -147,9 +149,9 @@ def parallel(trials: list[dict], width: float = 900.0, height: float = 260.0) ->
     scores = [trial["csdr"] for trial in trials if trial["csdr"] is not None]
     lines = []
     for trial in sorted(trials, key=lambda trial: -math.inf if trial["csdr"] is None else trial["csdr"]):
-        values = {**trial["settings"], "cSDR": trial["csdr"]}
-        points = [f"{axes[i]['x']},{places[name](values[name]):.1f}" for i, name in enumerate(names)
-                  if values.get(name) is not None]  # fmt: skip
+        settings = {**trial["settings"], "cSDR": trial["csdr"]}
+        points = [f"{axes[i]['x']},{places[name](settings[name]):.1f}" for i, name in enumerate(names)
+                  if settings.get(name) is not None]  # fmt: skip
         spread = (max(scores) - min(scores)) if scores else 0
         good = 0.0 if trial["csdr"] is None else (trial["csdr"] - min(scores)) / spread if spread else 1.0
         lines.append({"points": " ".join(points), "good": round(good, 3),
@@ -199,7 +201,7 @@ def _examples(folder: TrainingLayout, record: dict) -> list[Player]:
         return []
 
 
-def _compared(title: str, stems: dict[str, np.ndarray], rate: int, separator: Separator) -> Player:
+def _compared(title: str, stems: dict[str, np.ndarray], rate: int, separator: Any) -> Player:
     """The middle of a track: its mixture, its true vocals, and those that the network makes of the mixture."""
     lead = separator.stems[0]
     samples = min(stem.shape[1] for stem in stems.values())
@@ -207,7 +209,7 @@ def _compared(title: str, stems: dict[str, np.ndarray], rate: int, separator: Se
     stop = min(samples, start + round(_EXAMPLE_SECONDS * rate))
     channels = max(stem.shape[0] for stem in stems.values())
     parts = {name: np.broadcast_to(stem[:, start:stop], (channels, stop - start)) for name, stem in stems.items()}
-    mixture = np.sum(list(parts.values()), axis=0, dtype=np.float32)
+    mixture = np.asarray(np.sum(list(parts.values()), axis=0, dtype=np.float32))
     made = np.asarray(separator.separate(mixture, rate)[lead])
     heard = {"mixture": mixture, f"true {lead}": parts[lead], f"predicted {lead}": made}
     return player(title, heard, rate, start=start / rate)

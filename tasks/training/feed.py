@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -87,7 +87,7 @@ class Feed:
                     return
                 yield batch
 
-    def _by_workers(self, start: int, stop: int) -> Iterator[Batch]:
+    def _by_workers(self, start: int, stop: int) -> Generator[Batch, None, None]:
         loader = DataLoader(
             self._examples,
             batch_size=None,  # example by example, so that a worker's lanes are its own
@@ -134,7 +134,7 @@ def _may_have_children() -> Iterator[None]:
         configuration["daemon"] = before
 
 
-def _in_a_thread(source: ExampleSource, start: int, stop: int) -> Iterator[Batch]:
+def _in_a_thread(source: ExampleSource, start: int, stop: int) -> Generator[Batch, None, None]:
     """Batches made one thread ahead, so that reading and mixing hide behind the network."""
     waiting: queue.Queue = queue.Queue(maxsize=_AHEAD)
     abandoned = threading.Event()

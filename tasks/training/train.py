@@ -201,7 +201,7 @@ class _Run:
         state.curve.append((trainer.step, round(csdr, 3)))
         if csdr > state.best_db or state.best_step < 0:
             state.best_db, state.best_step = csdr, trainer.step
-            history = {"best_step": trainer.step, "validation_csdr": csdr, "seconds": state.seconds}
+            history: dict[str, Any] = {"best_step": trainer.step, "validation_csdr": csdr, "seconds": state.seconds}
             history["validation_curve"] = state.curve
             weights = Weights(trainer.preset, trainer.average, {**self._record, **history})
             write_bytes(self._folder.best, weights.to_bytes(torch.float16))

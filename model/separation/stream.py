@@ -350,6 +350,6 @@ def resolved_precision(precision: str, device: torch.device) -> str:
         return precision
     if device.type != "cpu":
         return "bfloat16"
-    flags = torch.backends.cpu.get_cpu_capability()
-    native = flags.startswith("AVX512") and torch.cpu._is_avx512_bf16_supported()
-    return "bfloat16" if native else "float32"
+    # Without AMX's tiles bfloat16 is the slower of the two, also where AVX-512 has instructions for it
+    # (docs/experiments.md, "Sound II").
+    return "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"

@@ -48,7 +48,7 @@ def test_a_preset_survives_json():
 def test_unknown_presets_and_settings_are_named():
     with pytest.raises(PresetError, match="choose one of cnn, .*stereo"):
         load_preset("sterio")
-    with pytest.raises(PresetError, match="no such training setting"):
+    with pytest.raises(PresetError, match="no training setting stepps"):
         load_preset("stereo", stepps=4)
 
 

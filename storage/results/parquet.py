@@ -114,6 +114,7 @@ def select(rows: ds.Dataset, sql: str, **parameters: object) -> Iterator[pa.Reco
     with scratch_folder() as scratch:
         connection = duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": str(scratch), "threads": "1"})
         try:
+            connection.execute("set enable_progress_bar = false")  # it would be drawn into the output
             connection.register("parts", rows)
             yield from connection.sql(sql, params=parameters).to_arrow_reader(_ROWS)
         except duckdb.Error as error:

@@ -78,6 +78,7 @@ def opened(out: Path) -> Iterator["DuckDBPyConnection"]:
     with scratch_folder() as scratch:
         settings = {"python_enable_replacements": "false", "memory_limit": _MEMORY, "temp_directory": str(scratch)}
         connection = duckdb.connect(config={**settings, "preserve_insertion_order": "false"})
+        connection.execute("set enable_progress_bar = false")  # it would be drawn into the output
         try:
             register_metrics(connection, layout)
             for name in small_tables:

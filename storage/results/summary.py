@@ -189,6 +189,7 @@ def opened_run(out: OutputLayout, run_id: str) -> Iterator[RunRows]:
 
     with local_file(compacted(out, run_id)) as file:
         connection = duckdb.connect(config={"memory_limit": "300MB"})
+        connection.execute("set enable_progress_bar = false")  # it would be drawn into the output
         try:
             written = connection.read_parquet(str(file))
             # Columns that the file is older than are null.

@@ -222,11 +222,10 @@ def _write_events(folder: TrainingLayout, lines: list[dict]) -> None:
     except ImportError:
         return
     target = folder.root / "tensorboard"
-    old = list(target.glob("events.out.*"))
+    for old in target.glob("events.out.*"):  # first: a file made within the same second has the same name
+        old.unlink(missing_ok=True)
     with SummaryWriter(str(target)) as writer:
         for line in lines:
             for column, title, _ in _CURVES:
                 if isinstance(line.get(column), (int, float)):
                     writer.add_scalar(title.replace(" ", "_"), line[column], line["step"])
-    for file in old:
-        file.unlink(missing_ok=True)

@@ -61,7 +61,12 @@ class PrefectFlow(Flow, Generic[Options, Result]):
         flat.__signature__ = signature(settings, inspect.signature(function).return_annotation)  # type: ignore[attr-defined]
         flat.__annotations__ = {}
         flat.__doc__ = documented(inspect.getdoc(function) or "", settings)
-        naming = functools.partial(run_name, name)
+
+        def naming() -> str:
+            from prefect.runtime import flow_run  # Prefect calls without arguments and keeps the parameters here
+
+            return run_name(name, flow_run.parameters or {})
+
         super().__init__(fn=flat, name=name, validate_parameters=False, flow_run_name=naming)
 
     def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:

@@ -83,7 +83,7 @@ def test_a_scheduler_that_is_lost_ends_the_run_and_the_next_goes_on(songs, untra
 
 
 def test_the_server_of_a_run_that_was_killed_is_ended_by_the_next(songs, untrained, tmp_path):
-    run = start(songs, untrained)
+    run = start(songs, untrained, "--prefect")
     wait_for_rows(run, tmp_path / "out")
     servers = [p for p in psutil.Process(run.pid).children() if "prefect.server.api.server:create_app" in p.cmdline()]
     assert len(servers) == 1

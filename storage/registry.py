@@ -174,7 +174,7 @@ class Registry:
 
         def change(pointers: Pointers) -> Pointers:
             present = self.champions().get(model.preset)
-            if instead_of is not ANY and present != instead_of:
+            if instead_of is not ANY and present not in (instead_of, model.model_id):
                 raise RegistryError(
                     f"{model_id} was judged against {instead_of or 'no champion'}, but {present} has become "
                     f"champion of {model.preset} meanwhile; it stays champion, run the comparison again"

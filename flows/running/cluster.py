@@ -54,7 +54,7 @@ class Cluster:
         """The part of the cluster whose workers offer this resource, such as GPU; its `slots` may be 0."""
         if isinstance(self.client, Processes):
             return replace(self, slots=0)
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = self.client.scheduler_info(n_workers=-1).get("workers", {}).values()
         return replace(self, slots=sum(w["nthreads"] for w in workers if resource in w.get("resources", {})))
 
     def device(self, requested: str) -> str:

@@ -141,7 +141,8 @@ class _Futures:
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
-        if self._client.scheduler_info(n_workers=1)["workers"]:
+        known = self._client.scheduler_info(n_workers=1)
+        if "workers" not in known or known["workers"]:  # a client that has lost its scheduler knows nothing
             self._without_workers = None
             return
         if self._without_workers is None:

@@ -43,7 +43,7 @@ def test_a_catalog_in_a_bucket_into_a_bucket_and_again(untrained, tmp_path, monk
             mixture, _ = read(f"{bucket}/songs/{name}.flac")
             assert np.abs(np.sum(stems, axis=0) - mixture).max() <= 2**-15
         again = unbraid(*command)
-        assert again.returncode == 3
+        assert again.returncode == 0  # an old failure is no news
         assert len(read_all(OutputLayout(location(f"{bucket}/out")))) == len(rows)
         asked = unbraid("query", f"{bucket}/out", "select count(distinct track_id) as n from metrics", "--csv")
         assert asked.stdout.split() == ['"n"', "3"]

@@ -122,7 +122,7 @@ def test_what_was_mended_is_done_and_what_failed_is_tried_on_request(tmp_path, u
     put(tmp_path / "songs" / "b.wav", noise(2, 30000), 44100)
     mended = unbraid(*arguments)
     assert mended.returncode == 0, mended.stderr
-    assert "1 tracks separated, 1 were done before" in mended.stdout
+    assert "1 track separated, 1 were done before" in mended.stdout
     answer = unbraid("query", tmp_path / "out", "select path, status from metrics group by all order by path", "--csv")
     assert answer.stdout.split() == ['"path","status"', '"a.wav","ok"', '"b.wav","ok"']
 
@@ -212,7 +212,7 @@ def test_a_dry_run_and_a_limit_say_and_do_what_they_were_asked(untrained, tmp_pa
     assert not (tmp_path / "out").exists()
     unbraid(*common, "--limit", "2")
     assert {row["path"] for row in rows(tmp_path / "out")} == {"a.wav", "b.wav"}
-    assert "1 tracks would be separated; 2 are done" in unbraid(*common, "--dry-run").stdout
+    assert "1 track would be separated; 2 are done" in unbraid(*common, "--dry-run").stdout
     unbraid(*common)
     assert len(rows(tmp_path / "out")) == 6
     old = unbraid(*common[:2], "--out", tmp_path / "other", *common[4:], "--since", "2100-01-01", "--dry-run")

@@ -160,7 +160,7 @@ def _clear(settings: SeparateSettings, track: CatalogTrack, making: Collection[P
         there = {*(folder / place).glob("*"), *(folder / place).parent.glob("*")}
         names = [name for name in names if name in there]
     for name in names:
-        if name not in making:
+        if name not in making and len(name.name.encode(errors="surrogateescape")) <= _LONGEST_NAME:
             with contextlib.suppress(NotADirectoryError):
                 name.unlink(missing_ok=True)
 

@@ -35,6 +35,7 @@ from tasks.score import read_references, score_stems, window_rows
 from tasks.separation import SeparateSettings
 from tasks.worker import deadline, resident_separator
 
+_LONGEST_NAME = 255  # bytes; a longer one no file system has
 log = logging.getLogger("unbraid.separate")
 
 

@@ -22,9 +22,9 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
-    # `python -m unbraid`, which imports this package first: Python has put the current folder before all others, where
-    # a user's own model/ or tasks.py would hide ours.
-    sys.path = [entry for entry in sys.path if entry not in ("", os.getcwd())] + [os.getcwd()]
+    # `python -m unbraid` imports this package first, with the current folder before all others, where a user's own
+    # model/ or tasks.py would hide ours.
+    sys.path[:] = [entry for entry in sys.path if entry not in ("", os.getcwd())]
 
 from model.errors import CheckpointError, InputError, ModelError, PresetError
 from storage.errors import (

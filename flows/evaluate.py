@@ -60,12 +60,12 @@ def ready(options: EvaluateOptions) -> tuple[list[DatasetTrack], EvaluateSetting
 
 
 @settings_flow(EvaluateOptions, name="evaluate", check=ready)
-def evaluate(options: EvaluateOptions) -> EvaluateSummary:
+def evaluate(options: EvaluateOptions, checked: tuple[list[DatasetTrack], EvaluateSettings]) -> EvaluateSummary:
     """Score a model on a dataset's split ("all" for both).
 
     Raises SettingsError, DatasetError, RegistryError or CheckpointError when it cannot start.
     """
-    tracks, settings = ready(options)
+    tracks, settings = checked
     layout = OutputLayout(location(options.out))
     run_id = runs.new_run_id("evaluate")
     parameters = {"dataset": options.dataset, "split": options.split, **settings.model_dump(mode="json")}

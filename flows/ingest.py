@@ -68,28 +68,27 @@ def ready(options: IngestOptions) -> tuple[Store, list[DatasetTrack]]:
 
 
 @settings_flow(IngestOptions, name="ingest", check=ready)
-def ingest(options: IngestOptions) -> IngestSummary:
+def ingest(options: IngestOptions, checked: tuple[Store, list[DatasetTrack]]) -> IngestSummary:
     """Write a dataset into a zarr store.
 
     Raises SettingsError, DatasetError or StoreError when it cannot start.
     """
-    opened, todo, before = plan_phase(options)
+    opened, tracks = checked
+    todo = plan_phase(opened, tracks)
     records: list[IngestRecord] = []
     if todo:
         say_disk_need(opened, todo)
         with cluster(tracks=len(todo), **options.cluster) as where:
             where.must_see(absolute(options.store), absolute(options.dataset))
             records = ingest_phase(absolute(options.store), todo, where)
-    return consolidate_phase(opened, before, records)
+    return consolidate_phase(opened, len(tracks) - len(todo), records)
 
 
 @phase("plan")
-def plan_phase(options: IngestOptions) -> tuple[Store, list[DatasetTrack], int]:
-    """The store, the tracks that are not whole in it, and how many are."""
-    opened, tracks = ready(options)
+def plan_phase(opened: Store, tracks: list[DatasetTrack]) -> list[DatasetTrack]:
+    """The tracks that the store does not hold in full yet. Raises StoreError."""
     opened.prepare({group_path(t.split, t.dataset) for t in tracks})
-    todo = [t for t in tracks if not opened.finished(group_path(t.split, t.track_id), source_fingerprint(t))]
-    return opened, todo, len(tracks) - len(todo)
+    return [t for t in tracks if not opened.finished(group_path(t.split, t.track_id), source_fingerprint(t))]
 
 
 def say_disk_need(opened: Store, todo: list[DatasetTrack]) -> None:

@@ -64,13 +64,12 @@ def ready(options: MashupOptions) -> list[str]:
 
 
 @settings_flow(MashupOptions, name="mashup", check=ready)
-def mashup(options: MashupOptions) -> MashupSummary:
+def mashup(options: MashupOptions, sources: list[str]) -> MashupSummary:
     """The vocals of one song over the accompaniment of another.
 
     Raises SettingsError, or CatalogError when one of them cannot be separated. A pair that does not fit is a row.
     """
     layout = OutputLayout(location(options.out))
-    sources = ready(options)
     manifest = write_manifest(layout, sources)
     summary = separate(**options.part(SeparateOptions, source=manifest).values())
     by_source = {track.source: track.track_id for track in list_catalog(manifest)}
@@ -95,7 +94,7 @@ def refuse_without_songs(options: FindMashupsOptions) -> None:
 
 
 @settings_flow(FindMashupsOptions, name="find-mashups", check=refuse_without_songs)
-def find_mashups(options: FindMashupsOptions) -> MashupSummary:
+def find_mashups(options: FindMashupsOptions, _: None) -> MashupSummary:
     """Rank all pairs of the separated catalog OUT and make the first `render` of them.
 
     Raises SettingsError, or CatalogError when nothing in OUT has vocals and accompaniment.

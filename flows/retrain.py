@@ -33,7 +33,7 @@ def ready(options: RetrainOptions) -> None:
 
 
 @settings_flow(RetrainOptions, name="retrain", check=ready)
-def retrain(options: RetrainOptions) -> DecisionRow:
+def retrain(options: RetrainOptions, _: None) -> DecisionRow:
     """Ingest what is new, train from the champion (or from scratch), let the gate decide.
 
     Killed and started again with the same store and champion, the training goes on. Raises what its parts raise.

@@ -83,12 +83,11 @@ def ready(options: SeparateOptions) -> SeparateSettings:
 
 
 @settings_flow(SeparateOptions, name="separate", check=ready)
-def separate(options: SeparateOptions) -> RunSummary:
+def separate(options: SeparateOptions, settings: SeparateSettings) -> RunSummary:
     """Separate every track of a catalog that is not yet done.
 
     Raises SettingsError, StorageError or ModelError when the run cannot start; a bad track is a row, not an error.
     """
-    settings = ready(options)
     layout = OutputLayout(location(options.out))
     planner, counts = plan_phase(options, layout, settings)
     if options.dry_run:

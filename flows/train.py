@@ -54,12 +54,12 @@ def ready(options: TrainOptions) -> tuple[TrainRequest, Preset]:
 
 
 @settings_flow(TrainOptions, name="train", check=ready)
-def train(options: TrainOptions) -> TrainReport:
+def train(options: TrainOptions, checked: tuple[TrainRequest, Preset]) -> TrainReport:
     """Train a preset on a store and register the weights.
 
     Raises SettingsError, PresetError or StoreError when it cannot start.
     """
-    request, preset = ready(options)
+    request, preset = checked
     here_cuda = not options.dask and options.device != "cpu" and resolved_device("auto") == "cuda"
     with cluster(options.dask, tracks=1, resources={"GPU": 1} if here_cuda else None) as where:
         report = train_phase(request, preset.training.steps, where)

@@ -31,12 +31,12 @@ def ready(options: TuneOptions) -> list[dict]:
 
 
 @settings_flow(TuneOptions, name="tune", check=ready)
-def tune(options: TuneOptions) -> list[TrialRow]:
+def tune(options: TuneOptions, planned: list[dict]) -> list[TrialRow]:
     """Search a preset's settings. Returns the trials, the best first.
 
     Raises SettingsError, PresetError or StoreError when it cannot start; a trial that does not work is a row.
     """
-    chosen = list(enumerate(ready(options)))
+    chosen = list(enumerate(planned))
     run_id = runs.new_run_id("tune")
     layout = OutputLayout(location(options.out))
     folder = layout.root / "trainings" / run_id

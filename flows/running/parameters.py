@@ -8,32 +8,50 @@ from flows.running.environment import with_prefect
 from tasks.settings import Cli, Settings
 
 Options = TypeVar("Options", bound=Settings)
+Checked = TypeVar("Checked")
 Result = TypeVar("Result")
 
 
-class PlainFlow(Generic[Options, Result]):
-    """A flow over the fields of a settings class that runs as the function it is.
-
-    So it runs where no Prefect server is configured: Prefect would take longer to start than a short song to separate.
-    With a server `settings_flow` makes a `flows.running.prefect_flow.PrefectFlow` of the same function.
+class SettingsFlow(Generic[Options, Checked, Result]):
+    """A flow over the fields of a settings class: its check, then its function, which gets what the check worked out.
 
     Args:
-        function: The flow, a function of the settings.
+        function: The flow, a function of the settings and of what `check` returned for them.
         settings: The class whose fields are the flow's parameters.
         name: The flow's name.
-        check: Raises what can be refused before anything is started.
+        check: Raises what can be refused before anything is started, and returns what it had to read for that.
     """
 
     def __init__(
         self,
-        function: Callable[[Options], Result],
+        function: Callable[[Options, Checked], Result],
         settings: type[Options],
         name: str,
-        check: Callable[[Options], object] = lambda options: None,
+        check: Callable[[Options], Checked],
     ) -> None:
         self.function, self.settings, self.name, self.check = function, settings, name, check
         self.__signature__ = signature(settings, inspect.signature(function).return_annotation)
         self.__doc__ = documented(inspect.getdoc(function) or "", settings)
+
+    def options(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Options:
+        """The settings of a call, whose positional arguments get their names as Python does it.
+
+        Raises:
+            SettingsError: A value that cannot be.
+            TypeError: There are too many arguments.
+        """
+        names = list(self.__signature__.parameters)
+        if len(args) > len(names):
+            raise TypeError(f"{self.name} takes {len(names)} arguments, not {len(args)}")
+        return self.settings(**{**dict(zip(names, args, strict=False)), **kwargs})
+
+
+class PlainFlow(SettingsFlow[Options, Checked, Result]):
+    """A flow that runs as the function it is, where no Prefect server is configured: Prefect would take longer to
+    start than a short song to separate.
+
+    With a server `settings_flow` makes a `flows.running.prefect_flow.PrefectFlow` of the same function.
+    """
 
     def __call__(self, *args: Any, **kwargs: Any) -> Result:
         """Run with the settings' fields by name, those without a default also by position.
@@ -42,22 +60,22 @@ class PlainFlow(Generic[Options, Result]):
             SettingsError: A value that cannot be.
             Exception: What the flow's check raises, before anything is started, or its function.
         """
-        options = self.settings(**named(self, args, kwargs))
-        self.check(options)
-        return self.function(options)
+        options = self.options(args, kwargs)
+        return self.function(options, self.check(options))
 
     fn = __call__
 
 
 def settings_flow(
-    settings: type[Options], *, name: str, check: Callable[[Options], object] = lambda options: None
-) -> Callable[[Callable[[Options], Result]], PlainFlow[Options, Result]]:
+    settings: type[Options], *, name: str, check: Callable[[Options], Checked]
+) -> Callable[[Callable[[Options, Checked], Result]], PlainFlow[Options, Checked, Result]]:
     """The decorator that makes a function of settings a flow over their fields.
 
     Args:
         settings: The class whose fields are the flow's parameters.
         name: The flow's name in Prefect.
         check: Raises what can be refused before a server, a cluster or a worker is up; takes no more than seconds.
+            What it returns is the function's second argument.
 
     Returns:
         A decorator. It makes a Prefect flow where a Prefect server is configured and a plain one otherwise.
@@ -69,16 +87,13 @@ def settings_flow(
     return lambda function: PrefectFlow(function, settings, name, check)  # type: ignore[return-value]
 
 
-def named(flow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Positional arguments of a flow's call under their names, as Python does it. Raises TypeError."""
-    names = list(signature(flow.settings).parameters)
-    if len(args) > len(names):
-        raise TypeError(f"{flow.name} takes {len(names)} arguments, not {len(args)}")
-    return {**dict(zip(names, args, strict=False)), **kwargs}
-
-
 def signature(settings: type[Settings], returns: Any = inspect.Signature.empty) -> inspect.Signature:
-    """What a function over the fields of `settings` looks like."""
+    """The signature of a function over the fields of `settings`.
+
+    Args:
+        settings: The class whose fields are the parameters.
+        returns: The return annotation.
+    """
     parameters = []
     for name in settings.ordered():
         field = settings.model_fields[name]

@@ -1,14 +1,13 @@
 """A flow over the fields of a settings class, under Prefect."""
 
 import functools
-import inspect
 import logging
 import os
 import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Generic
+from typing import Any
 
 import httpx
 from prefect import Flow
@@ -16,21 +15,20 @@ from prefect.states import Completed, Failed, State
 
 from flows.running.artifacts import run_name
 from flows.running.environment import prefect_server
-from flows.running.parameters import Options, Result, documented, named, signature
+from flows.running.parameters import Checked, Options, Result, SettingsFlow
 from storage.errors import StorageError
-from tasks.settings import Settings
 
 WITH_FAILURES = "CompletedWithFailures"
 
-# What this process has checked already, before it asked Prefect for the run.
-_checked: ContextVar[Settings | None] = ContextVar("checked", default=None)
+# The settings that this process has checked before it asked Prefect for the run, and what the check returned.
+_checked: ContextVar[tuple[Any, Any] | None] = ContextVar("checked", default=None)
 
 
 class ServerLost(StorageError):
     """The Prefect server went away before a flow came to its end."""
 
 
-class PrefectFlow(Flow, Generic[Options, Result]):
+class PrefectFlow(SettingsFlow[Options, Checked, Result], Flow):
     """A Prefect flow that takes the fields of a settings class as parameters, and gives its function the settings.
 
     Called in Python it makes the settings, and so refuses what cannot be, before Prefect is asked for anything.
@@ -41,33 +39,40 @@ class PrefectFlow(Flow, Generic[Options, Result]):
 
     def __init__(
         self,
-        function: Callable[[Options], Result],
+        function: Callable[[Options, Checked], Result],
         settings: type[Options],
         name: str,
-        check: Callable[[Options], object] = lambda options: None,
+        check: Callable[[Options], Checked],
     ) -> None:
-        self.function, self.settings, self.check = function, settings, check
-        self._ended = threading.local()  # what the function gave back in this thread
+        SettingsFlow.__init__(self, function, settings, name, check)
+        self._ended = threading.local()  # what the function returned in this thread
 
         @functools.wraps(function)
         def flat(*args: Any, **kwargs: Any) -> Result | State:
-            options = settings(**named(self, args, kwargs))
-            if _checked.get() != options:
-                check(options)
-            result = function(options)
+            result = function(*self._options_and_check(args, kwargs))
             self._ended.results = [result]
             return final_state(result) or result
 
-        flat.__signature__ = signature(settings, inspect.signature(function).return_annotation)  # type: ignore[attr-defined]
+        flat.__signature__ = self.__signature__  # type: ignore[attr-defined]
         flat.__annotations__ = {}
-        flat.__doc__ = documented(inspect.getdoc(function) or "", settings)
+        flat.__doc__ = self.__doc__
 
         def naming() -> str:
             from prefect.runtime import flow_run  # Prefect calls without arguments and keeps the parameters here
 
             return run_name(name, flow_run.parameters or {})
 
-        super().__init__(fn=flat, name=name, validate_parameters=False, flow_run_name=naming)
+        Flow.__init__(self, fn=flat, name=name, validate_parameters=False, flow_run_name=naming)
+
+    def _options_and_check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Options, Checked]:
+        """The settings of a call and what their check returns: from `__call__`, where it has just checked the same
+        settings. A retry checks anew.
+        """
+        options, checked = self.options(args, kwargs), _checked.get()
+        _checked.set(None)
+        if checked is not None and checked[0] == options:
+            return options, checked[1]
+        return options, self.check(options)
 
     def __call__(self, *args: Any, return_state: bool = False, wait_for: Any = None, **kwargs: Any) -> Any:
         """Run with the settings' fields by name, those without a default also by position.
@@ -79,11 +84,11 @@ class PrefectFlow(Flow, Generic[Options, Result]):
             ServerLost: The server was lost before the function came to its end.
             Exception: What the flow's check raises, before Prefect is asked for anything, or its function.
         """
-        options = self.settings(**named(self, args, kwargs))
-        self.check(options)
+        options = self.options(args, kwargs)
+        checked = self.check(options)
         _without_tracebacks()
         self._ended.results = []
-        token = _checked.set(options)
+        token = _checked.set((options, checked))
         try:
             state: Any = super().__call__(return_state=True, wait_for=wait_for, **options.values())
         except httpx.TransportError as error:

@@ -104,7 +104,7 @@ def test_a_missing_setting_is_named():
 def test_prefects_form_has_choices_bounds_and_help_for_every_field(flow):
     from flows.running.prefect_flow import PrefectFlow
 
-    schema = PrefectFlow(flow.function, flow.settings, flow.name).parameters.properties
+    schema = PrefectFlow(flow.function, flow.settings, flow.name, flow.check).parameters.properties
     assert set(schema) == set(flow.settings.model_fields)
     for name, entry in schema.items():
         assert entry["description"] == flow.settings.model_fields[name].description

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain
 
 from flows.running.artifacts import publish
 from flows.running.cluster import cluster
@@ -16,7 +16,7 @@ from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
 from flows.running.phases import phase
-from flows.running.plan import Counts, Planner, batches, is_small, source_bytes
+from flows.running.plan import Counts, Planner, batches, source_bytes
 from flows.running.progress import progress
 from flows.running.record import recorded
 from flows.settings import SeparateOptions
@@ -67,8 +67,8 @@ def catalog_of(options: SeparateOptions) -> Iterator[CatalogTrack]:
     return stream_catalog(absolutes if len(absolutes) > 1 else absolutes[0], allow_http=options.allow_http)
 
 
-def ready(options: SeparateOptions) -> SeparateSettings:
-    """What the workers will be told.
+def ready(options: SeparateOptions) -> tuple[SeparateSettings, Iterator[CatalogTrack]]:
+    """What the workers will be told, and the catalog, whose first track has been looked for already.
 
     Raises:
         ModelError: There is no such model, or it has no such stem.
@@ -76,20 +76,22 @@ def ready(options: SeparateOptions) -> SeparateSettings:
         MetricsError: Another run is writing to the same output.
     """
     settings = _settings(options)
-    next(catalog_of(options))
+    catalog = catalog_of(options)
+    first = next(catalog)
     if not options.dry_run:
         clear_abandoned(OutputLayout(location(options.out)))
-    return settings
+    return settings, chain([first], catalog)
 
 
 @settings_flow(SeparateOptions, name="separate", check=ready)
-def separate(options: SeparateOptions, settings: SeparateSettings) -> RunSummary:
+def separate(options: SeparateOptions, checked: tuple[SeparateSettings, Iterator[CatalogTrack]]) -> RunSummary:
     """Separate every track of a catalog that is not yet done.
 
     Raises SettingsError, StorageError or ModelError when the run cannot start; a bad track is a row, not an error.
     """
+    settings, catalog = checked
     layout = OutputLayout(location(options.out))
-    planner, counts = plan_phase(options, layout, settings)
+    planner, counts = plan_phase(options, catalog, layout, settings)
     if options.dry_run:
         return RunSummary("", options.out, 0, 0, counts.done, counts.failed, 0.0, None, counts.todo, counts.told_apart)
     run_id = runs.new_run_id("separate")
@@ -100,14 +102,9 @@ def separate(options: SeparateOptions, settings: SeparateSettings) -> RunSummary
         if counts.todo:
             with (
                 _tidied(layout, run_id),
-                cluster(
-                    model=settings.request,
-                    tracks=counts.todo,
-                    small=is_small(planner.todo(catalog_of(options)), counts.todo),
-                    **options.cluster,
-                ) as where,
+                cluster(model=settings.request, tracks=counts.todo, small=counts.small, **options.cluster) as where,
             ):
-                where.must_see(settings.out, *(t.source for t in islice(planner.todo(catalog_of(options)), 1)))
+                where.must_see(settings.out, counts.first)
                 todo = planner.todo(catalog_of(options))
                 settings = settings.replaced(known_stems=planner.done.stems, run_id=run_id, marked=True)
                 done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
@@ -120,11 +117,13 @@ def separate(options: SeparateOptions, settings: SeparateSettings) -> RunSummary
 
 
 @phase("plan")
-def plan_phase(options: SeparateOptions, out: OutputLayout, settings: SeparateSettings) -> tuple[Planner, Counts]:
-    """How the catalog stands. It is read twice, here to count and later to do, and never held."""
+def plan_phase(
+    options: SeparateOptions, catalog: Iterator[CatalogTrack], out: OutputLayout, settings: SeparateSettings
+) -> tuple[Planner, Counts]:
+    """What is done and what is left. The catalog is listed twice, here to count and later to do, and never kept."""
     done = done_tracks(out, settings.wanted)
     planner = Planner(done, options.retry_failed, options.since, options.limit, options.force, options.names)
-    return planner, planner.count(catalog_of(options))
+    return planner, planner.count(catalog)
 
 
 @phase("separate")

@@ -34,8 +34,17 @@ class Standing(Enum):
 
 @dataclass(frozen=True)
 class Counts:
-    """How many tracks are to do, done, failed before, and passed over as older; `told_apart` have their whole path as
-    name, since the output holds another file's stems under the name they have in the catalog.
+    """How many tracks of a catalog are to do, done, failed before, and passed over as older.
+
+    Args:
+        todo: Tracks to do.
+        done: Tracks that were done before.
+        failed: Tracks that failed before.
+        older: Tracks that were not modified since the given date.
+        told_apart: Tracks whose whole path is their name, since the output holds another file's stems under the name
+            they have in the catalog.
+        todo_bytes: Size of the sources to do.
+        first: The first source to do, "" where there is none.
     """
 
     todo: int
@@ -43,10 +52,17 @@ class Counts:
     failed: int
     older: int = 0
     told_apart: int = 0
+    todo_bytes: int = 0
+    first: str = ""
 
     @property
     def all(self) -> int:
         return self.todo + self.done + self.failed + self.older
+
+    @property
+    def small(self) -> bool:
+        """Whether all that is to do is one batch's worth, which takes less time than Dask takes to start."""
+        return self.todo <= _TRACKS_PER_BATCH and self.todo_bytes <= _BYTES_PER_BATCH
 
 
 @dataclass
@@ -91,16 +107,21 @@ class Planner:
     def count(self, tracks: Iterable[CatalogTrack]) -> Counts:
         """How the catalog stands. It is read to its end, which also shows which places two tracks could take."""
         standings: Counter[Standing] = Counter()
-        places, told_apart = Keys(), 0
+        places, told_apart, todo_bytes, first = Keys(), 0, 0, ""
         for listed in tracks:
             track = self.named(listed)
             told_apart += track.track_id != listed.track_id
-            standings[self.standing(track)] += 1
+            standing = self.standing(track)
+            if standing is Standing.TODO and (self.limit is None or standings[Standing.TODO] < self.limit):
+                todo_bytes += source_bytes(track)
+                first = first or track.source
+            standings[standing] += 1
             for place in {naming.folded(place) for place in naming.candidates(track.path, self.template)[:2]}:
                 places.add(place)
         self._shared, self._places = places.repeated(), places
         todo = standings[Standing.TODO] if self.limit is None else min(self.limit, standings[Standing.TODO])
-        return Counts(todo, standings[Standing.DONE], standings[Standing.FAILED], standings[Standing.OLDER], told_apart)
+        done, failed, older = (standings[each] for each in (Standing.DONE, Standing.FAILED, Standing.OLDER))
+        return Counts(todo, done, failed, older, told_apart, todo_bytes, first)
 
     def todo(self, tracks: Iterable[CatalogTrack]) -> Iterator[CatalogTrack]:
         """The tracks to do, in the catalog's order, each with its place and what to make of it."""
@@ -163,11 +184,6 @@ def batches(items: Iterable[Item], slots: int, size: Callable[[Item], int]) -> I
         weight += size(item)
     if current:
         yield current
-
-
-def is_small(tracks: Iterable[CatalogTrack], count: int) -> bool:
-    """Whether so few tracks hold so little audio, one batch's worth, that Dask would take longer to start than they."""
-    return count <= _TRACKS_PER_BATCH and sum(source_bytes(track) for track in tracks) <= _BYTES_PER_BATCH
 
 
 def source_bytes(track: CatalogTrack) -> int:

@@ -14,6 +14,7 @@ from model.errors import ModelError, PresetError
 from storage.errors import CatalogError, DatasetError, RegistryError, StorageError, StoreError
 from storage.files.layout import TrainingLayout
 from storage.files.location import location
+from storage.sources.catalog import CatalogTrack
 from storage.store import Store, StoreFormat
 
 
@@ -146,3 +147,17 @@ def test_export_takes_a_presets_name(tmp_path):
     result = CliRunner().invoke(main, ["export", str(tmp_path), str(tmp_path / "json"), "--model", "cnn-0"])
     assert result.exit_code == 1
     assert f"it keeps those of {model_id}" in result.output
+
+
+def test_the_catalog_is_listed_once_to_check_and_count_and_once_to_do(tmp_path, monkeypatch):
+    listings = []
+
+    def tracks():
+        listings.append(1)
+        yield from (CatalogTrack(name, name, str(tmp_path / name)) for name in ("a.wav", "b.wav"))
+
+    monkeypatch.setattr("flows.separate.stream_catalog", lambda *_, **__: tracks())
+    summary = separate(str(tmp_path), str(tmp_path / "out"), dry_run=True)
+    assert (summary.todo, len(listings)) == (2, 1)
+    separate(str(tmp_path), str(tmp_path / "out"), workers=1)  # neither file is there: two rows that say so
+    assert len(listings) == 3

@@ -60,7 +60,7 @@ def test_the_plan_is_the_catalog_minus_what_is_done(catalog):
     tracks, done = catalog
     planner = Planner(done)
     assert paths(planner.todo(tracks)) == ["c", "d"]
-    assert planner.count(tracks) == Counts(todo=2, done=1, failed=1)
+    assert planner.count(tracks) == Counts(todo=2, done=1, failed=1, todo_bytes=15, first=tracks[2].source)
     assert paths(Planner(done, retry_failed=True).todo(tracks)) == ["b", "c", "d"]
     assert paths(Planner(done, force=True).todo(tracks)) == ["a", "b", "c", "d"]
 
@@ -68,7 +68,7 @@ def test_the_plan_is_the_catalog_minus_what_is_done(catalog):
 def test_a_limit_ends_the_work_and_the_next_plan_goes_on(catalog):
     tracks, done = catalog
     assert paths(Planner(done, limit=1).todo(tracks)) == ["c"]
-    assert Planner(done, limit=1).count(tracks).todo == 1
+    assert Planner(done, limit=1).count(tracks) == Counts(1, 1, 1, todo_bytes=1, first=tracks[2].source)
     done.add("c", fingerprint(tracks[2].source), True)
     assert paths(Planner(done, limit=1).todo(tracks)) == ["d"]
 
@@ -78,7 +78,7 @@ def test_what_was_not_modified_since_a_date_is_passed_over(catalog):
     os.utime(tracks[0].source, (0, 0))
     planner = Planner(DoneTracks(), since=datetime.datetime(2001, 1, 1))
     assert paths(planner.todo(tracks)) == ["b", "c", "d"]
-    assert planner.count(tracks) == Counts(todo=3, done=0, failed=0, older=1)
+    assert planner.count(tracks) == Counts(todo=3, done=0, failed=0, older=1, todo_bytes=16, first=tracks[1].source)
 
 
 def places(*names, template=naming.FOLDERS):
@@ -122,3 +122,8 @@ def test_places_are_the_same_in_every_order_and_none_is_shared(names):
     assert dict(zip(names[::-1], places(*names[::-1]), strict=True)) == chosen
     distinct = {tuple(naming.safe_parts(name)) for name in names}
     assert len({naming.folded(place) for place in chosen.values()}) >= len(distinct)
+
+
+@pytest.mark.parametrize(("tracks", "size", "small"), [(50, 1, True), (51, 1, False), (1, (64 << 20) + 1, False)])
+def test_a_run_is_small_by_its_tracks_and_by_its_bytes(tracks, size, small):
+    assert Counts(todo=tracks, done=0, failed=0, todo_bytes=tracks * size).small is small

@@ -56,12 +56,12 @@ def show_separation(summary: "RunSummary", *, as_json: bool) -> None:
     rows += [[name, path] for name, path in folders.items()]
     if summary.report:
         rows.append(["report", summary.report])
-    show_pairs(rows)
+    show_entries(rows)
     for path in figures.get("files", []):
         click.echo(printable(path))
 
 
-def show_pairs(rows: list[list[str]]) -> None:
+def show_entries(rows: list[list[str]]) -> None:
     """A table of two columns without a head, as plain text that scripts and people read alike."""
     width = max(len(name) for name, _ in rows) + 1
     for name, text in rows:

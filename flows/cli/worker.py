@@ -8,6 +8,7 @@ import click
 from flows.cli.options import chosen, parameter
 from flows.running import environment
 from flows.settings import Workers
+from tasks.cores import available_cores
 
 
 @click.command()
@@ -21,7 +22,7 @@ def worker(scheduler, processes, gpu, memory) -> None:
     One track a process at a time. The run that sends the tracks brings the model along.
     """
     memory = chosen(Workers, {"memory": memory}).memory
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     count = processes or cores
     # Torch would take every core in every process.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // count)))

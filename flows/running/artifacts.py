@@ -54,11 +54,10 @@ class ProgressArtifact:
         from prefect.artifacts import update_progress_artifact
 
         self._last = time.monotonic()
-        ended = self._state.done + self._state.failed
         try:
             update_progress_artifact(
                 artifact_id=self._id,
-                progress=min(100.0, 100.0 * ended / max(1, self._state.total)),
+                progress=min(100.0, 100.0 * self._state.ended / max(1, self._state.total)),
                 description=self._state.text(),
             )
         except Exception:  # as above; and it is not asked again

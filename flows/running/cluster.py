@@ -23,6 +23,7 @@ from flows.running.fanout import WINDOW_PER_SLOT
 from flows.running.processes import Processes
 from storage.errors import StorageError
 from storage.files.location import is_url
+from tasks.cores import available_cores
 from tasks.settings import ModelRequest
 from tasks.worker import prepare, unseen
 
@@ -121,8 +122,8 @@ def cluster(
     at the address, or `memory` is no size.
     """
     address = address_of(address)
-    count = max(1, min(workers or _cores(), tracks or _cores()))
-    threads = 1 if address else max(1, _cores() // count)
+    count = max(1, min(workers or available_cores(), tracks or available_cores()))
+    threads = 1 if address else max(1, available_cores() // count)
     if address is None and small:
         with _processes(count, model, threads, memory) as processes:
             yield Cluster(processes, count)
@@ -206,10 +207,6 @@ def _greet(address: str) -> None:
         raise ClusterError(f"no Dask scheduler answers at {address} ({reason}); check --dask") from error
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextlib.contextmanager
 def _processes(count: int, model: ModelRequest | None, threads: int, memory: str) -> Iterator[Processes]:
     """Worker processes without a scheduler."""
@@ -217,7 +214,7 @@ def _processes(count: int, model: ModelRequest | None, threads: int, memory: str
         count,
         environment=environment.WORKERS,
         setup=partial(prepare, model, threads),
-        memory=_memory_here() // _cores() if memory == "auto" else int(_size(memory)),
+        memory=_memory_here() // available_cores() if memory == "auto" else int(_size(memory)),
         quiet=not os.environ.get("UNBRAID_DEBUG"),
     )
     try:

@@ -8,7 +8,6 @@ how many workers there are.
 import contextlib
 import itertools
 import multiprocessing
-import os
 import queue
 import threading
 import time
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from model.learning.trainer import Batch
 from model.preset import Preset
 from storage.store import StoredTrack
+from tasks.cores import available_cores
 from tasks.training.examples import LANES, ExampleSource, example_source
 
 _AHEAD = 3  # batches that wait for the network
@@ -113,10 +113,7 @@ def chosen_workers(gpu: bool) -> int:
 
     Beside a network on the CPU none but a thread, since it shares the cores; beside a GPU as many as there are cores.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not gpu:
-        return 0
-    return min(_MOST_WORKERS, 1 << (max(1, cores).bit_length() - 1))
+    return min(_MOST_WORKERS, 1 << (available_cores().bit_length() - 1)) if gpu else 0
 
 
 @contextlib.contextmanager

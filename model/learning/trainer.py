@@ -30,6 +30,10 @@ class Trainer:
 
     The moving average of the weights (Polyak) is what is validated and shipped; the raw weights only
     move it.
+
+    Attributes:
+        step: Steps done.
+        gradient_norm: Norm of the last step's gradient before it was clipped; NaN before the first step.
     """
 
     def __init__(self, preset: Preset, *, seed: int = 0, device: str = "cpu", precision: str = "auto") -> None:
@@ -48,6 +52,7 @@ class Trainer:
         )
         self.seed = seed
         self.step = 0
+        self.gradient_norm = math.nan
 
     def train(self, batch: Batch) -> float:
         """One step of gradient descent.
@@ -83,6 +88,7 @@ class Trainer:
                 f"the loss was not finite at step {self.step + 1} (loss {value}, gradient {gradient}): a learning rate "
                 "that is too high, or a stem that is not all numbers"
             )
+        self.gradient_norm = gradient
         self.optimiser.step()
         self.step += 1
         self._follow()

@@ -46,7 +46,8 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     """A number with so many digits after the point, a dash where there is none."""
     if value is None:
         return NOTHING
-    text = f"{value:,.{digits}f}" if isinstance(value, float) else f"{value:,}"
+    # Adding 0.0 takes the sign off a zero: nobody reads -0.0 dB as a number.
+    text = f"{round(value, digits) + 0.0:,.{digits}f}" if isinstance(value, float) else f"{value:,}"
     return f"{text.replace(',', ' ')} {unit}".strip()
 
 

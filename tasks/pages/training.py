@@ -34,7 +34,7 @@ _CURVES = (
     ("learning_rate", "learning rate", ""),
     ("gradient_norm", "gradient norm", ""),
     ("examples_per_second", "examples per second", ""),
-    ("waiting_share", "time the network waited for data", "share"),
+    ("waiting", "time the network waited for data", "share"),
 )
 
 

@@ -176,14 +176,18 @@ class _Run:
         self._save()
 
     def _report_step(self, losses: list[float], feed: Feed, now: float) -> None:
-        """A line of the log: the mean loss, examples per second, and the share of the time the network waited."""
+        """A line of the log: mean loss, learning rate, gradient norm, examples/s, share of the time spent waiting."""
         trainer, mean = self._trainer, float(np.mean(losses))
         seconds = max(1e-9, now - self._told[0])
         examples = len(losses) * trainer.settings.batch_size / seconds
         waiting = min(1.0, (feed.waited - self._told[1]) / seconds)
         self._reported, self._told = now, (now, feed.waited)
-        line = {"step": trainer.step, "loss": mean, "seconds": self._state.seconds}
-        _append(self._folder.log, {**line, "examples_per_second": examples, "waiting": waiting})
+        line = {
+            "step": trainer.step, "loss": mean, "seconds": self._state.seconds,
+            "learning_rate": trainer.learning_rate(trainer.step - 1), "gradient_norm": trainer.gradient_norm,
+            "examples_per_second": examples, "waiting": waiting,
+        }  # fmt: skip
+        _append(self._folder.log, line)
         log.info(
             "step %d of %d, loss %.4f, %.1f examples/s, waited %.0f %%",
             trainer.step, trainer.settings.steps, mean, examples, 100 * waiting,

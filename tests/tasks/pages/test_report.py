@@ -100,8 +100,8 @@ def test_ticks_are_few_round_and_inside(low, high):
 
 
 def test_numbers_are_written_as_people_write_them():
-    assert (count(1, "track"), count(2, "track"), number(1234567), clock(3725)) == (
-        "1 track", "2 tracks", "1 234 567", "1:02:05",
+    assert (count(1, "track"), count(2, "track"), number(1234567), clock(3725), number(-0.04, 1), number(-0.06, 1)) == (
+        "1 track", "2 tracks", "1 234 567", "1:02:05", "0.0", "-0.1",
     )  # fmt: skip
 
 

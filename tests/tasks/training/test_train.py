@@ -17,6 +17,7 @@ from storage.errors import StoreError
 from storage.sources.datasets import discover
 from storage.store import Store, StoreFormat
 from tasks.ingest import ingest_batch
+from tasks.pages.training import _CURVES, curves, read_log
 from tasks.training import train as training_run
 from tasks.training.examples import example_source
 from tasks.training.feed import Feed
@@ -253,3 +254,8 @@ def test_the_log_says_how_fast_examples_come_and_for_how_long_the_network_waits(
     lines = [line for line in losses(tmp_path / "run") if "loss" in line]
     assert {2, 4} <= {line["step"] for line in lines}
     assert all(line["examples_per_second"] > 0 and 0 <= line["waiting"] <= 1 for line in lines)
+    constant = load_preset("jansson", warmup=0).training.learning_rate
+    assert all(line["learning_rate"] == constant for line in lines)
+    assert all(line["gradient_norm"] > 0 for line in lines)
+    titles = {chart.title for chart in curves(read_log(tmp_path / "run" / "log.jsonl"))}
+    assert titles == {title for _, title, _ in _CURVES}  # the page has a chart of everything that a training logs

@@ -32,6 +32,20 @@ def dsd100(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def waveform_store(dsd100, tmp_path_factory) -> str:
+    """A store of `dsd100` as waveforms alone; to be read only."""
+    from storage.sources.datasets import discover
+    from storage.store import Store, StoreFormat
+    from tasks.ingest import ingest_batch
+
+    path = tmp_path_factory.mktemp("store") / "s.zarr"
+    store = Store.create(path, StoreFormat(n_fft=0, hop=0))
+    ingest_batch(str(path), discover(dsd100))
+    store.consolidate()
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def untrained(tmp_path_factory) -> Path:
     """A weights file of the default preset with random weights, named by its hash."""
     from model.checkpoint import Weights, build, model_id

@@ -4,6 +4,7 @@ Every example is a function of (seed, its number) alone, so a run that was kille
 examples it would have had.
 """
 
+import abc
 from typing import Protocol
 
 import numpy as np
@@ -43,28 +44,44 @@ def example_source(store_path: str, tracks: list[StoredTrack], preset: Preset, s
     return kind(store_path, tracks, preset, seed)
 
 
-class WaveformExamples:
-    """Examples from waveforms, with every augmentation the preset names."""
+class _PooledExamples(abc.ABC):
+    """Examples cut from a pool of spans: `size` spans of every stem per lane, each of `length` samples or frames."""
 
-    def __init__(self, store_path: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> None:
-        self._preset, self._seed = preset, seed
-        rate = Store.open(location(store_path)).format.sample_rate
-        self._rate = rate
-        length = int(_SPAN_SECONDS * rate)
+    def __init__(
+        self, store_path: str, tracks: list[StoredTrack], preset: Preset, seed: int, *, size: int, length: int,
+        spectra: bool = False,
+    ) -> None:  # fmt: skip
+        self._preset, self._seed, self._size = preset, seed, size
         self._pool = SpanPool(
-            store_path, tracks, seed, stems=preset.stems, size=_SPANS, length=length,
+            store_path, tracks, seed, stems=preset.stems, size=size, length=length, spectra=spectra,
             favour=preset.training.favour, part_db=preset.mixing.part_db,
         )  # fmt: skip
 
     def batch(self, step: int) -> Batch:
-        """The batch of a training step: waveforms."""
+        """The batch of a training step: waveforms, or spectra (batch, stems, channels, frames, bins)."""
         size = self._preset.training.batch_size
         return _batch([self.example(step * size + i) for i in range(size)])
 
+    @abc.abstractmethod
+    def example(self, number: int) -> tuple[np.ndarray, float]:
+        """Stems (stems, channels, …) of an example, and where their content ends, in Hz."""
+
+    def _spans_of(self, number: int) -> tuple[list[list[Span]], np.random.Generator]:
+        """The spans that an example is cut from, one list per stem, and its source of chance."""
+        spans = self._pool.block(number % LANES, number // (LANES * self._size * _EXAMPLES_PER_SPAN))
+        return spans, np.random.default_rng([self._seed, 1, number])
+
+
+class WaveformExamples(_PooledExamples):
+    """Examples from waveforms, with every augmentation the preset names."""
+
+    def __init__(self, store_path: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> None:
+        self._rate = Store.open(location(store_path)).format.sample_rate
+        super().__init__(store_path, tracks, preset, seed, size=_SPANS, length=int(_SPAN_SECONDS * self._rate))
+
     def example(self, number: int) -> tuple[np.ndarray, float]:
         """Waveforms float32 (stems, channels, samples) of an example, and where their content ends, in Hz."""
-        spans = self._pool.block(number % LANES, number // (LANES * _SPANS * _EXAMPLES_PER_SPAN))
-        random = np.random.default_rng([self._seed, 1, number])
+        spans, random = self._spans_of(number)
         settings, rate = self._preset.mixing, self._rate
         stems, bandwidth = self._drawn(spans, random)
         stems = [mixing.voice(stems[0], rate, settings, random)] + [
@@ -84,8 +101,8 @@ class WaveformExamples:
         settings, samples = self._preset.mixing, self._samples(self._rate)
         first = spans[0][random.integers(len(spans[0]))]
         if first.partners and random.random() < settings.same_track:
-            whole, factor = Span(_stacked(first), first.bandwidth), _speed(settings, random)
-            return _unstacked(self._cut(whole, samples, factor, random), first), first.bandwidth * factor
+            together, factor = Span(_stacked(first), first.bandwidth), _speed(settings, random)
+            return _unstacked(self._cut(together, samples, factor, random), first), first.bandwidth * factor
         chosen = [first] + [others[random.integers(len(others))] for others in spans[1:]]
         factors = [_speed(settings, random) for _ in chosen]
         stems = [self._cut(span, samples, factor, random) for span, factor in zip(chosen, factors, strict=True)]
@@ -99,8 +116,8 @@ class WaveformExamples:
     def _samples(self, rate: int) -> int:
         """Samples at `rate` that give the preset's frames."""
         preset = self._preset
-        own = (preset.training.frames - 1) * preset.hop + preset.n_fft
-        return -(-own * rate // preset.sample_rate)
+        samples = (preset.training.frames - 1) * preset.hop + preset.n_fft
+        return -(-samples * rate // preset.sample_rate)
 
     def _fitted(self, audio: np.ndarray) -> np.ndarray:
         """At the preset's channels, rate and length."""
@@ -109,8 +126,8 @@ class WaveformExamples:
             audio = audio.mean(axis=0, keepdims=True)
         if self._rate != preset.sample_rate:
             audio = _resample(audio, self._rate, preset.sample_rate, "HQ")
-        wanted = (preset.training.frames - 1) * preset.hop + preset.n_fft
-        return np.ascontiguousarray(_to_length(audio, wanted), np.float32)
+        samples = (preset.training.frames - 1) * preset.hop + preset.n_fft
+        return np.ascontiguousarray(_to_length(audio, samples), np.float32)
 
     def _cut(self, span: Span, samples: int, factor: float, random: np.random.Generator) -> np.ndarray:
         """A random patch of the span, played `factor` times as fast; silence around a span that is too short."""
@@ -126,33 +143,23 @@ class WaveformExamples:
         return _to_length(audio, samples)
 
 
-class SpectrogramExamples:
+class SpectrogramExamples(_PooledExamples):
     """Examples from the store's spectra: linear changes only, and no transform at all.
 
     The STFT is linear, so scaled, swapped and summed stems have exactly the spectrum of the new mixture.
     """
 
     def __init__(self, store_path: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> None:
-        form, own = Store.open(location(store_path)).format, preset.front_end
-        if (form.sample_rate, form.n_fft, form.hop) != (own.sample_rate, own.n_fft, own.hop):
+        stored, needed = Store.open(location(store_path)).format, preset.front_end
+        if (stored.sample_rate, stored.n_fft, stored.hop) != (needed.sample_rate, needed.n_fft, needed.hop):
             raise StoreError(
-                f"{store_path} keeps spectra of {form}, preset {preset.name} wants {own}; train from waveforms"
+                f"{store_path} keeps spectra of {stored}, preset {preset.name} needs {needed}; train from waveforms"
             )
-        self._preset, self._seed = preset, seed
-        self._pool = SpanPool(
-            store_path, tracks, seed, stems=preset.stems, size=_SPECTRAL_SPANS, length=_SPECTRAL_FRAMES, spectra=True,
-            favour=preset.training.favour, part_db=preset.mixing.part_db,
-        )  # fmt: skip
-
-    def batch(self, step: int) -> Batch:
-        """The batch of a training step: spectra (batch, channels, frames, bins)."""
-        size = self._preset.training.batch_size
-        return _batch([self.example(step * size + i) for i in range(size)])
+        super().__init__(store_path, tracks, preset, seed, size=_SPECTRAL_SPANS, length=_SPECTRAL_FRAMES, spectra=True)
 
     def example(self, number: int) -> tuple[np.ndarray, float]:
         """Spectra complex64 (stems, channels, frames, bins) of an example, and where their content ends, in Hz."""
-        spans = self._pool.block(number % LANES, number // (LANES * _SPECTRAL_SPANS * _EXAMPLES_PER_SPAN))
-        random = np.random.default_rng([self._seed, 1, number])
+        spans, random = self._spans_of(number)
         first = spans[0][random.integers(len(spans[0]))]
         if first.partners and random.random() < self._preset.mixing.same_track:
             stems, bandwidth = _unstacked(self._cut(_stacked(first), random), first), first.bandwidth
@@ -164,10 +171,10 @@ class SpectrogramExamples:
         return np.stack(mixing.balance_spectra(stems, self._preset.mixing, random)), bandwidth
 
     def _cut(self, spectra: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        wanted = self._preset.training.frames
-        start = int(random.integers(max(0, spectra.shape[1] - wanted) + 1))
-        cut = spectra[:, start : start + wanted]
-        return np.pad(cut, ((0, 0), (0, wanted - cut.shape[1]), (0, 0)))
+        frames = self._preset.training.frames
+        start = int(random.integers(max(0, spectra.shape[1] - frames) + 1))
+        cut = spectra[:, start : start + frames]
+        return np.pad(cut, ((0, 0), (0, frames - cut.shape[1]), (0, 0)))
 
 
 def _batch(examples: list[tuple[np.ndarray, float]]) -> Batch:
@@ -205,8 +212,8 @@ def _speed(settings: MixingSettings, random: np.random.Generator) -> float:
 
 def _matched(audio: np.ndarray, to: np.ndarray) -> np.ndarray:
     """`audio` at the RMS of `to`."""
-    own, other = (float(np.sqrt(np.square(x).mean())) for x in (audio, to))
-    return audio * np.float32(other / own) if own > 1e-6 else audio
+    level, target = (float(np.sqrt(np.square(x).mean())) for x in (audio, to))
+    return audio * np.float32(target / level) if level > 1e-6 else audio
 
 
 def _resample(audio: np.ndarray, before: float, after: float, quality: str) -> np.ndarray:

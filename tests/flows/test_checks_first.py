@@ -18,30 +18,6 @@ from storage.sources.catalog import CatalogTrack
 from storage.store import Store, StoreFormat
 
 
-@pytest.fixture
-def nothing_starts(monkeypatch):
-    """What would start a server or a cluster is an error."""
-
-    def refuse(*_, **__):
-        raise AssertionError("something was started")
-
-    monkeypatch.setattr("prefect.flow_engine.run_flow", refuse)
-    monkeypatch.setattr("distributed.LocalCluster", refuse)
-
-
-@pytest.fixture(scope="module")
-def store(dsd100, tmp_path_factory):
-    """Three short songs as waveforms alone."""
-    from storage.sources.datasets import discover
-    from tasks.ingest import ingest_batch
-
-    path = tmp_path_factory.mktemp("store") / "s.zarr"
-    opened = Store.create(path, StoreFormat(n_fft=0, hop=0))
-    ingest_batch(str(path), discover(dsd100))
-    opened.consolidate()
-    return str(path)
-
-
 def refused(error, words, flow, *arguments, **options):
     with pytest.raises(error) as raised:
         flow(*arguments, **options)
@@ -57,8 +33,8 @@ def test_separate_refuses_what_is_not_there(nothing_starts, tmp_path):
     assert not out.exists()
 
 
-def test_ingest_refuses_a_store_of_another_format(nothing_starts, store, dsd100):
-    refused(StoreError, "was made with", ingest, str(dsd100), store, spectrograms=True)
+def test_ingest_refuses_a_store_of_another_format(nothing_starts, waveform_store, dsd100):
+    refused(StoreError, "was made with", ingest, str(dsd100), waveform_store, spectrograms=True)
 
 
 def test_ingest_refuses_what_is_no_dataset_without_making_a_store(nothing_starts, tmp_path):
@@ -66,10 +42,10 @@ def test_ingest_refuses_what_is_no_dataset_without_making_a_store(nothing_starts
     assert not (tmp_path / "s.zarr").exists()
 
 
-def test_train_refuses_a_folder_in_use(nothing_starts, store, tmp_path):
+def test_train_refuses_a_folder_in_use(nothing_starts, waveform_store, tmp_path):
     TrainingLayout(tmp_path / "run").root.mkdir()
     TrainingLayout(tmp_path / "run").checkpoint.touch()
-    refused(StoreError, "holds a training run already; add --resume", train, store, run=str(tmp_path / "run"))
+    refused(StoreError, "holds a training run already; add --resume", train, waveform_store, run=str(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -82,33 +58,40 @@ def test_train_refuses_a_folder_in_use(nothing_starts, store, tmp_path):
         ({"colour.red": 1}, "settings are of training, mixing, inference or network_options, not colour"),
     ],
 )
-def test_train_names_an_unknown_setting_and_those_there_are(nothing_starts, store, tmp_path, settings, words):
-    refused(PresetError, words, train, store, run=str(tmp_path), settings=settings)
+def test_train_names_an_unknown_setting_and_those_there_are(nothing_starts, waveform_store, tmp_path, settings, words):
+    refused(PresetError, words, train, waveform_store, run=str(tmp_path), settings=settings)
 
 
-def test_train_refuses_a_store_that_does_not_do(nothing_starts, store, tmp_path):
+def test_train_refuses_a_store_that_does_not_do(nothing_starts, waveform_store, tmp_path):
     run = str(tmp_path / "run")
     refused(StoreError, "is not a finished store", train, str(tmp_path / "nothing.zarr"), run=run)
-    refused(StoreError, "spect", train, store, run=run, settings={"source": "spectrogram"})
+    refused(StoreError, "spect", train, waveform_store, run=run, settings={"source": "spectrogram"})
     Store.create(location(str(tmp_path / "e.zarr")), StoreFormat(n_fft=0, hop=0)).consolidate()
     refused(StoreError, "has no tracks in its train split", train, str(tmp_path / "e.zarr"), run=run)
 
 
-def test_train_refuses_a_start_that_is_not_there(nothing_starts, store, tmp_path):
-    refused(RegistryError, "nothing is not a registered model", train, store, run=str(tmp_path / "r"), start="nothing")
+def test_train_refuses_a_start_that_is_not_there(nothing_starts, waveform_store, tmp_path):
+    refused(
+        RegistryError,
+        "nothing is not a registered model",
+        train,
+        waveform_store,
+        run=str(tmp_path / "r"),
+        start="nothing",
+    )
 
 
-def test_tune_refuses_a_misspelt_name_in_its_space(nothing_starts, store, tmp_path):
+def test_tune_refuses_a_misspelt_name_in_its_space(nothing_starts, waveform_store, tmp_path):
     words = "no training setting learing_rate (did you mean learning_rate?)"
-    refused(PresetError, words, tune, store, str(tmp_path / "o"), ["frames=64,128", "learing_rate=0.1..0.2"])
-    refused(PresetError, "is no dimension", tune, store, str(tmp_path / "o"), ["frames"])
+    refused(PresetError, words, tune, waveform_store, str(tmp_path / "o"), ["frames=64,128", "learing_rate=0.1..0.2"])
+    refused(PresetError, "is no dimension", tune, waveform_store, str(tmp_path / "o"), ["frames"])
 
 
-def test_retrain_refuses_what_its_parts_would(nothing_starts, store, dsd100, tmp_path):
+def test_retrain_refuses_what_its_parts_would(nothing_starts, waveform_store, dsd100, tmp_path):
     out = str(tmp_path / "out")
-    refused(DatasetError, "is not a folder", retrain, store, str(tmp_path / "nothing"), out)
-    refused(DatasetError, "is not a folder", retrain, store, str(dsd100), out, new=[str(tmp_path / "nothing")])
-    refused(PresetError, "no training setting x", retrain, store, str(dsd100), out, settings={"x": 1})
+    refused(DatasetError, "is not a folder", retrain, waveform_store, str(tmp_path / "nothing"), out)
+    refused(DatasetError, "is not a folder", retrain, waveform_store, str(dsd100), out, new=[str(tmp_path / "nothing")])
+    refused(PresetError, "no training setting x", retrain, waveform_store, str(dsd100), out, settings={"x": 1})
 
 
 def test_mashup_refuses_a_second_song_that_is_not_there(nothing_starts, tmp_path):

@@ -45,17 +45,6 @@ WRONG = [
 ]
 
 
-@pytest.fixture
-def nothing_starts(monkeypatch):
-    """What would start a server, a cluster or a worker is an error."""
-
-    def refuse(*_, **__):
-        raise AssertionError("something was started")
-
-    monkeypatch.setattr("prefect.flow_engine.run_flow", refuse)
-    monkeypatch.setattr("distributed.LocalCluster", refuse)
-
-
 @pytest.mark.parametrize(("flow", "needed", "name", "value", "words"), WRONG)
 def test_a_wrong_value_is_one_sentence_before_anything_starts(flow, needed, name, value, words, nothing_starts):
     with pytest.raises(SettingsError) as raised:

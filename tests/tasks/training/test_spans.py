@@ -38,19 +38,10 @@ def test_spans_in_which_the_voice_rests_are_mostly_passed_over(mostly_silent, sp
     assert np.mean(sounding) > 0.5  # a draw without a look at the level finds it in 3 of 10
 
 
-@pytest.fixture(scope="module")
-def store(dsd100, tmp_path_factory):
-    path = tmp_path_factory.mktemp("store") / "s.zarr"
-    opened = Store.create(path, StoreFormat(n_fft=0, hop=0))
-    ingest_batch(str(path), discover(dsd100))
-    opened.consolidate()
-    return str(path)
-
-
-def test_a_favoured_dataset_is_drawn_more_often(store):
-    tracks = Store.open(Path(store)).tracks("train")
+def test_a_favoured_dataset_is_drawn_more_often(waveform_store):
+    tracks = Store.open(Path(waveform_store)).tracks("train")
     renamed = [replace(tracks[0], dataset="rare"), replace(tracks[1], dataset="often")]
-    rate = Store.open(Path(store)).format.sample_rate
+    rate = Store.open(Path(waveform_store)).format.sample_rate
     drawn = _Weighted(renamed, rate, {"rare": 1.0, "often": 3.0})
     random = np.random.default_rng(0)
     share = np.mean([drawn.draw(random).dataset == "often" for _ in range(2000)])
@@ -58,11 +49,11 @@ def test_a_favoured_dataset_is_drawn_more_often(store):
     assert share == pytest.approx(weights[1] / sum(weights), abs=0.04)
 
 
-def test_the_parts_of_a_backing_are_rearranged(store):
-    tracks = Store.open(Path(store)).tracks("train")
+def test_the_parts_of_a_backing_are_rearranged(waveform_store):
+    tracks = Store.open(Path(waveform_store)).tracks("train")
     stems = ("vocals", "accompaniment")
     plain, other = (
-        SpanPool(store, tracks, 0, stems=stems, size=2, length=20000, part_db=part_db).block(0, 0)[1][0].signal
+        SpanPool(waveform_store, tracks, 0, stems=stems, size=2, length=20000, part_db=part_db).block(0, 0)[1][0].signal
         for part_db in ((0.0, 0.0), (-9.0, 3.0))
     )
     assert plain.shape == other.shape

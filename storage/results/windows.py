@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
         ("stem", pa.string()),
         ("window", pa.int32()),
         *((name, pa.float64()) for name in (*SCORES, *PREDICTIONS)),
+        ("scored", pa.bool_()),
     ]
 )
 
@@ -44,12 +45,17 @@ class WindowScores:
     vocal_presence: tuple[float | None, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per window; a column that is shorter than the longest is None beyond its end."""
+        """One row per window; a column that is shorter than the longest is None beyond its end.
+
+        `scored` tells a window that was compared with a reference, and may have no score because it is silent, from one
+        that was not.
+        """
         columns = {name: getattr(self, name) for name in (*SCORES, *PREDICTIONS)}
         return [
             {
                 "model_id": self.model_id, "track_id": self.track_id, "stem": self.stem, "window": window,
                 **{name: values[window] if window < len(values) else None for name, values in columns.items()},
+                "scored": window < len(self.sdr),
             }
             for window in range(max(map(len, columns.values())))
         ]  # fmt: skip
@@ -91,16 +97,28 @@ def modernise(out: OutputLayout) -> None:
 
 
 def stored_windows(out: OutputLayout) -> list[WindowScores]:
-    """All windows as scores of stems, in the order stems were written; of several runs the latest counts."""
+    """The scores of all windows that were compared with a reference, stem by stem in the order they were written.
+
+    Of several runs the latest counts. Windows that were only predicted are left out.
+    """
     scores: dict[tuple[str, str, str], WindowScores] = {}
     for folder in sorted(out.windows.glob("run_id=*"), key=lambda path: path.name.split("-", 1)[-1]):
         stems: dict[tuple[str, str, str], list[dict]] = {}
         for row in read_windows(out, folder.name.removeprefix("run_id=")).to_pylist():
-            if all(row[name] is None for name in SCORES) and row["predicted_sdr"] is not None:
-                continue  # a window that was predicted and not scored
             stems.setdefault((row["model_id"], row["track_id"], row["stem"]), []).append(row)
         for key, rows in stems.items():
-            rows.sort(key=lambda row: row["window"])
-            columns: dict[str, Any] = {name: tuple(row[name] for row in rows) for name in SCORES}
-            scores[key] = WindowScores(*key, **columns)
+            scored = _scored(rows)
+            if scored:
+                columns: dict[str, Any] = {name: tuple(row[name] for row in scored) for name in SCORES}
+                scores[key] = WindowScores(*key, **columns)
     return list(scores.values())
+
+
+def _scored(rows: list[dict]) -> list[dict]:
+    """The windows of one stem that were compared with a reference, in their order."""
+    rows.sort(key=lambda row: row["window"])
+    if all(row["scored"] is not None for row in rows):
+        return [row for row in rows if row["scored"]]
+    # Older versions did not say: a stem without any score was predicted only, where there are predictions.
+    predicted = any(row[name] is not None for row in rows for name in PREDICTIONS)
+    return rows if not predicted or any(row[name] is not None for row in rows for name in SCORES) else []

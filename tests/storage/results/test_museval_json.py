@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from model.scoring.museval_engine import museval
@@ -62,6 +63,43 @@ def test_windows_come_back_from_parquet_the_latest_run_of_each(tmp_path, made):
     assert sorted(map(repr, stored_windows(out))) == sorted(map(repr, made))
     assert len(read_windows(out)) == 9 * 7
     assert write_windows(out, "r", []) is None
+
+
+def test_windows_that_were_predicted_and_not_scored_are_no_scores(tmp_path):
+    out = OutputLayout(tmp_path)
+    # A track without references: its second window is a pause, of which nothing is predicted either.
+    write_windows(out, "separate-20260101T000000-aaaaaa", [predicted("alone", (4.0, None, 6.0))])
+    assert stored_windows(out) == []
+
+
+def test_a_scored_pause_keeps_its_place_though_a_prediction_lies_beside_it(tmp_path):
+    out = OutputLayout(tmp_path)
+    # Five seconds were predicted; the reference, a little shorter, has windows in four, and is silent in the second.
+    scored = WindowScores("stereo-1", "song", "vocals", *4 * [(1.0, None, 3.0, 4.0)])
+    run_id = "evaluate-20260101T000000-aaaaaa"
+    write_windows(out, run_id, [scored, predicted("song", (4.0, 5.0, 6.0, None, 7.0))])
+    assert stored_windows(out) == [scored]
+    (target,) = json.loads(write_museval(tmp_path / "json", stored_windows(out))[0].read_text())["targets"]
+    assert [frame["time"] for frame in target["frames"]] == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_scores_of_an_all_silent_stem_are_scores(tmp_path):
+    out = OutputLayout(tmp_path)
+    silent = WindowScores("stereo-1", "song", "vocals", *4 * [(None, None)])
+    write_windows(out, "evaluate-20260101T000000-aaaaaa", [silent, predicted("song", (None, 2.0))])
+    assert stored_windows(out) == [silent]
+
+
+def test_windows_of_a_version_that_did_not_say_what_was_scored(tmp_path, made):
+    out, run_id = OutputLayout(tmp_path), "separate-20260101T000000-aaaaaa"
+    part = write_windows(out, run_id, [*made, predicted("alone", (4.0, None, 6.0))])
+    older = pq.read_table(part, partitioning=None).drop_columns(["scored"])
+    pq.write_table(older, part)
+    assert sorted(map(repr, stored_windows(out))) == sorted(map(repr, made))
+
+
+def predicted(track, values):
+    return WindowScores("stereo-1", track, "vocals", predicted_sdr=values, vocal_presence=tuple(0.5 for _ in values))
 
 
 def test_other_json_is_refused_by_name(tmp_path):

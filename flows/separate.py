@@ -27,6 +27,7 @@ from storage.files.layout import OutputLayout
 from storage.files.location import absolute, is_url, location
 from storage.results import metrics
 from storage.results.done import done_tracks
+from storage.results.selection import check_condition, select_tracks
 from storage.sources.catalog import CatalogTrack, stream_catalog
 from tasks.batches import interrupted_row, lost_row, score_batch, separate_batch
 from tasks.loading import model_stems
@@ -38,7 +39,8 @@ from tasks.settings import SettingsError
 class RunSummary:
     """How a run ended. `done` and `failed` are of this run; `before` and `failed_before` of earlier ones.
 
-    A dry run has done nothing and says in `todo` what it would do.
+    A dry run has done nothing and says in `todo` what it would do. Where a condition chose the tracks (`--where`),
+    `passed` were not chosen, and `todo_seconds` is the audio of those to do, as far as its duration is known.
     """
 
     run_id: str
@@ -51,6 +53,8 @@ class RunSummary:
     report: str | None
     todo: int = 0
     told_apart: int = 0
+    passed: int = 0
+    todo_seconds: float | None = None
 
     @property
     def exit_code(self) -> int:
@@ -73,11 +77,13 @@ def ready(options: SeparateOptions) -> tuple[SeparateSettings, Iterator[CatalogT
     Raises:
         ModelError: There is no such model, or it has no such stem.
         CatalogError: There is nothing to separate at the source.
-        MetricsError: Another run is writing to the same output.
+        MetricsError: Another run is writing to the same output, or `where` cannot be asked of its rows.
     """
     settings = _settings(options)
     catalog = catalog_of(options)
     first = next(catalog)
+    if options.where is not None:
+        check_condition(location(options.out), options.where)
     if not options.dry_run:
         clear_abandoned(OutputLayout(location(options.out)))
     return settings, chain([first], catalog)
@@ -93,7 +99,10 @@ def separate(options: SeparateOptions, checked: tuple[SeparateSettings, Iterator
     layout = OutputLayout(location(options.out))
     planner, counts = plan_phase(options, catalog, layout, settings)
     if options.dry_run:
-        return RunSummary("", options.out, 0, 0, counts.done, counts.failed, 0.0, None, counts.todo, counts.told_apart)
+        return RunSummary(
+            "", options.out, 0, 0, counts.done, counts.failed, 0.0, None, counts.todo, counts.told_apart,
+            counts.passed, counts.seconds,
+        )  # fmt: skip
     run_id = runs.new_run_id("separate")
     runs.begin(layout, run_id, {"source": options.source, "tracks": counts.all, **settings.model_dump(mode="json")})
     done = failed = 0
@@ -111,7 +120,7 @@ def separate(options: SeparateOptions, checked: tuple[SeparateSettings, Iterator
         audio_seconds = round(audio_seconds, 3)
         summary = RunSummary(
             run_id, options.out, done, failed, counts.done, counts.failed, audio_seconds, None,
-            told_apart=counts.told_apart,
+            told_apart=counts.told_apart, passed=counts.passed,
         )  # fmt: skip
         return close_phase(layout, summary)
 
@@ -122,7 +131,8 @@ def plan_phase(
 ) -> tuple[Planner, Counts]:
     """What is done and what is left. The catalog is listed twice, here to count and later to do, and never kept."""
     done = done_tracks(out, settings.wanted)
-    planner = Planner(done, options.retry_failed, options.since, options.limit, options.force, options.names)
+    chosen = None if options.where is None else select_tracks(out.root, options.where)
+    planner = Planner(done, options.retry_failed, options.since, options.limit, options.force, options.names, chosen)
     return planner, planner.count(catalog)
 
 

@@ -82,6 +82,11 @@ class SeparateOptions(Workers, Separation):
     since: Annotated[datetime.datetime | None, Cli(metavar="DATE")] = Field(
         None, description="Pass over files that were not modified since then."
     )
+    where: Annotated[str | None, Cli(metavar="SQL")] = Field(
+        None,
+        description="Consider only tracks of which a row in OUT, of a stem on the disk or of a failure, fulfils this "
+        'condition, e.g. "predicted_sdr < 4". With --force also those that this model has done.',
+    )
     limit: Annotated[int | None, Cli(metavar="N")] = Field(
         None, ge=1, description="Do at most N tracks; the next run goes on."
     )

@@ -33,7 +33,10 @@ def _plain(value: Any) -> Any:
 def planned(summary: "RunSummary") -> str:
     """What a dry run would do."""
     tracks = counted(summary.todo, "track")
-    return f"{tracks} would be separated; {summary.before} are done, {summary.failed_before} failed before"
+    if summary.todo_seconds is not None:
+        tracks += f" ({summary.todo_seconds / 3600:.2f} hours)"
+    others = f", {summary.passed} are not chosen" if summary.passed else ""
+    return f"{tracks} would be separated; {summary.before} are done, {summary.failed_before} failed before{others}"
 
 
 def show_separation(summary: "RunSummary", *, as_json: bool) -> None:
@@ -78,6 +81,8 @@ def _tracks(summary: "RunSummary") -> str:
     parts.append(f"{summary.failed} failed")
     if summary.failed_before:
         parts.append(f"{summary.failed_before} failed before (--retry-failed)")
+    if summary.passed:
+        parts.append(f"{summary.passed} not chosen")
     return ", ".join(parts)
 
 

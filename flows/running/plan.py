@@ -12,6 +12,7 @@ from storage.files import naming
 from storage.files.fingerprint import ABSENT, look
 from storage.files.location import is_url, location, object_at
 from storage.results.done import DoneTracks, Keys, source_name
+from storage.results.selection import Selection
 from storage.sources.catalog import CatalogTrack
 
 # A batch is what a lost worker loses: at most so many tracks, and so many bytes of source (about twenty minutes
@@ -30,6 +31,7 @@ class Standing(Enum):
     DONE = "done"
     FAILED = "failed"
     OLDER = "older"  # not changed since the date that was asked for
+    PASSED = "passed"  # not among the tracks that a condition chose
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Counts:
             they have in the catalog.
         todo_bytes: Size of the sources to do.
         first: The first source to do, "" where there is none.
+        passed: Tracks that the run's condition did not choose.
+        seconds: Where there is a condition, the audio to do, as far as its duration is known.
     """
 
     todo: int
@@ -54,10 +58,12 @@ class Counts:
     told_apart: int = 0
     todo_bytes: int = 0
     first: str = ""
+    passed: int = 0
+    seconds: float | None = None
 
     @property
     def all(self) -> int:
-        return self.todo + self.done + self.failed + self.older
+        return self.todo + self.done + self.failed + self.older + self.passed
 
     @property
     def small(self) -> bool:
@@ -77,6 +83,7 @@ class Planner:
         limit: Plan no more than so many tracks.
         force: Do everything again.
         template: How stems are called, one of `storage.files.naming.TEMPLATES`.
+        chosen: The only tracks that are considered; None where all are.
     """
 
     done: DoneTracks
@@ -85,11 +92,14 @@ class Planner:
     limit: int | None = None
     force: bool = False
     template: str = naming.FOLDERS
+    chosen: Selection | None = None
     _places: Keys = field(default_factory=Keys, init=False)  # that tracks of the catalog could take
     _shared: Keys = field(default_factory=Keys, init=False)  # of these, those that two tracks could
 
     def standing(self, track: CatalogTrack) -> Standing:
         """How a track stands, which goes by its name in the output already."""
+        if self.chosen is not None and track.track_id not in self.chosen:
+            return Standing.PASSED
         if self.force and self.since is None:
             return Standing.TODO
         state = track.state
@@ -107,7 +117,7 @@ class Planner:
     def count(self, tracks: Iterable[CatalogTrack]) -> Counts:
         """How the catalog stands. It is read to its end, which also shows which places two tracks could take."""
         standings: Counter[Standing] = Counter()
-        places, told_apart, todo_bytes, first = Keys(), 0, 0, ""
+        places, told_apart, todo_bytes, first, seconds = Keys(), 0, 0, "", 0.0
         for listed in tracks:
             track = self.named(listed)
             told_apart += track.track_id != listed.track_id
@@ -115,13 +125,17 @@ class Planner:
             if standing is Standing.TODO and (self.limit is None or standings[Standing.TODO] < self.limit):
                 todo_bytes += source_bytes(track)
                 first = first or track.source
+                seconds += 0.0 if self.chosen is None else self.chosen.seconds(track.track_id)
             standings[standing] += 1
             for place in {naming.folded(place) for place in naming.candidates(track.path, self.template)[:2]}:
                 places.add(place)
         self._shared, self._places = places.repeated(), places
         todo = standings[Standing.TODO] if self.limit is None else min(self.limit, standings[Standing.TODO])
-        done, failed, older = (standings[each] for each in (Standing.DONE, Standing.FAILED, Standing.OLDER))
-        return Counts(todo, done, failed, older, told_apart, todo_bytes, first)
+        done, failed, older, passed = (
+            standings[each] for each in (Standing.DONE, Standing.FAILED, Standing.OLDER, Standing.PASSED)
+        )
+        known = None if self.chosen is None else seconds
+        return Counts(todo, done, failed, older, told_apart, todo_bytes, first, passed, known)
 
     def todo(self, tracks: Iterable[CatalogTrack]) -> Iterator[CatalogTrack]:
         """The tracks to do, in the catalog's order, each with its place and what to make of it."""

@@ -51,6 +51,9 @@ row_number() over (
     order by finished_at desc
 ) = 1
 """
+_STANDING = "select * from metrics where settings_hash is not null and (on_disk or status = 'failed')"
+_BATCH = 50_000  # tracks
+
 # Of a single run that has ended nothing was replaced.
 _CURRENT_OF_ONE_RUN = """
 create view metrics as
@@ -113,18 +116,50 @@ def query(out: Path, sql: str) -> pa.Table:
     """
     import duckdb
 
-    with opened(out) as connection:
-        try:
-            statements = connection.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise MetricsError("give one SELECT statement; the tables are for reading")
-            return connection.sql(sql).to_arrow_table()
-        except duckdb.Error as error:
-            first = str(error).strip().splitlines()[0]
-            tables = ", ".join(["metrics", "history", *rows.present_tables(OutputLayout(location(out)))])
-            raise MetricsError(
-                f"the query does not work: {first}{_candidates(str(error))}; the tables are {tables}"
-            ) from error
+    with opened(out) as connection, _sentences(out, "the query"):
+        statements = connection.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise MetricsError("give one SELECT statement; the tables are for reading")
+        return connection.sql(sql).to_arrow_table()
+
+
+def tracks_where(out: Path, condition: str, most: int | None = None) -> Iterator[tuple[str, float | None]]:
+    """The tracks of which at least one row fulfils a condition, as a stream.
+
+    Only separations count, and of them the rows that stand: of stems that are on the disk, and of failures. Rows of
+    `unbraid evaluate`, and of stems that another model has replaced, choose nothing.
+
+    Args:
+        out: The run folder.
+        condition: SQL that is true or false of a row of `metrics`; it may ask the other tables in a subquery.
+        most: How many tracks at most.
+
+    Yields:
+        (track id, seconds of audio, None where nobody knows).
+
+    Raises:
+        MetricsError: There are no rows, or DuckDB cannot make sense of the condition; the sentence is its own.
+    """
+    with opened(out) as connection, _sentences(out, f"the condition {condition!r}"):
+        standing = connection.sql(_STANDING).filter(condition)  # as one expression: no statement can follow it
+        tracks = standing.aggregate("track_id, max(duration_s) as seconds", "track_id")
+        for batch in (tracks if most is None else tracks.limit(most)).to_arrow_reader(_BATCH):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+@contextlib.contextmanager
+def _sentences(out: Path, what: str) -> Iterator[None]:
+    """DuckDB's errors in the body as MetricsErrors of one sentence about `what`."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as error:
+        first = str(error).strip().splitlines()[0]
+        tables = ", ".join(["metrics", "history", *rows.present_tables(OutputLayout(location(out)))])
+        raise MetricsError(
+            f"{what} does not work: {first}{_candidates(str(error))}; the tables are {tables}"
+        ) from error
 
 
 def _candidates(message: str) -> str:

@@ -9,10 +9,14 @@ import time
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 
+from model.checkpoint import Weights, build
+from model.preset import load_preset
 from storage.audio import reader as audio
 from storage.files.layout import OutputLayout
 from storage.results.metrics import read_all
+from storage.results.query import query
 from storage.runs import read as read_record
 from tests.signals import noise
 
@@ -217,3 +221,25 @@ def test_a_dry_run_and_a_limit_say_and_do_what_they_were_asked(untrained, tmp_pa
     assert len(rows(tmp_path / "out")) == 6
     old = unbraid(*common[:2], "--out", tmp_path / "other", *common[4:], "--since", "2100-01-01", "--dry-run")
     assert "0 tracks would be separated" in old.stdout
+
+
+def test_a_condition_chooses_which_tracks_another_model_does_again(untrained, tmp_path):
+    preset = load_preset("jansson")
+    other = tmp_path / "jansson.safetensors"
+    other.write_bytes(Weights(preset, build(preset).state_dict(), {}).to_bytes(torch.float16))
+    for seconds in (1, 2, 3):
+        put(tmp_path / "songs" / f"{seconds}.wav", noise(1, 8000 * seconds), 8000)
+    common = ["separate", tmp_path / "songs", "--out", tmp_path / "out", "--workers", "1"]
+    unbraid(*common, "--model", untrained)
+    again = [*common, "--model", other, "--where", "duration_s > 1.5"]
+    dry = unbraid(*again, "--dry-run")
+    assert "2 tracks (0.00 hours) would be separated; 0 are done, 0 failed before, 1 are not chosen" in dry.stdout
+    assert unbraid(*again).returncode == 0
+    on_disk = query(tmp_path / "out", "select distinct path, model_id from metrics where on_disk order by path")
+    first, *others = on_disk.to_pylist()
+    assert first["path"] == "1.wav"
+    assert {row["model_id"] for row in others}.isdisjoint({first["model_id"]})
+    misspelt = unbraid(*common, "--where", "duration > 2")
+    assert misspelt.returncode == 1
+    (sentence,) = misspelt.stderr.splitlines()
+    assert "duration_s" in sentence

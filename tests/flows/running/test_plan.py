@@ -10,6 +10,7 @@ from flows.running.plan import Counts, Planner, batches
 from storage.files import naming
 from storage.files.fingerprint import fingerprint
 from storage.results.done import DoneTracks
+from storage.results.selection import Selection
 from storage.sources.catalog import CatalogTrack
 
 
@@ -79,6 +80,19 @@ def test_what_was_not_modified_since_a_date_is_passed_over(catalog):
     planner = Planner(DoneTracks(), since=datetime.datetime(2001, 1, 1))
     assert paths(planner.todo(tracks)) == ["b", "c", "d"]
     assert planner.count(tracks) == Counts(todo=3, done=0, failed=0, older=1, todo_bytes=16, first=tracks[1].source)
+
+
+def test_tracks_that_were_not_chosen_are_passed_over_and_the_audio_of_the_others_is_counted(catalog):
+    tracks, done = catalog
+    chosen = Selection([("a", 60.0), ("c", 120.0), ("d", None)])
+    planner = Planner(done, chosen=chosen)
+    assert paths(planner.todo(tracks)) == ["c", "d"]
+    counts = planner.count(tracks)
+    assert (counts.todo, counts.done, counts.passed, counts.seconds) == (2, 1, 1, 120.0)
+    assert counts.all == 4
+    assert Planner(done, chosen=chosen, force=True).count(tracks).seconds == 180.0
+    assert Planner(done, chosen=chosen, force=True, limit=1).count(tracks).seconds == 60.0
+    assert Planner(done, chosen=Selection([])).count(tracks) == Counts(0, 0, 0, passed=4, seconds=0.0)
 
 
 def places(*names, template=naming.FOLDERS):

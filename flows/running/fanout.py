@@ -20,6 +20,7 @@ Item = TypeVar("Item")
 WINDOW_PER_SLOT = 2
 _WITHOUT_WORKERS = 120.0  # seconds that a run waits for a worker when it has lost all
 _LOOK_SECONDS = 5.0
+_CONNECTION_LOST = "scheduler-connection-lost"  # Dask's word
 _CHANCES = 2  # alone; who dies there was not beside another, but someone may have killed the worker
 
 
@@ -76,9 +77,9 @@ def fan_out(
             item, chances = alone.pop()
             batch = [item]
         # Dask would answer a pure call it has seen from memory; every batch here must really run.
-        future = client.submit(function, batch, pure=False, resources=resources, retries=0)
+        future = running.submit(function, batch, pure=False, resources=resources, retries=0)
         if then is not None and follows(batch):
-            future = client.submit(then, batch, future, pure=False, retries=0)
+            future = running.submit(then, batch, future, pure=False, retries=0)
         flying[future.key] = batch, chances
         running.add(future)
         return True
@@ -96,7 +97,12 @@ def fan_out(
             raise
         except Exception as error:
             log.debug("batch of %d lost: %s", len(batch), error)
-            if len(batch) > 1:
+            if running.cut_off(error):  # nobody's fault
+                if chances:
+                    alone.append((batch[0], chances))
+                else:
+                    again.append(batch)
+            elif len(batch) > 1:
                 again += [[item] for item in reversed(batch)]
             elif not _worker_died(error) or chances == 1:
                 outcome = Outcome(batch, lost=_sentence(error))
@@ -120,17 +126,55 @@ class _Futures:
         self._looked = time.monotonic()
         self._futures = as_completed(loop=client.loop, with_results=False)
 
+    def submit(self, *arguments: Any, **options: Any) -> Any:
+        """Submit a call to the client. Raises SchedulerLost when the client has given its scheduler up."""
+        from distributed.client import ClosedClientError
+
+        try:
+            return self._client.submit(*arguments, **options)
+        except ClosedClientError as error:
+            raise self._lost() from error
+
     def add(self, future) -> None:
         self._futures.add(future)
+
+    def cut_off(self, error: Exception) -> bool:
+        """Tell a batch that ended with the connection to the scheduler from one that ended with its worker.
+
+        A client without its scheduler cancels all futures, and looks for it for a while before it closes.
+
+        Args:
+            error: What the batch's future raised.
+
+        Returns:
+            Whether the connection was lost, and is there again.
+
+        Raises:
+            SchedulerLost: It was lost for good.
+        """
+        from distributed.client import FutureCancelledError
+
+        if not isinstance(error, FutureCancelledError):
+            return False
+        if error.reason != _CONNECTION_LOST and self._client.status == "running":
+            return False
+        while self._client.status != "running":
+            if self._client.status == "closed":
+                raise self._lost() from error
+            time.sleep(0.1)
+        return True
+
+    def _lost(self) -> SchedulerLost:
+        return SchedulerLost(
+            f"the Dask scheduler {self._address} was lost; what is finished is kept, and the same command goes on from "
+            "there"
+        )
 
     def __next__(self):
         """The next that has ended. Dask's own iterator would wait for a scheduler that is gone for ever."""
         while not self._futures.has_ready():
             if self._client.status == "closed":
-                raise SchedulerLost(
-                    f"the Dask scheduler {self._address} was lost; what is finished is kept, and the same "
-                    "command goes on from there"
-                )
+                raise self._lost()
             self._await_workers()
             with self._futures.thread_condition:
                 self._futures.thread_condition.wait(timeout=0.1)
@@ -138,10 +182,13 @@ class _Futures:
 
     def _await_workers(self) -> None:
         """Say once that the last worker is gone, and raise WorkersLost where none has come for long."""
-        if time.monotonic() - self._looked < _LOOK_SECONDS:
+        if time.monotonic() - self._looked < _LOOK_SECONDS or self._client.status != "running":
             return
         self._looked = time.monotonic()
-        known = self._client.scheduler_info(n_workers=1)
+        try:
+            known = self._client.scheduler_info(n_workers=1)
+        except OSError:  # the scheduler went away at this moment; the client's status will say so
+            return
         if "workers" not in known or known["workers"]:  # a client that has lost its scheduler knows nothing
             self._without_workers = None
             return

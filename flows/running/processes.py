@@ -200,6 +200,11 @@ class Ended:
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
         self._calls: list[Call] = []
+        self.submit = processes.submit
+
+    def cut_off(self, error: Exception) -> bool:
+        """There is no connection to a scheduler that could be lost."""
+        return False
 
     def add(self, call: Call) -> None:
         self._calls.append(call)

@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 import soundfile as sf
+from distributed import Client
 
 from flows.running.orphans import end_orphans
 from storage import runs
@@ -65,7 +66,8 @@ def test_a_scheduler_that_is_lost_ends_the_run_and_the_next_goes_on(songs, untra
     with running("distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard",
                  log=tmp_path / "scheduler.log") as scheduler:  # fmt: skip
         with running("flows.cli", "worker", address, "--processes", "2", log=tmp_path / "worker.log"):
-            time.sleep(8)
+            with Client(address, timeout="60s", set_as_default=False) as client:
+                client.wait_for_workers(2, timeout=90)
             run = start(songs, untrained, "--dask", address)
             wait_for_rows(run, tmp_path / "out")
             os.killpg(scheduler.pid, signal.SIGKILL)

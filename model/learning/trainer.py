@@ -144,14 +144,20 @@ class Trainer:
         return tensors, {"step": self.step, "seed": self.seed}
 
     def restore(self, tensors: dict[str, torch.Tensor], values: dict) -> None:
-        """Go on from `state()`."""
+        """Go on from `state()`.
+
+        Args:
+            tensors: The tensors of `state()`, in any memory format: a file keeps none.
+            values: Its plain values.
+        """
         parts: dict[str, dict] = {"network": {}, "average": {}}
         slots: dict[int, dict] = {}
+        parameters = list(self.network.parameters())
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
             if kind == "optimiser":
                 index, slot = rest.split(".")
-                slots.setdefault(int(index), {})[slot] = tensor
+                slots.setdefault(int(index), {})[slot] = _laid_out_as(parameters[int(index)], tensor)
             else:
                 parts[kind][rest] = tensor.to(self.device)
         self.network.load_state_dict(parts["network"])
@@ -180,3 +186,11 @@ class Trainer:
         hertz = torch.arange(preset.bins, device=self.device) * preset.sample_rate / preset.n_fft
         band = (hertz <= batch.bandwidth.to(self.device)[:, None]).float()[:, None, :, None]
         return Spectra.of(stems[..., : preset.bins], masks=preset.masks, mid_side=preset.mid_side), band
+
+
+def _laid_out_as(parameter: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+    """A slot of the optimiser in the memory format of its parameter.
+
+    The fused AdamW walks through the memory of both side by side and looks at no strides.
+    """
+    return torch.empty_like(parameter).copy_(slot) if slot.shape == parameter.shape else slot

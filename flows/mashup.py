@@ -1,7 +1,5 @@
 """Mash-ups: of two songs, or the best pairs of a separated catalog."""
 
-import csv
-import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,16 +13,24 @@ from flows.running.phases import phase
 from flows.running.progress import progress
 from flows.separate import separate
 from flows.settings import FindMashupsOptions, MashupOptions, SeparateOptions
+from model.errors import ModelError
 from storage import runs
 from storage.errors import CatalogError, MetricsError
-from storage.files.atomic import write_bytes
 from storage.files.layout import OutputLayout
 from storage.files.location import absolute, location
-from storage.results.metrics import FAILED, read_all
+from storage.results.metrics import FAILED
 from storage.results.pairs import rank_pairs
 from storage.results.rows import MashupRow, PairRow, write_rows
-from storage.results.separated import SeparatedTrack, separated_tracks, unanalysed_tracks
-from storage.sources.catalog import list_catalog, stream_catalog
+from storage.results.separated import (
+    VOCALS,
+    SeparatedTrack,
+    failure_of,
+    separated_sources,
+    separated_tracks,
+    unanalysed_tracks,
+)
+from storage.sources.catalog import stream_catalog
+from tasks.loading import model_stems
 from tasks.mashup.analysis import analyse_songs, failed_analysis
 from tasks.mashup.keys import key_table
 from tasks.mashup.pairing import WEIGHTS
@@ -48,39 +54,67 @@ class MashupSummary:
         return 3 if FAILED in states else 4 if MISFIT in states else 0
 
 
-def ready(options: MashupOptions) -> list[str]:
-    """Both songs' locations, the vocals' first.
+def ready(options: MashupOptions) -> tuple[list[str], dict[str, SeparatedTrack]]:
+    """Both songs' locations, the vocals' first, and the stems that OUT holds of them already.
 
     Raises:
         CatalogError: One of them is not there, or is no single song.
         ModelError: There is no such model, or it gives no vocals.
+        MetricsError: A song must be separated, and another run is writing to OUT.
     """
     sources = [absolute(song) for song in (options.vocals_of, options.accompaniment_of)]
     for source in sources:
         if len(list(itertools.islice(stream_catalog(source), 2))) > 1:
             raise CatalogError(f"{source} holds several songs; name one file")
-    separate.check(options.part(SeparateOptions, source=sources[0]))
-    return sources
+    songs = _separated(options, sources)
+    missing = tuple(source for source in sources if source not in songs)
+    if missing:
+        separate.check(options.part(SeparateOptions, source=missing))
+    return sources, songs
 
 
 @settings_flow(MashupOptions, name="mashup", check=ready)
-def mashup(options: MashupOptions, sources: list[str]) -> MashupSummary:
+def mashup(options: MashupOptions, checked: tuple[list[str], dict[str, SeparatedTrack]]) -> MashupSummary:
     """The vocals of one song over the accompaniment of another.
 
     Raises SettingsError, or CatalogError when one of them cannot be separated. A pair that does not fit is a row.
     """
     layout = OutputLayout(location(options.out))
-    manifest = write_manifest(layout, sources)
-    summary = separate(**options.part(SeparateOptions, source=manifest).values())
-    by_source = {track.source: track.track_id for track in list_catalog(manifest)}
-    songs = {song.track_id: song for song in separated_tracks(layout, list(by_source.values()))}
-    missing = [source for source in sources if by_source[source] not in songs]
+    sources, songs = checked
+    missing = [source for source in dict.fromkeys(sources) if source not in songs]
+    for together in _by_different_names(missing):
+        separate(**options.part(SeparateOptions, source=together).values())
     if missing:
-        raise CatalogError(_why_not(layout, summary.run_id, by_source[missing[0]], missing[0]))
-    pair = songs[by_source[sources[0]]], songs[by_source[sources[1]]]
+        songs = _separated(options, sources)
+    for source in sources:
+        if source not in songs:
+            raise CatalogError(
+                failure_of(layout, source)
+                or f"{source} could not be separated into vocals and accompaniment; see the metrics of {layout.root}"
+            )
+    pair = songs[sources[0]], songs[sources[1]]
     settings = options.part(MashupSettings, out=str(layout.root))
     run_id = runs.new_run_id("mashup")
     return MashupSummary(run_id, options.out, tuple(mash_phase(settings, [pair], layout, run_id, None)))
+
+
+def _separated(options: MashupOptions, sources: list[str]) -> dict[str, SeparatedTrack]:
+    """Of these files those whose stems are all in OUT, in whatever catalog they were separated. Raises ModelError."""
+    model_id, stems = model_stems(options.model)
+    if VOCALS not in stems:
+        raise ModelError(f"{model_id} gives no vocals, which a mash-up needs; it gives {', '.join(stems)}")
+    tracks = separated_sources(OutputLayout(location(options.out)), sources, model_id)
+    complete = (set(stems), {VOCALS, "accompaniment"})
+    return {source: track for source, track in tracks.items() if {stem for stem, _ in track.stems} in complete}
+
+
+def _by_different_names(sources: list[str]) -> Iterator[tuple[str, ...]]:
+    """The files in as few runs as can be: one run goes by the files' names, which must differ."""
+    names = {source.rpartition("/")[2] for source in sources}
+    if len(names) == len(sources):
+        yield from [tuple(sources)] if sources else []
+    else:
+        yield from ((source,) for source in sources)
 
 
 def refuse_without_songs(options: FindMashupsOptions) -> None:
@@ -146,22 +180,3 @@ def _songs_of(out: OutputLayout, pairs: list[PairRow]) -> list[tuple[SeparatedTr
     ids = {track_id for pair in pairs for track_id in (pair.vocals_id, pair.accompaniment_id)}
     songs = {song.track_id: song for song in separated_tracks(out, sorted(ids))}
     return [(songs[pair.vocals_id], songs[pair.accompaniment_id]) for pair in pairs]
-
-
-def write_manifest(out: OutputLayout, sources: list[str]) -> str:
-    """A manifest of these files, each once, under OUT; returns its path."""
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["path"])
-    writer.writerows([source] for source in dict.fromkeys(sources))
-    target = out.root / "mixes" / "songs.csv"
-    write_bytes(target, text.getvalue().encode(), durable=False)
-    return str(target)
-
-
-def _why_not(out: OutputLayout, run_id: str, track_id: str, source: str) -> str:
-    """The sentence of the row that says why a song could not be separated."""
-    for row in read_all(out, columns=["track_id", "status", "error", "finished_at"]).to_pylist()[::-1]:
-        if row["track_id"] == track_id and row["status"] == FAILED and row["error"]:
-            return row["error"]
-    return f"{source} could not be separated into vocals and accompaniment; see the metrics of {out.root}"

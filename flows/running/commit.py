@@ -37,14 +37,14 @@ def commit_rows(
 
     `lost(item, sentence)` is the row of an item that no worker brought to its end. A row with an error has failed.
     """
-    found = []
+    committed = []
     for outcome in outcomes:
         rows = outcome.results or [lost(outcome.items[0], outcome.lost or "no result")]
         write_rows(out, run_id, rows)
-        found += rows
+        committed += rows
         for row in rows:
             line.advance(failed=row.error is not None, audio_seconds=getattr(row, "duration_s", None) or 0.0)
-    return found
+    return committed
 
 
 def clear_abandoned(out: OutputLayout) -> None:

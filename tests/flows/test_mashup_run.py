@@ -1,10 +1,13 @@
 """Mash-ups as a user makes them: two files, then a catalog."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import soundfile as sf
 from click.testing import CliRunner
 
 from flows.cli import main
+from flows.mashup import mashup
 from storage.files.layout import OutputLayout
 from storage.results.rows import read_rows
 from tasks.demo.synthesiser import RATE, compose
@@ -33,7 +36,13 @@ def test_two_songs_a_catalog_and_a_misfit(folder, untrained, tmp_path):
     assert "alignment score" in made.output
     (row,) = read_rows(OutputLayout(out), "mashups").to_pylist()
     assert (out / row["folder"] / "mix.flac").exists()
-    # The stems are there now: nothing is separated again, and the misfit says why.
+    # The stems are there now: two mash-ups at once separate nothing, and make a mix each.
+    songs = [str(folder / "one.flac"), str(folder / "two.flac")]
+    with ThreadPoolExecutor() as pool:
+        again, turned = pool.map(lambda pair: mashup(*pair, str(out), model=str(untrained)), [songs, songs[::-1]])
+    assert (again.exit_code, again.rows[0].folder) == (0, row["folder"])
+    assert (turned.exit_code, (out / turned.rows[0].folder / "mix.flac").exists()) == (0, True)
+    assert len(list((out / "runs").glob("separate*.json"))) == 1
     misfit = run("mashup", folder / "one.flac", folder / "noise.flac", "--out", out, "--model", untrained)
     assert misfit.exit_code == 4, misfit.output
     assert "no beat" in misfit.output

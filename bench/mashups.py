@@ -15,7 +15,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from flows.mashup import write_manifest
 from flows.separate import separate
 from storage.audio.reader import read
 from storage.files.layout import OutputLayout
@@ -27,7 +26,7 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "so
 
 def main(out: Path, songs: list[Path]) -> None:
     layout = OutputLayout(out)
-    separate(write_manifest(layout, [str(song.resolve()) for song in songs]), str(out))
+    separate([str(song.resolve()) for song in songs], str(out))
     settings = MashupSettings(out=str(out))
     for a, b in itertools.permutations(separated_tracks(layout), 2):
         row = mash(settings, a, b)

@@ -39,9 +39,8 @@ def separations(monkeypatch, out, tmp_path):
             calls.append(options["source"])
             for source in options["source"]:
                 name = source.rpartition("/")[2]
-                taken = any(
-                    name in other for call in calls[:-1] for other in call
-                )  # by another file: then the whole path is the name
+                # Where another file has the name already the whole path is the name, as in a real run.
+                taken = any(name in other for call in calls[:-1] for other in call)
                 separated(out, source, source if taken else name, TWO, broken="broken" in source)
 
     monkeypatch.setattr(flows.mashup, "separate", Separate())

@@ -18,9 +18,10 @@ from storage import runs
 from storage.errors import CatalogError, MetricsError
 from storage.files.layout import OutputLayout
 from storage.files.location import absolute, location
+from storage.results.mashup_rows import MashupRow, PairRow
 from storage.results.metrics import FAILED
 from storage.results.pairs import rank_pairs
-from storage.results.rows import MashupRow, PairRow, write_rows
+from storage.results.rows import write_rows
 from storage.results.separated import (
     VOCALS,
     SeparatedTrack,

@@ -14,7 +14,8 @@ from storage import runs
 from storage.files.layout import OutputLayout, trainings
 from storage.files.location import location
 from storage.results.metrics import read_all
-from storage.results.rows import DecisionRow, read_rows, write_rows
+from storage.results.rows import read_rows, write_rows
+from storage.results.training_rows import DecisionRow
 from storage.store import Store
 from tasks.loading import registry
 from tasks.training.gate import contest, decide

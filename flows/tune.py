@@ -12,7 +12,7 @@ from flows.settings import TuneOptions
 from storage import runs
 from storage.files.layout import OutputLayout
 from storage.files.location import absolute, location
-from storage.results.rows import TrialRow
+from storage.results.training_rows import TrialRow
 from tasks.training.ready import check_space, check_store, trainable
 from tasks.training.tune import Dimension, TuneSettings, lost_trial, run_trials, trials
 

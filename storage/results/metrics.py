@@ -125,7 +125,7 @@ class StemRow:
     settings_hash: str | None = None
     source: str | None = None
     format: str | None = None
-    finished_at: datetime.datetime = field(default_factory=lambda: datetime.datetime.now(datetime.UTC))
+    finished_at: datetime.datetime = field(default_factory=parquet.now)
 
 
 def write_part(out: OutputLayout, run_id: str, rows: list[StemRow]) -> Path:

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 
 from storage.files.layout import OutputLayout
+from storage.results.mashup_rows import PairRow
 from storage.results.query import opened
-from storage.results.rows import PairRow
 
 # Tempi are compared modulo octaves of two, since beats may be counted double. Only pairs of near tempi are joined, by
 # five buckets per octave and their neighbours, so that a large catalog does not make a square of comparisons.

@@ -6,7 +6,7 @@ import numpy as np
 
 from model.scoring.meters import LoudnessMeter, activity
 from storage.errors import StorageError
-from storage.results.rows import AnalysisRow
+from storage.results.mashup_rows import AnalysisRow
 from storage.results.separated import SeparatedTrack
 from tasks.mashup.beats import track_beats
 from tasks.mashup.chroma import chromagram

@@ -13,8 +13,8 @@ from storage.audio.writer import write
 from storage.errors import StorageError
 from storage.files.layout import OutputLayout
 from storage.files.location import location
+from storage.results.mashup_rows import MashupRow
 from storage.results.metrics import FAILED, OK
-from storage.results.rows import MashupRow
 from storage.results.separated import SeparatedTrack
 from tasks.mashup import denoise, loudness, morph, pitch
 from tasks.mashup.align import Alignment, align

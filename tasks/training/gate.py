@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import bootstrap
 
 from storage.results.metrics import OK
-from storage.results.rows import DecisionRow
+from storage.results.training_rows import DecisionRow
 
 LEAD = "vocals"
 TOLERANCE_DB = 0.1

@@ -13,7 +13,7 @@ from model.errors import ModelError, PresetError
 from model.preset import load_preset
 from storage.errors import StorageError
 from storage.results.metrics import FAILED, OK
-from storage.results.rows import TrialRow
+from storage.results.training_rows import TrialRow
 from tasks.settings import Training
 from tasks.training.train import TrainRequest, train
 

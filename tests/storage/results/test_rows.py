@@ -3,7 +3,8 @@ import pytest
 from storage.errors import MetricsError
 from storage.files.layout import OutputLayout
 from storage.results.query import query
-from storage.results.rows import TrialRow, present_tables, read_rows, write_rows
+from storage.results.rows import present_tables, read_rows, write_rows
+from storage.results.training_rows import TrialRow
 
 
 def test_rows_come_back_as_written_and_are_a_table_of_the_query(tmp_path):

@@ -8,8 +8,9 @@ import pytest
 from storage.files.fingerprint import fingerprint
 from storage.files.layout import OutputLayout
 from storage.results import metrics
+from storage.results.mashup_rows import AnalysisRow
 from storage.results.metrics import OK, StemRow
-from storage.results.rows import AnalysisRow, write_rows
+from storage.results.rows import write_rows
 from storage.results.separated import failure_of, separated_sources, separated_tracks, unanalysed_tracks
 
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)

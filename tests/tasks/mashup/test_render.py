@@ -109,8 +109,9 @@ def test_a_stem_that_cannot_be_read_is_a_failed_row(songs, tmp_path):
 
 
 def test_the_best_pairs_are_those_of_near_tempi_and_keys_with_singing(tmp_path):
+    from storage.results.mashup_rows import AnalysisRow
     from storage.results.pairs import rank_pairs
-    from storage.results.rows import AnalysisRow, write_rows
+    from storage.results.rows import write_rows
 
     def row(name, tempo, tonic, activity=0.7):
         return AnalysisRow(name, f"{name}.wav", "m", "f", 200.0, tempo, 2.0, tonic, False, 0.5, activity, 8.0, 1.0)

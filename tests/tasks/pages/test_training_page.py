@@ -4,7 +4,8 @@ import pytest
 
 from storage.errors import MetricsError
 from storage.files.layout import OutputLayout, TrainingLayout
-from storage.results.rows import TrialRow, write_rows
+from storage.results.rows import write_rows
+from storage.results.training_rows import TrialRow
 from tasks.pages.folders import write_page
 from tasks.pages.training import curves, parallel, read_log, refresh_training_page
 

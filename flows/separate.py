@@ -11,7 +11,7 @@ from functools import partial
 from itertools import chain
 
 from flows.running.artifacts import publish
-from flows.running.cluster import cluster
+from flows.running.cluster import address_of, cluster
 from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
@@ -30,7 +30,7 @@ from storage.results.done import done_tracks
 from storage.results.selection import check_condition, select_tracks
 from storage.sources.catalog import CatalogTrack, stream_catalog
 from tasks.batches import interrupted_row, lost_row, score_batch, separate_batch
-from tasks.loading import model_stems
+from tasks.loading import model_stems, resolved_arithmetic
 from tasks.separation import SeparateSettings
 from tasks.settings import SettingsError
 
@@ -132,8 +132,18 @@ def plan_phase(
     """What is done and what is left. The catalog is listed twice, here to count and later to do, and never kept."""
     done = done_tracks(out, settings.wanted)
     chosen = None if options.where is None else select_tracks(out.root, options.where)
-    planner = Planner(done, options.retry_failed, options.since, options.limit, options.force, options.names, chosen)
+    planner = Planner(
+        done, options.retry_failed, options.since, options.limit, options.force, options.names, chosen,
+        adding=_adding(options, settings) if done.lacking else None,
+    )  # fmt: skip
     return planner, planner.count(catalog)
+
+
+def _adding(options: SeparateOptions, settings: SeparateSettings) -> str | None:
+    """The hash of the settings that this run makes stems with, None where workers elsewhere decide on it."""
+    if address_of(options.dask) is None:
+        return settings.made_on(*resolved_arithmetic(options.model, options.device, options.precision))
+    return None if "auto" in (options.device, options.precision) else settings.hash
 
 
 @phase("separate")

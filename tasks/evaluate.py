@@ -15,7 +15,7 @@ from storage.files.fingerprint import joint_fingerprint
 from storage.results.metrics import FAILED, OK, StemRow
 from storage.results.windows import WindowScores
 from storage.sources.datasets import DatasetTrack
-from tasks.prediction import predicted_columns, predicted_windows
+from tasks.prediction import arithmetic_columns, predicted_columns, predicted_windows
 from tasks.score import read_references, score_all, to_length, window_rows
 from tasks.settings import ModelRequest, Scoring
 from tasks.worker import deadline, resident_separator
@@ -99,6 +99,7 @@ def _evaluate(settings: EvaluateSettings, track: DatasetTrack) -> list[StemRow |
                 seconds=seconds,
                 **asdict(score),
                 **predicted[stem],
+                **arithmetic_columns(separator),
             )
             for stem, score in scores.stems.items()
         ]

@@ -63,6 +63,31 @@ def load_separator(
     return Separator.from_weights(weights, model_id=model_id, device=resolved_device(device), precision=precision)
 
 
+def resolved_arithmetic(name: str, device: str, precision: str) -> tuple[str, str]:
+    """What a model runs on in this process, where the request leaves it open.
+
+    Args:
+        name: As `load_separator` takes it.
+        device: "auto", "cpu" or "cuda".
+        precision: "auto", "float32" or "bfloat16".
+
+    Returns:
+        The device and the precision, neither of them "auto".
+
+    Raises:
+        ModelError: "cuda" is requested where there is none.
+    """
+    import torch
+
+    from model.separation.foreign import ForeignSeparator, is_foreign
+    from model.separation.stream import resolved_device, resolved_precision
+
+    device = resolved_device(device)
+    if is_foreign(name):
+        return device, ForeignSeparator.precision
+    return device, resolved_precision(precision, torch.device(device))
+
+
 def model_stems(name: str) -> tuple[str, tuple[str, ...]]:
     """(model id, its stems), without building a network of ours. Raises what `load_separator` does."""
     if ":" in name:

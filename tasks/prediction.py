@@ -9,9 +9,14 @@ from model.separation.stream import Separator
 from storage.results.windows import WindowScores
 
 
+def arithmetic_columns(separator: Separator | ForeignSeparator) -> dict[str, str]:
+    """What the network ran on: `device` and `precision`, both resolved."""
+    return {"device": str(separator.device).partition(":")[0], "precision": separator.precision}
+
+
 def predicted_columns(separator: Separator | ForeignSeparator, evidence: Evidence) -> dict[str, dict[str, Any]]:
     """Per stem the values of `predicted_sdr`, `_low`, `_high`, of `unpredicted` (why there are none) and, the same for
-    all stems, of `vocal_presence`, and where the arithmetic ran.
+    all stems, of `vocal_presence`.
 
     Args:
         separator: What separated the track.
@@ -25,8 +30,6 @@ def predicted_columns(separator: Separator | ForeignSeparator, evidence: Evidenc
             "predicted_high": prediction.high,
             "unpredicted": prediction.reason,
             "vocal_presence": presence,
-            "device": str(separator.device),
-            "precision": separator.precision,
         }
         for stem, prediction in predict(evidence, separator.stems, separator.calibration).items()
     }

@@ -30,7 +30,7 @@ from storage.results.metrics import FAILED, INTERRUPTED, OK, StemRow
 from storage.results.windows import WindowScores
 from storage.sources.catalog import CatalogTrack
 from storage.sources.datasets import STEMS
-from tasks.prediction import predicted_columns, predicted_windows
+from tasks.prediction import arithmetic_columns, predicted_columns, predicted_windows
 from tasks.score import read_references, score_stems, window_rows
 from tasks.separation import SeparateSettings
 from tasks.worker import deadline, resident_separator
@@ -229,6 +229,7 @@ def _stream(
             writer.write(np.zeros((info.channels, 0), np.float32), last=True)
         _clear(settings, track, targets.values())
     loudness = mixture_meter.integrated()
+    arithmetic = arithmetic_columns(separator)
     predicted = predicted_columns(separator, stream.evidence)
     windows = predicted_windows(separator, stream.evidence, settings.model_id, track.track_id)
     rows: list[StemRow | WindowScores] = [
@@ -245,10 +246,11 @@ def _stream(
             true_peak_db=meters[stem].peak.decibels(),
             activity=activity(meters[stem].loudness.blocks(), loudness),
             stem_path=targets[stem].relative_to(location(settings.out)).as_posix(),
-            settings_hash=settings.hash,
+            settings_hash=settings.made_on(**arithmetic),
             source=source_name(track.source),
             source_fingerprint=_fingerprint(track),
             format=stem_format.name,
+            **arithmetic,
             **predicted.get(stem, {}),  # nothing is said of several stems together
         )
         for stem in chosen

@@ -3,14 +3,17 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import get_args
 
 from storage.files.layout import OutputLayout
 from storage.files.location import location
 from storage.results.done import Wanted
-from tasks.settings import Separation
+from tasks.settings import Device, Precision, Separation
 
-# Counts up when the same model and settings would give other samples than before.
-_VERSION = 3
+# Counts up when the same model and settings would give other samples than before, or the hash says something else.
+_VERSION = 4
+# Rows of this version have the requested precision in their hash and no device.
+_UNRESOLVED_VERSION = 3
 
 
 class SeparateSettings(Separation):
@@ -24,14 +27,36 @@ class SeparateSettings(Separation):
 
     @property
     def hash(self) -> str:
-        """Of what decides the samples, the model apart: which stems are written, and in which format, does not."""
-        return _digest([_VERSION, self.tags, self.precision, *([self.kbps] if self.kbps else [])])
+        """Of the settings as requested: that of rows without samples, where no network said what it ran on."""
+        return self.made_on(self.device, self.precision)
+
+    def made_on(self, device: str, precision: str) -> str:
+        """Of what decides the samples, the model apart: which stems are written, and in which format, does not.
+
+        Args:
+            device: What the network runs on, "cpu" or "cuda".
+            precision: Its arithmetic, "float32" or "bfloat16".
+        """
+        return _digest([_VERSION, self.tags, precision, device, *self._bitrate])
 
     @property
     def wanted(self) -> Wanted:
-        """What the run wants of each track. Outputs of older versions have stems and format in their hash."""
-        older = _digest([_VERSION, self.stems, self.format, self.tags, self.precision])
-        return Wanted(self.model_id, (self.hash, older), self.stems, self.format, self.names, self.keep_models)
+        """What the run wants of each track. A device or precision that is left open counts every one as done.
+
+        Outputs of version 3 do not tell devices apart, so they are done where the device is left open and the precision
+        requested is theirs; still older ones have stems and format in their hash.
+        """
+        devices = [self.device] if self.device != "auto" else get_args(Device)
+        precisions = [self.precision] if self.precision != "auto" else get_args(Precision)
+        hashes = [self.made_on(device, precision) for device in devices for precision in precisions]
+        if self.device == "auto":
+            hashes.append(_digest([_UNRESOLVED_VERSION, self.tags, self.precision, *self._bitrate]))
+            hashes.append(_digest([_UNRESOLVED_VERSION, self.stems, self.format, self.tags, self.precision]))
+        return Wanted(self.model_id, tuple(hashes), self.stems, self.format, self.names, self.keep_models)
+
+    @property
+    def _bitrate(self) -> list[int]:
+        return [self.kbps] if self.kbps else []
 
     def folder(self) -> Path:
         """Below which the stems lie."""

@@ -84,6 +84,8 @@ class Planner:
         force: Do everything again.
         template: How stems are called, one of `storage.files.naming.TEMPLATES`.
         chosen: The only tracks that are considered; None where all are.
+        adding: The hash of the settings that this run's workers make stems with; None where they differ or it is not
+            known: then a track that lacks a stem is separated as a whole.
     """
 
     done: DoneTracks
@@ -93,6 +95,7 @@ class Planner:
     force: bool = False
     template: str = naming.FOLDERS
     chosen: Selection | None = None
+    adding: str | None = None
     _places: Keys = field(default_factory=Keys, init=False)  # that tracks of the catalog could take
     _shared: Keys = field(default_factory=Keys, init=False)  # of these, those that two tracks could
 
@@ -157,7 +160,7 @@ class Planner:
     def _planned(self, track: CatalogTrack) -> CatalogTrack:
         missing: tuple[str, ...] = ()
         if track.state and not self.force:
-            missing = self.done.missing(track.track_id, track.state.fingerprint)
+            missing = self.done.missing(track.track_id, track.state.fingerprint, self.adding)
         return replace(
             track,
             place=self._place(track),

@@ -108,7 +108,7 @@ class DoneTracks:
 
     def __init__(self, tracks: Iterable[tuple[str, str, bool]] = ()) -> None:
         self._well, self._failed = Keys(), Keys()
-        self._partly: dict[tuple[str, ...], Keys] = {}
+        self._partly: dict[tuple[tuple[str, ...], str], Keys] = {}  # by the stems that are missing, and the settings
         self._held, self._names, self._sources = Keys(), Keys(), Keys()
         self._places, self._own_places = Keys(), Keys()
         self._elsewhere: dict[int, list[str]] | None = None
@@ -128,9 +128,25 @@ class DoneTracks:
         key = (track_id, fingerprint)
         return False if key in self._failed else True if key in self._well else None
 
-    def missing(self, track_id: str, fingerprint: str) -> tuple[str, ...]:
-        """The stems that the track lacks, where others of the same separation are there; else none."""
-        return next((stems for stems, keys in self._partly.items() if (track_id, fingerprint) in keys), ())
+    @property
+    def lacking(self) -> bool:
+        """Whether any track lacks stems while others of its separation may be there."""
+        return bool(self._partly)
+
+    def missing(self, track_id: str, fingerprint: str, settings: str | None) -> tuple[str, ...]:
+        """The stems that a track lacks, where others of the same separation are there.
+
+        Args:
+            track_id: The track.
+            fingerprint: Its source's.
+            settings: The hash of the settings that missing stems would be made with; None where that is not known
+                before they are made.
+
+        Returns:
+            The stems; none where those that are there were made with other settings: they would not add up.
+        """
+        key = (track_id, fingerprint)
+        return next((stems for (stems, made), keys in self._partly.items() if made == settings and key in keys), ())
 
     def holds(self, track_id: str) -> bool:
         """Has the track had stems in its place, of whatever model?"""
@@ -197,7 +213,7 @@ def done_tracks(out: OutputLayout, wanted: Wanted) -> DoneTracks:
             made = [file["path"] for file in track["files"] or () if file["path"] in named]
             present = {named[path] for path in made if there(path)}
             missing = tuple(stem for stem in wanted.stems if stem not in present)
-            keys = done._partly.setdefault(missing, Keys()) if missing else done._well
+            keys = done._partly.setdefault((missing, track["settings"]), Keys()) if missing else done._well
             keys.add((name, track["source"]))
     for track in _dicts(parquet.select(rows, _SOURCES)):
         done._names.add(track["track_id"])

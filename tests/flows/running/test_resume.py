@@ -3,6 +3,8 @@
 import os
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
 
@@ -16,6 +18,7 @@ from storage.results.done import done_tracks
 from storage.results.query import query
 from storage.runs import new_run_id
 from storage.sources.catalog import stream_catalog
+from tasks.loading import resolved_arithmetic
 from tasks.separate import SeparateSettings, interrupted_row, separate_batch
 from tests.signals import noise
 
@@ -39,11 +42,12 @@ def separate(untrained, tmp_path):
         source, model_id="stereo-1", *, stems=STEMS, killed=False, compact=True, force=False, retry=False, **options
     ):
         settings = SeparateSettings(
-            out=str(tmp_path / "out"), model=str(untrained), device="cpu", model_id=model_id, stems=stems, **options
+            out=str(tmp_path / "out"), model=str(untrained), model_id=model_id, stems=stems, **options
         )
         out, run_id = OutputLayout(tmp_path / "out"), new_run_id("separate")
         done = done_tracks(out, settings.wanted)
-        planner = Planner(done, force=force, retry_failed=retry, template=settings.names)
+        adding = settings.made_on(*resolved_arithmetic(settings.model, settings.device, settings.precision))
+        planner = Planner(done, force=force, retry_failed=retry, template=settings.names, adding=adding)
         run.counts = planner.count(stream_catalog(source))
         todo = list(planner.todo(stream_catalog(source)))
         settings = settings.replaced(known_stems=done.stems)
@@ -91,6 +95,39 @@ def test_other_stems_and_another_format_do_only_what_is_missing(songs, separate,
     ]
     rows = query(tmp_path / "out", "select count(*) as n, bool_and(on_disk) as there from metrics").to_pylist()
     assert rows == [{"n": 6, "there": True}]
+
+
+def test_results_of_another_precision_never_pass_for_those_that_are_requested(songs, separate, tmp_path):
+    separate(songs, precision="float32")
+    rows = query(tmp_path / "out", "select distinct device, precision from metrics").to_pylist()
+    assert rows == [{"device": resolved_arithmetic("stereo", "auto", "auto")[0], "precision": "float32"}]
+    assert separate(songs) == []  # left open, every precision is as good
+    assert separate(songs, precision="bfloat16") == BOTH
+    assert separate(songs, precision="bfloat16", device="cpu") == separate(songs) == []
+    assert separate(songs, precision="float32") == BOTH
+
+
+def test_a_missing_stem_is_never_added_from_another_precision(songs, separate, tmp_path):
+    here = resolved_arithmetic("stereo", "auto", "auto")[1]
+    separate(songs, precision="float32" if here == "bfloat16" else "bfloat16")
+    (tmp_path / "out" / "stems" / "a" / "accompaniment.flac").unlink()
+    assert separate(songs) == [("a.wav", "accompaniment"), ("a.wav", "vocals")]
+    vocals, accompaniment = (audio.read(tmp_path / "out/stems/a" / f"{stem}.flac")[0] for stem in STEMS)
+    np.testing.assert_array_equal(vocals + accompaniment, audio.read(songs / "a.wav")[0])
+
+
+def test_an_output_whose_rows_name_no_device_is_done_as_long_as_none_is_requested(songs, separate, tmp_path):
+    separate(songs)
+    (tmp_path / "out/metrics").rename(tmp_path / "new")
+    older = SeparateSettings(out=str(tmp_path / "out"), model_id="stereo-1", stems=STEMS).wanted.settings[-2]
+    for file in (tmp_path / "new").rglob("*.parquet"):
+        table = pq.read_table(file, partitioning=None)
+        place = table.schema.get_field_index("settings_hash")
+        table = table.set_column(place, "settings_hash", pa.array([older] * table.num_rows))
+        (tmp_path / "out/metrics" / file.parent.name).mkdir(parents=True)
+        pq.write_table(table, tmp_path / "out/metrics" / file.parent.name / file.name)
+    assert separate(songs) == separate(songs, stems=("vocals",)) == []
+    assert separate(songs, device="cpu") == BOTH
 
 
 def test_of_several_models_in_one_output_the_stems_of_one_are_on_the_disk(songs, separate, tmp_path):
@@ -186,9 +223,10 @@ def test_an_output_of_an_older_version_is_done_where_it_lies(songs, separate, tm
         rows = []
         for stem in STEMS:
             (folder / f"{stem}.flac").touch()
+            # The last of the hashes is the oldest.
             rows.append(metrics.StemRow(
                 "stereo-1", song, song, stem, "ok", stem_path=f"stems/{song}/{stem}.flac",
-                source_fingerprint=state.fingerprint, settings_hash=settings.wanted.settings[1],
+                source_fingerprint=state.fingerprint, settings_hash=settings.wanted.settings[-1],
             ))  # fmt: skip
         metrics.write_part(out, "separate-20250101T000000-aaaaaa", rows)
     metrics.compact(out, "separate-20250101T000000-aaaaaa")

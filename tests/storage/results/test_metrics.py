@@ -78,10 +78,11 @@ def test_done_is_the_latest_word_on_a_track(out):
     held = done()
     assert (len(held), held.ended("a", "f"), held.ended("a", "changed"), held.ended("b", "f")) == (1, True, None, None)
     assert (held.holds("a"), held.place("a", ("b", "a")), held.taken("A")) == (True, "a", True)
-    assert done(stems=("vocals", "drums")).missing("a", "f") == ("drums",)
+    assert done(stems=("vocals", "drums")).missing("a", "f", "h") == ("drums",)
+    assert done(stems=("vocals", "drums")).missing("a", "f", "other") == ()
     assert len(done("stereo-11111111")) == len(done(settings="other")) == 0
     (out.stems / "a" / "vocals.flac").unlink()
-    assert (done().ended("a", "f"), done().missing("a", "f")) == (None, ("vocals",))
+    assert (done().ended("a", "f"), done().missing("a", "f", "h")) == (None, ("vocals",))
 
 
 def test_a_file_of_an_older_version_lacks_columns_and_is_read(out):

@@ -69,8 +69,7 @@ def evaluate(options: EvaluateOptions, checked: tuple[list[DatasetTrack], Evalua
     layout = OutputLayout(location(options.out))
     run_id = runs.new_run_id("evaluate")
     parameters = {"dataset": options.dataset, "split": options.split, **settings.model_dump(mode="json")}
-    runs.begin(layout, run_id, parameters)
-    with recorded(layout, run_id):
+    with recorded(layout, run_id, parameters):
         with cluster(model=settings.request, tracks=len(tracks), **options.cluster) as where:
             # One device for all tracks, whichever worker takes them: scores are compared with each other.
             where.must_see(absolute(options.dataset))

@@ -104,10 +104,10 @@ def separate(options: SeparateOptions, checked: tuple[SeparateSettings, Iterator
             counts.passed, counts.seconds,
         )  # fmt: skip
     run_id = runs.new_run_id("separate")
-    runs.begin(layout, run_id, {"source": options.source, "tracks": counts.all, **settings.model_dump(mode="json")})
+    parameters = {"source": options.source, "tracks": counts.all, **settings.model_dump(mode="json")}
     done = failed = 0
     audio_seconds = 0.0
-    with recorded(layout, run_id):
+    with recorded(layout, run_id, parameters):
         if counts.todo:
             with (
                 _tidied(layout, run_id),

@@ -2,10 +2,12 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from flows.running import signals
 from flows.running.beat import beating
 from storage import runs
+from storage.errors import MetricsError
 from storage.files.atomic import remove_leftovers
 from storage.files.layout import OutputLayout
 from storage.results import metrics
@@ -14,20 +16,23 @@ _open: dict[str, OutputLayout] = {}  # runs of this process that go on
 
 
 @contextlib.contextmanager
-def recorded(out: OutputLayout, run_id: str) -> Iterator[None]:
-    """Renew a run's beat while the body works; a body that leaves by an exception ends the record.
+def recorded(out: OutputLayout, run_id: str, parameters: dict[str, Any]) -> Iterator[None]:
+    """Write a run's record, renew its beat while the body works, and end it where the body leaves by an exception.
 
     The record says "stopped" after Ctrl-C, a signal or a cancellation, "failed" after an error.
 
     Args:
         out: The output the run writes to.
-        run_id: A run whose record has begun.
+        run_id: The run.
+        parameters: What it was asked for.
 
     Raises:
         MetricsError: Another run has begun over the same output since that was last looked at.
     """
+    # Before the record is there: a signal may come at any moment, and no record may say for ever that its run goes on.
     _open[run_id] = out
     try:
+        runs.begin(out, run_id, parameters)
         with beating(runs.BEAT_SECONDS, lambda: runs.beat(out, run_id)):
             runs.refuse_company(out, run_id)
             yield
@@ -35,7 +40,8 @@ def recorded(out: OutputLayout, run_id: str) -> Iterator[None]:
         # What a user or Prefect stops a run by (KeyboardInterrupt, TerminationSignal, CancelledError) is no Exception.
         failed = isinstance(error, Exception) and not signals.has_come()
         state = runs.FAILED if failed else runs.STOPPED
-        with contextlib.suppress(OSError):  # on a full disk the error that says so is the one to see
+        # Without a record there is nothing to end; on a full disk the error that says so is the one to see.
+        with contextlib.suppress(OSError, MetricsError):
             runs.end(out, run_id, state, {"error": f"{type(error).__name__}: {error}".rstrip(": ")})
         raise
     finally:
@@ -49,7 +55,8 @@ def stop_all() -> None:
     Their workers must be gone: what those left half-written is deleted, what is finished is kept.
     """
     for run_id, out in list(_open.items()):
-        runs.end(out, run_id, runs.STOPPED, {})
+        with contextlib.suppress(OSError, MetricsError):  # its record was not written yet
+            runs.end(out, run_id, runs.STOPPED, {})
         runs.fall_silent(out, run_id)
         remove_leftovers(out.root)
         metrics.compact(out, run_id)

@@ -12,8 +12,7 @@ def out(tmp_path):
 
 
 def test_a_run_that_breaks_says_so_in_its_record(out):
-    runs.begin(out, "r", {"a": 1})
-    with pytest.raises(ValueError, match="broke"), recorded(out, "r"):
+    with pytest.raises(ValueError, match="broke"), recorded(out, "r", {"a": 1}):
         raise ValueError("broke")
     record = runs.read(out, "r")
     assert (record["state"], record["summary"]["error"]) == ("failed", "ValueError: broke")
@@ -22,15 +21,38 @@ def test_a_run_that_breaks_says_so_in_its_record(out):
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
 def test_a_run_that_is_stopped_has_not_failed(out, stop):
-    runs.begin(out, "r", {})
-    with pytest.raises(stop), recorded(out, "r"):
+    with pytest.raises(stop), recorded(out, "r", {}):
         raise stop
     assert runs.read(out, "r")["state"] == "stopped"
 
 
+@pytest.mark.parametrize("moment", ["storage.runs.begin", "storage.runs.beat", "storage.runs.refuse_company"])
+def test_a_stop_at_any_moment_of_the_start_leaves_no_record_that_says_it_goes_on(out, monkeypatch, moment):
+    original = getattr(runs, moment.rpartition(".")[2])
+
+    def stopped(*arguments):
+        original(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(moment, stopped)
+    with pytest.raises(KeyboardInterrupt), recorded(out, "r", {}):
+        pytest.fail("it went on")
+    assert runs.read(out, "r")["state"] == "stopped"
+    assert not out.run_beat("r").exists()
+
+
+def test_a_stop_before_there_is_a_record_is_no_error_of_its_own(out, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("storage.runs.begin", stopped)
+    with pytest.raises(KeyboardInterrupt), recorded(out, "r", {}):
+        pytest.fail("it went on")
+    assert not out.runs.exists() or not list(out.runs.iterdir())
+
+
 def test_it_beats_while_it_goes_on_and_is_silent_afterwards(out):
-    runs.begin(out, "r", {})
-    with recorded(out, "r"):
+    with recorded(out, "r", {}):
         assert out.run_beat("r").exists()
     assert not out.run_beat("r").exists()
 
@@ -40,8 +62,7 @@ def test_a_run_of_another_machine_is_left_alone_while_it_beats(out, monkeypatch)
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("platform.node", lambda: "another-machine")
         elsewhere.setattr(runs, "_namespace", lambda: "another boot")
-        runs.begin(out, "separate-1", {})
-        with recorded(out, "separate-1"):
+        with recorded(out, "separate-1", {}):
             elsewhere.undo()
             with pytest.raises(MetricsError, match=r"separate-1 .* on another-machine"):
                 runs.close_abandoned(out)
@@ -49,10 +70,8 @@ def test_a_run_of_another_machine_is_left_alone_while_it_beats(out, monkeypatch)
 
 def test_of_two_runs_that_began_unseen_by_each_other_the_later_gives_way(out, monkeypatch):
     monkeypatch.setattr(runs, "_namespace", lambda: "one")
-    runs.begin(out, "separate-1", {})
-    with recorded(out, "separate-1"):
+    with recorded(out, "separate-1", {}):
         monkeypatch.setattr(runs, "_namespace", lambda: "two")
-        runs.begin(out, "separate-2", {})
-        with pytest.raises(MetricsError, match="is being written by separate-1"), recorded(out, "separate-2"):
+        with pytest.raises(MetricsError, match="is being written by separate-1"), recorded(out, "separate-2", {}):
             pytest.fail("two runs over one output")
     assert runs.read(out, "separate-2")["state"] == "failed"

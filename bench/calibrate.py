@@ -3,10 +3,12 @@
     python bench/calibrate.py WEIGHTS.safetensors OUT.safetensors [REMIXES]
 
 For the preset of the weights and for every preset that borrows them, on music of ../shared/data that nothing is
-judged by: musdb18_7s/train, real_stems, two clips of each MIR-1K singer but annar and Kenshin, and every fourth of
-`instrumentals` for music without a voice; each song at REMIXES (2) vocal levels from −12 to +6 dB. The tensors are
-copied as they are. Run it before bench/ship.py: the calibration is part of the file, so the model's id changes with
-it. Two to four minutes per preset on two free cores; `bench/predict.py OUT.safetensors` judges the result.
+judged by: musdb18_7s/train, real_stems, two clips of each MIR-1K singer but annar and Kenshin, and three quarters of
+`instrumentals` for music without a voice; each song at REMIXES (2) vocal levels from −12 to +6 dB. A preset that
+borrows the weights gets one level per song and a quarter of `instrumentals`, since it takes several times as long. The
+tensors are copied as they are. Run it before bench/ship.py: the calibration is part of the file, so the model's id
+changes with it. About five minutes of a core's time per preset; `bench/predict.py OUT.safetensors [PRESET]` judges the
+result.
 """
 
 import sys
@@ -37,8 +39,10 @@ def main(source: Path, target: Path, remixes: int) -> None:
     observed = {}
     for preset in (own, *(name for name, lender in borrowing_presets().items() if lender == own)):
         began = time.perf_counter()
-        separator = Separator.from_weights(weights) if preset == own else borrowed(weights, preset)
-        observed[preset] = observations(separator, material(separator.stems), remixes)
+        lent = preset != own
+        separator = borrowed(weights, preset) if lent else Separator.from_weights(weights)
+        songs = material(separator.stems, quarters=(0,) if lent else (0, 1, 3))
+        observed[preset] = observations(separator, songs, 1 if lent else remixes)
         print(f"{preset}: {len(observed[preset])} mixtures in {time.perf_counter() - began:.0f} s", flush=True)
     fitted = calibrated(weights, observed)
     for preset, calibration in fitted.calibrations.items():
@@ -50,8 +54,8 @@ def main(source: Path, target: Path, remixes: int) -> None:
     target.write_bytes(fitted.to_bytes())
 
 
-def material(stems: tuple[str, ...]) -> Iterator[Song]:
-    """Songs to fit on, as the stems of a model."""
+def material(stems: tuple[str, ...], quarters: tuple[int, ...]) -> Iterator[Song]:
+    """Songs to fit on, as the stems of a model, with these quarters of `instrumentals`; the third judges."""
     for folder in sorted((SHARED / "musdb18_7s" / "train").iterdir()):
         yield from as_stems(folder.name, *stem_folder(folder), stems)
     for folder in sorted((SHARED / "real_stems").iterdir()):
@@ -61,8 +65,9 @@ def material(stems: tuple[str, ...]) -> Iterator[Song]:
             yield from as_stems(folder.name, cut, rate, stems)
     if len(stems) == 2:
         yield from mir1k(lambda singer: singer not in HELD_OUT_SINGERS, each=2)
-    for path in sorted((SHARED / "instrumentals").iterdir())[::4]:
-        yield without_voice(path, stems)
+    for index, path in enumerate(sorted((SHARED / "instrumentals").iterdir())):
+        if index % 4 in quarters:
+            yield without_voice(path, stems)
 
 
 def mir1k(chosen, each: int) -> Iterator[Song]:

@@ -10,6 +10,7 @@ recall.
 """
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,25 +29,26 @@ _MP4_STEMS = ("drums", "bass", "other", "vocals")
 
 
 def main(path: Path, preset: str | None) -> None:
+    began = time.process_time()
     weights = Weights.from_bytes(path.read_bytes(), path.name)
     own = preset in (None, weights.preset.name)
     separator = Separator.from_weights(weights) if own else borrowed(weights, str(preset))
     seen: list[tuple[str, int, Observation]] = []
     for source, (name, stems, rate) in judged(separator.stems):
         for gain in GAINS:
-            remix = {**stems, "vocals": stems["vocals"] * np.float32(10 ** (gain / 20))}
-            seen.append((source, gain, observe(separator, name, remix, rate)))
+            seen.append((source, gain, observe(separator, name, stems, rate, gain, faint=None)))
     for stem in separator.stems:
         show(f"{stem}, real songs", separator, stem, [o for s, gain, o in seen if not gain and s != "singers"])
         show(f"{stem}, held-out singers", separator, stem, [o for s, gain, o in seen if not gain and s == "singers"])
         show(f"{stem}, remixes −12…+6 dB", separator, stem, [o for _, _, o in seen])
     songs = [o for _, gain, o in seen if not gain]
     others = [
-        observe(separator, *without_voice(file, separator.stems))
+        observe(separator, *without_voice(file, separator.stems), faint=None)
         for index, file in enumerate(sorted((SHARED / "instrumentals").iterdir()))
         if index % 4 == 2
     ]
     show_presence(*(np.array([presence(separator, o) for o in group]) for group in (songs, others)))
+    print(f"{len(seen) + len(others)} mixtures in {time.process_time() - began:.0f} CPU seconds")
 
 
 def judged(stems: tuple[str, ...]) -> Iterator[tuple[str, Song]]:

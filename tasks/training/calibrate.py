@@ -34,8 +34,7 @@ def observations(
         stems = {stem: signal[:, : _SECONDS * rate] for stem, signal in stems.items()}
         lead = next(iter(stems))
         for turn in range(remixes if stems[lead].any() else 1):
-            gain = np.float32(10 ** (GAINS[(index * remixes + turn) % len(GAINS)] / 20))
-            seen.append(observe(separator, name, {**stems, lead: stems[lead] * gain}, rate))
+            seen.append(observe(separator, name, stems, rate, GAINS[(index * remixes + turn) % len(GAINS)]))
     return seen
 
 

@@ -11,7 +11,7 @@ from model.checkpoint import Weights, build
 from model.errors import CheckpointError
 from model.preset import load_preset
 from model.separation.evidence import CERTAIN, ENERGY, SHARED, SIDE, Evidence, mask_sums
-from model.separation.fitting import LEAST_SONGS, Observation, fit
+from model.separation.fitting import LEAST_SONGS, Observation, fit, observe
 from model.separation.foreign import ForeignModel, ForeignSeparator
 from model.separation.prediction import Calibration, predict, vocal_presence
 from model.separation.stream import Separator
@@ -110,6 +110,40 @@ def test_a_line_is_found_again_and_its_interval_holds_four_fifths(calibration):
         held.append(prediction.low <= true <= prediction.high)
     assert np.mean(errors) < 0.4
     assert 0.65 < np.mean(held) < 0.95
+
+
+def test_an_interval_holds_songs_at_their_own_balance_and_is_not_widened_by_remixes_of_twelve_decibels():
+    random = np.random.default_rng(5)
+    natural = [observed(i, doubt, 2 + 0.7 * doubt + random.normal(0, 0.5)) for i, doubt in enumerate(range(-5, 12))]
+    remixes = [
+        dataclasses.replace(observed(100 + i, doubt, 2 + 0.7 * doubt + random.normal(0, 5)), gain=-12.0)
+        for i, doubt in enumerate(random.uniform(-5, 12, 40))
+    ]
+    weighed = fit(natural + remixes).stems["vocals"]
+    unweighed = fit(natural + [dataclasses.replace(seen, gain=0.0) for seen in remixes]).stems["vocals"]
+    assert weighed.weights == unweighed.weights
+    assert weighed.high - weighed.low < 3 < 6 < unweighed.high - unweighed.low
+
+
+@pytest.mark.parametrize(("level", "known"), [(0.1, True), (1e-3, False)])
+def test_a_reference_that_is_hardly_there_teaches_nothing(level, known):
+    """Of 60 dB below the mixture: noise between phrases, on which any separation scores tens of dB below zero."""
+    separator = ForeignSeparator(ForeignModel("fake:c-0", ("vocals",), lambda audio, _: {"vocals": audio * 0.5}))
+    references = {"vocals": noise(1, RATE * 4, seed=1) * level, "accompaniment": noise(1, RATE * 4, seed=2)}
+    seen = observe(separator, "song", references, RATE)
+    assert ("vocals" in seen.scores) is known
+    assert np.isfinite(seen.windows["vocals"]).all() == known
+    assert "vocals" in observe(separator, "song", references, RATE, faint=None).scores
+
+
+def test_a_remix_moves_the_first_stem_alone():
+    separator = ForeignSeparator(ForeignModel("fake:d-0", ("vocals",), lambda audio, _: {"vocals": audio * 0}))
+    references = {"vocals": noise(1, RATE * 4, seed=1), "accompaniment": noise(1, RATE * 4, seed=2)}
+    seen = observe(separator, "song", references, RATE, -6.0)
+    # Nothing comes out as vocals, so the accompaniment's error is the vocals, 6 dB below their level.
+    assert seen.gain == -6.0
+    level = 10 * np.log10(np.square(references["accompaniment"]).sum() / np.square(references["vocals"]).sum())
+    assert seen.scores["accompaniment"] == pytest.approx(level + 6, abs=0.2)
 
 
 def test_presence_tells_music_without_a_voice(calibration):

@@ -9,13 +9,17 @@ import datetime
 import re
 import threading
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from storage.errors import MetricsError
 from storage.files.layout import OutputLayout
 from storage.files.location import scratch_folder
-from storage.results import metrics, windows
+from storage.results import metrics, parquet, windows
 from storage.results.query import register_metrics
 from storage.results.rows import present_tables, read_rows
+
+if TYPE_CHECKING:
+    from pyarrow.dataset import Dataset
 
 PAGE = 50
 _SECONDS = 10.0  # after which a question is given up
@@ -178,12 +182,9 @@ class TrackTable:
 
     def history(self, track_id: str) -> list[dict]:
         """All rows of a track, of all runs and models, the latest first."""
-        import duckdb
-
-        with duckdb.connect(config={"memory_limit": "500MB"}) as connection:
-            connection.register("history", metrics.dataset(self.out))
-            sql = "select * from history where track_id = $track order by finished_at desc, model_id, stem"
-            return connection.sql(sql, params={"track": track_id}).to_arrow_table().to_pylist()
+        rows = _of_track(metrics.dataset(self.out), track_id)
+        rows.sort(key=lambda row: (row["model_id"], row["stem"] or ""))
+        return sorted(rows, key=lambda row: row["finished_at"], reverse=True)
 
     def sources(self, track_ids: list[str]) -> list[tuple[str, str | None]]:
         """(track id, source) of tracks, in their order; of several models the latest row counts."""
@@ -285,8 +286,17 @@ def _first_line(error: Exception) -> str:
 
 def window_scores(out: OutputLayout, run_id: str, track_id: str, model_id: str) -> list[dict]:
     """The scores of a track's windows in a run, by stem and window; empty where they were not kept."""
+    dataset = parquet.dataset(windows.window_files(out, run_id), windows.SCHEMA)
+    rows = [row for row in _of_track(dataset, track_id) if row["model_id"] == model_id]
+    return sorted(rows, key=lambda row: (row["stem"], row["window"]))
+
+
+def _of_track(dataset: "Dataset", track_id: str) -> list[dict]:
+    """The rows of one track: Arrow reads only the row groups that can hold it, where DuckDB would scan them all."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    rows = windows.read_windows(out, run_id)
-    of_track = pc.and_(pc.equal(rows["track_id"], track_id), pc.equal(rows["model_id"], model_id))
-    return sorted(rows.filter(of_track).to_pylist(), key=lambda row: (row["stem"], row["window"]))
+    try:
+        return dataset.to_table(filter=pc.field("track_id") == track_id).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise MetricsError(f"the metrics cannot be read ({error})") from error

@@ -1,0 +1,36 @@
+"""The notebooks of the documentation run from top to bottom, and what they show is stored in them."""
+
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat")
+nbclient = pytest.importorskip("nbclient")
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def pictures(cells) -> list[int]:
+    """How many pictures each cell of code shows."""
+    shown = [[output.get("data", {}) for output in cell.outputs] for cell in cells if cell.cell_type == "code"]
+    return [sum("image/png" in data for data in outputs) for outputs in shown]
+
+
+@pytest.mark.whole
+@pytest.mark.xdist_group("flows")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_shows_what_is_stored_in_it(path, tmp_path, monkeypatch):
+    monkeypatch.delenv("DSD100", raising=False)
+    stored = nbformat.read(path, as_version=4)
+    nbformat.validate(stored)
+    code = [cell for cell in stored.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    resources = {"metadata": {"path": str(tmp_path)}}
+    ran = nbclient.NotebookClient(nbformat.from_dict(stored), timeout=300, resources=resources).execute()
+    assert pictures(ran.cells) == pictures(nbformat.read(path, as_version=4).cells)
+
+
+def test_there_are_two_and_they_are_small():
+    assert [path.stem for path in NOTEBOOKS] == ["dsd100", "spectrograms"]
+    assert sum(path.stat().st_size for path in NOTEBOOKS) < 2_000_000

@@ -1,7 +1,9 @@
 """README and docs say what is so: commands parse, snippets run, tables have the columns that they are said to have."""
 
+import contextlib
 import re
 import shlex
+import textwrap
 from pathlib import Path
 
 import click
@@ -11,11 +13,13 @@ import soundfile as sf
 
 from flows.cli import main
 from storage.files.layout import OutputLayout
+from storage.results import rows, windows
 from storage.results.metrics import FAILED, OK, SCHEMA, StemRow, compact, write_part
 from storage.results.query import query
 from tests.signals import noise
 
 ROOT = Path(__file__).resolve().parent.parent
+SCHEMA_PAGE = ROOT / "docs" / "schema.md"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 
 
@@ -83,7 +87,12 @@ def test_there_are_commands_to_check():
 
 @pytest.mark.parametrize(
     ("document", "snippet"),
-    [(document.name, code) for document in DOCUMENTS for code in blocks(document, "python")],
+    [
+        (document.name, code)
+        for document in DOCUMENTS
+        for code in blocks(document, "python")
+        if document != SCHEMA_PAGE or "import" in code  # its questions go on from what was loaded: below
+    ],
 )
 def test_every_python_snippet_runs(document, snippet, out, untrained, tmp_path, monkeypatch):
     import unbraid
@@ -97,21 +106,75 @@ def test_every_python_snippet_runs(document, snippet, out, untrained, tmp_path, 
     exec(compile(snippet, document, "exec"), {})
 
 
-@pytest.mark.parametrize("sql", blocks(ROOT / "docs" / "schema.md", "sql"))
-def test_every_question_of_the_tables_page_has_an_answer(sql, out):
-    assert query(out, sql).num_rows > 0
+def questions() -> list[tuple[str, dict[str, str]]]:
+    """(question, tool → code) of the tables page."""
+    parts = re.split(r"(?m)^### \d+\. ", SCHEMA_PAGE.read_text().partition("\n## Without Unbraid")[0])[1:]
+    tab = r'^=== "(\w+)"\n\n    ```\w+\n(.*?)^    ```$'
+    return [(part.splitlines()[0], dict(re.findall(tab, part, re.MULTILINE | re.DOTALL))) for part in parts]
 
 
-def test_there_are_ten_questions():
-    assert len(blocks(ROOT / "docs" / "schema.md", "sql")) == 10
+def test_there_are_ten_questions_for_each_of_three_tools():
+    assert [list(code) for _, code in questions()] == [["DuckDB", "pandas", "polars"]] * 10
+
+
+@pytest.fixture(scope="module")
+def loaded(out) -> dict[str, dict]:
+    """What the page's first snippets of pandas and polars leave behind."""
+    text = SCHEMA_PAGE.read_text().partition("## Ten useful questions")[2].partition("### 1. ")[0]
+    spaces: dict[str, dict] = {}
+    with contextlib.chdir(out.parent):
+        for tool, code in re.findall(r'^=== "(\w+)"\n\n    ```python\n(.*?)^    ```$', text, re.MULTILINE | re.DOTALL):
+            spaces[tool] = {}
+            exec(textwrap.dedent(code), spaces[tool])
+    return spaces
+
+
+@pytest.mark.parametrize(("question", "code"), questions(), ids=lambda value: value if isinstance(value, str) else "")
+def test_three_tools_give_one_answer(question, code, out, loaded):
+    sql = query(out, textwrap.dedent(code["DuckDB"]))
+    assert sql.num_rows > 0
+    answers = [sql.to_pylist()]
+    for tool in ("pandas", "polars"):
+        space = dict(loaded[tool])
+        exec(textwrap.dedent(code[tool]), space)
+        rows = space["answer"]
+        answers.append(rows.to_dict("records") if tool == "pandas" else rows.to_dicts())
+    assert [plain(rows) for rows in answers] == [plain(answers[0])] * 3
+
+
+def plain(rows: list[dict]) -> list[list[str]]:
+    """Rows in an order of their own, without the columns' names, in which None and NaN are one."""
+    return sorted([_text(value) for value in row.values()] for row in rows)
+
+
+def _text(value) -> str:
+    if value is None or value != value:
+        return ""
+    if hasattr(value, "timestamp"):
+        return f"{value.timestamp():.3f}"
+    return str(value) if isinstance(value, str) else f"{value:.6f}"
 
 
 def test_the_tables_page_lists_the_columns_that_there_are(out):
-    text = (ROOT / "docs" / "schema.md").read_text()
-    listed = re.findall(r"^\| `(\w+)` \| (\w+) \|", text, re.MULTILINE)
-    assert listed == [(field.name, str(field.type).split("[")[0].replace("double", "float64")) for field in SCHEMA]
+    listed = documented_columns("The columns of `metrics`")
+    assert listed == types_of(SCHEMA)
     (file,) = out.glob("metrics/run_id=*/*.parquet")
     assert {name for name, _ in listed} - {"run_id"} <= set(pq.read_schema(file).names)
+
+
+@pytest.mark.parametrize("table", ["windows", *rows.TABLES])
+def test_the_tables_page_lists_the_columns_of_every_table(table):
+    schema = windows.SCHEMA if table == "windows" else rows.schema(table)
+    assert documented_columns(f"# {table}\n") == types_of(schema)[1:]  # all but run_id
+
+
+def documented_columns(heading: str) -> list[tuple[str, str]]:
+    text = re.split(r"(?m)^##", SCHEMA_PAGE.read_text().partition(heading)[2])[0]
+    return re.findall(r"^\| `(\w+)` \| (\w+) \|", text, re.MULTILINE)
+
+
+def types_of(schema) -> list[tuple[str, str]]:
+    return [(field.name, str(field.type).split("[")[0].replace("double", "float64")) for field in schema]
 
 
 def test_commands_of_other_tools_name_what_is_there():

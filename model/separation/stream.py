@@ -325,8 +325,10 @@ def adding_up(mixture: torch.Tensor, estimates: torch.Tensor, stems: tuple[str, 
 def _compute_alone(threads: int) -> None:
     """Let torch use one thread in this one; threads that come later shall have `threads` as before.
 
-    `torch.set_num_threads` is for the calling thread and for all that are not yet there.
+    `torch.set_num_threads` is for the calling thread and for all that are not yet there. A thread takes over the
+    process's number when it first looks at its own, which must not be after it has been given another.
     """
+    torch.get_num_threads()
     torch.set_num_threads(1)
     others = threading.Thread(target=torch.set_num_threads, args=(threads,))
     others.start()

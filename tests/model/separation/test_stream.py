@@ -133,6 +133,22 @@ def test_threads_and_batches_change_no_byte(name):
     np.testing.assert_array_equal(vocals(2, 3), alone)
 
 
+def test_a_segment_has_one_thread_however_many_torch_has():
+    """With two, sums are cut up otherwise, which the bytes of a made song show only now and then."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        model = Separator(load_preset("stereo"), Passing())
+
+        def threads():
+            torch.ones(1 << 20).sum()  # where a thread takes the process's number over
+            return torch.get_num_threads()
+
+        assert [model._threads.submit(threads).result() for _ in range(6)] == [1] * 6
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_separator_leaves_other_threads_their_cores():
     before = torch.get_num_threads()
     torch.set_num_threads(3)

@@ -194,7 +194,8 @@ def _stream(
     stem_format = StemFormat.keeping(info, settings.format, settings.kbps)
     chosen = track.stems or settings.stems
     targets = {stem: _target(settings, track, stem, stem_format.name) for stem in chosen}
-    tags = read_tags(reader.file) if settings.tags else Tags()
+    tags = read_tags(reader.file)
+    carried = tags if settings.tags else Tags()
     meters = {stem: _Meters(info.sample_rate, info.channels) for stem in chosen}
     mixture_meter = LoudnessMeter(info.sample_rate, info.channels)
     stream = separator.stream(info.sample_rate, info.channels)
@@ -202,7 +203,7 @@ def _stream(
     with contextlib.ExitStack() as stack:
         writers = {
             stem: stack.enter_context(
-                AudioWriter(target, stem_format, info.sample_rate, info.channels, info.samples, tags)
+                AudioWriter(target, stem_format, info.sample_rate, info.channels, info.samples, carried)
             )
             for stem, target in targets.items()
         }
@@ -250,6 +251,7 @@ def _stream(
             source=source_name(track.source),
             source_fingerprint=_fingerprint(track),
             format=stem_format.name,
+            genre="; ".join(tags.text.get("genre", ())) or None,
             **arithmetic,
             **predicted.get(stem, {}),  # nothing is said of several stems together
         )

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from storage.files.layout import OutputLayout
 from storage.files.location import is_url
+from storage.results.predictions import drift_sentence, run_medians
 from storage.results.summary import opened_run
 
 if TYPE_CHECKING:
@@ -93,7 +94,8 @@ def publish(out: OutputLayout, run_id: str, report: Path | str | None) -> None:
     with contextlib.suppress(Exception):  # as above
         with opened_run(out, run_id) as rows:
             totals, groups, failures = rows.totals(), rows.by_model_and_stem(), rows.failures(_FAILURES)
-        create_markdown_artifact(summary_text(run_id, totals, groups), key="run-summary", description=run_id)
+        drift = drift_sentence(run_medians(out, run_id))
+        create_markdown_artifact(summary_text(run_id, totals, groups, drift), key="run-summary", description=run_id)
         if failures:
             create_table_artifact(failures, key="run-failures", description=f"{totals['failed']} failed tracks")
         if report:
@@ -101,8 +103,8 @@ def publish(out: OutputLayout, run_id: str, report: Path | str | None) -> None:
             create_link_artifact(link, link_text=f"report of {run_id}", key="run-report", description=run_id)
 
 
-def summary_text(run_id: str, totals: dict, groups: list[dict]) -> str:
-    """A run in Markdown: totals, then medians per model and stem."""
+def summary_text(run_id: str, totals: dict, groups: list[dict], drift: str | None = None) -> str:
+    """A run in Markdown: totals, how predictions moved from run to run, then medians per model and stem."""
 
     def text(value: float | None) -> str:
         return "–" if value is None else f"{value:.2f}"
@@ -110,6 +112,7 @@ def summary_text(run_id: str, totals: dict, groups: list[dict]) -> str:
     lines = [
         f"## {run_id}", "",
         f"{totals['done']} ok, {totals['failed']} failed, {totals['seconds'] / 3600:.2f} hours of audio", "",
+        *([f"Drift: {drift}.", ""] if drift else []),
         "| model | stem | tracks | cSDR dB | predicted SDR dB | LUFS | × real time |", "|---|---|--:|--:|--:|--:|--:|",
     ]  # fmt: skip
     for group in groups:

@@ -66,6 +66,7 @@ SCHEMA = pa.schema(
         ("source", pa.string()),
         ("format", pa.string()),
         ("unpredicted", pa.string()),
+        ("genre", pa.string()),
     ]
 )
 _SORTED = """
@@ -83,8 +84,8 @@ class StemRow:
     `scenario` names the stems that were scored together: it decides which windows count as silent. `device` and
     `precision` are those the network ran with, resolved. `predicted_low` and `predicted_high` bound `predicted_sdr`
     (dB), `unpredicted` says why there is none; `vocal_presence` is between 0 and 1. `source` is the file or URL that
-    was read, `format` that of the stem's file, or the one a failed track was to be written in. `stem_path` is relative
-    to OUT.
+    was read, `genre` its tag, `format` that of the stem's file, or the one a failed track was to be written in.
+    `stem_path` is relative to OUT.
     """
 
     model_id: str
@@ -125,6 +126,7 @@ class StemRow:
     settings_hash: str | None = None
     source: str | None = None
     format: str | None = None
+    genre: str | None = None
     finished_at: datetime.datetime = field(default_factory=parquet.now)
 
 

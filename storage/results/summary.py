@@ -225,10 +225,15 @@ def finished_runs(out: OutputLayout) -> list[str]:
     return sorted((name for name in names if compacted(out, name).exists()), key=_began)
 
 
+def earlier_runs(out: OutputLayout, run_id: str) -> list[str]:
+    """The runs of the same kind before this one that have rows, the latest first."""
+    names = reversed(finished_runs(out))
+    return [name for name in names if _kind(name) == _kind(run_id) and _began(name) < _began(run_id)]
+
+
 def previous_run(out: OutputLayout, run_id: str) -> str | None:
     """The run of the same kind before this one that has rows, None where it is the first."""
-    same = [name for name in finished_runs(out) if _kind(name) == _kind(run_id) and _began(name) < _began(run_id)]
-    return same[-1] if same else None
+    return next(iter(earlier_runs(out, run_id)), None)
 
 
 def run_record(out: OutputLayout, run_id: str) -> dict:

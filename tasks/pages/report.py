@@ -9,6 +9,7 @@ from storage.files.atomic import write_bytes
 from storage.files.layout import OutputLayout
 from storage.files.location import location
 from storage.results.metrics import compacted
+from storage.results.predictions import catalog_predictions, drift_sentence, run_medians
 from storage.results.summary import (
     MEASURES,
     RunRows,
@@ -100,6 +101,8 @@ def run_context(out: OutputLayout, run_id: str, compare: tuple[str, ...]) -> dic
         "stages": _stages(record, span),
         "facts": _facts(record),
         "versions": [(name, record["versions"][name]) for name in _VERSIONS if record["versions"].get(name)],
+        "drift": drift_sentence(run_medians(out, run_id)),
+        "catalog": _catalog(out),
         "compare": [_compared(out, other, model) for other in compare],
         "players": _players(out, picks, column, lead),
         "shown": _TRACKS,
@@ -131,6 +134,19 @@ def _histograms(out: OutputLayout, rows: RunRows, model: str, stems: list[str], 
                         )
                     )  # fmt: skip
     return charts
+
+
+def _catalog(out: OutputLayout) -> dict | None:
+    """Predictions over all stems that lie in the output, with their histogram."""
+    predictions = catalog_predictions(out)
+    if predictions is None:
+        return None
+    measure = next(measure for measure in MEASURES if measure.column == "predicted_sdr")
+    chart = histogram(
+        measure.label, measure.unit, measure.low, measure.high, predictions.counts,
+        quantiles=predictions.quantiles, name=predictions.stem,
+    )  # fmt: skip
+    return {"predictions": predictions, "chart": chart}
 
 
 def _compared(out: OutputLayout, run_id: str, model: str | None) -> dict:

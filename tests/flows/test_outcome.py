@@ -15,14 +15,14 @@ from storage.results import metrics
 from storage.results.metrics import FAILED, OK, StemRow
 
 
-def made(folder, scores, failed=0):
+def made(folder, scores, failed=0, **values):
     """A finished run of one row of vocals per score."""
     out = OutputLayout(folder)
     run_id = runs.new_run_id("separate")
     runs.begin(out, run_id, {})
     rows = [
         StemRow("m", f"t{i}", f"song {i}.wav", "vocals", OK, sdr=score, duration_s=100.0, seconds=2.0,
-                stem_path=f"stems/song {i}/vocals.flac")
+                stem_path=f"stems/song {i}/vocals.flac", **values)
         for i, score in enumerate(scores)
     ]  # fmt: skip
     rows += [StemRow("m", f"f{i}", f"bad {i}.wav", None, FAILED, error="it is bad") for i in range(failed)]
@@ -43,6 +43,18 @@ def test_the_summary_names_tracks_speed_scores_the_worst_and_where_it_lies(tmp_p
     assert worst == ["1.0", "3.0", "5.0"]
     assert any(line.startswith("stems:") and str(tmp_path / "stems") in line for line in lines)
     assert "it is bad" in "\n".join(lines)
+
+
+def test_the_summary_says_how_predictions_moved_since_the_run_before(tmp_path, capsys, monkeypatch):
+    days = iter(["separate-20260101T000000-aaaaaa", "separate-20260102T000000-bbbbbb"])
+    monkeypatch.setattr(runs, "new_run_id", lambda _: next(days))
+    made(tmp_path, [1.0], predicted_sdr=6.5)
+    summary = made(tmp_path, [1.0], predicted_sdr=5.0)
+    show_separation(summary, as_json=False)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("drift:")]
+    assert "5.0 dB in the median, 1.5 dB below the run before" in line
+    show_separation(summary, as_json=True)
+    assert "1.5 dB below" in json.loads(capsys.readouterr().out)["drift"]
 
 
 def test_of_one_song_the_files_are_said(tmp_path, capsys):

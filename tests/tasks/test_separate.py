@@ -155,6 +155,19 @@ def test_measurements_are_those_of_the_stem(settings, tmp_path):
         assert row.duration_s == 4.0
 
 
+@pytest.mark.parametrize(("carried", "tagged"), [(True, ["Jazz"]), (False, None)])
+def test_a_row_names_its_sources_genre_whether_or_not_the_stems_carry_it(settings, tmp_path, carried, tagged):
+    from mutagen.flac import FLAC
+
+    sf.write(tmp_path / "song.flac", noise(1, 8000).T, 8000)
+    file = FLAC(tmp_path / "song.flac")
+    file["genre"] = "Jazz"
+    file.save()
+    row, *_ = separate_batch(settings.replaced(tags=carried), [track(tmp_path / "song.flac")])
+    assert row.genre == "Jazz"
+    assert FLAC(f"{settings.out}/{row.stem_path}").get("genre") == tagged
+
+
 def test_an_output_that_cannot_be_written_or_has_gone_ends_the_run_and_is_not_the_songs_fault(settings, tmp_path):
     sf.write(tmp_path / "x.wav", noise(2, 5000).T, 44100)
     (tmp_path / "file").touch()

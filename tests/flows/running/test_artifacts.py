@@ -59,3 +59,11 @@ def test_a_server_that_is_lost_costs_the_bar_and_not_the_run(monkeypatch):
         line.advance()
         line.advance()
     assert line.done == 2
+
+
+def test_the_summary_of_a_run_says_how_predictions_moved():
+    from flows.running.artifacts import summary_text
+
+    totals = {"done": 1, "failed": 0, "seconds": 60.0}
+    assert "\nDrift: 1.0 dB below.\n" in summary_text("separate-1", totals, [], "1.0 dB below")
+    assert "Drift" not in summary_text("separate-1", totals, [])

@@ -41,6 +41,13 @@ def test_a_report_says_what_ran_what_failed_and_what_was_skipped(written):
     assert re.search(r"median <b>5\.50</b> dB \(before 3\.50\)", text)
 
 
+def test_a_report_shows_the_catalogs_predictions_and_their_drift(written):
+    text = written.read_text()
+    assert "Predicted SDR of vocals 6.5 dB in the median, as the run before; the latest before: 6.5 dB." in text
+    assert "all 4 tracks whose vocals lie here" in text
+    assert "By folder" in text
+
+
 def test_a_run_whose_record_says_little_has_a_report_too(tmp_path):
     out = made_run(tmp_path, "evaluate-20260101T000000-aaaaaa", tracks=1)
     record = json.loads(out.run_record("evaluate-20260101T000000-aaaaaa").read_text())

@@ -1,0 +1,154 @@
+"""What predicted scores come to: over all that a catalog's output holds, by folder and genre, and from run to run."""
+
+from dataclasses import dataclass
+
+from storage.files.layout import OutputLayout
+from storage.results import metrics
+from storage.results.query import opened
+from storage.results.summary import MEASURES, earlier_runs, opened_run
+
+_RUNS = 5  # earlier ones that a run is set beside
+_GROUPS = 12
+_WORST = 10
+_LEAST = 2  # tracks of a folder or genre, whose median says something only of several
+_MEASURE = next(measure for measure in MEASURES if measure.column == "predicted_sdr")
+
+# One row per track whose stem lies on the disk; of models side by side, one per model.
+_PREDICTED = """
+create temp table predicted as
+select path, model_id, predicted_sdr as sdr, predicted_low as low, predicted_high as high,
+    coalesce(nullif(regexp_replace(path, '/?[^/]*$', ''), ''), '.') as folder, genre
+from metrics where on_disk and stem = $stem and predicted_sdr is not null
+"""
+_LEAD = """
+select stem from metrics where on_disk and predicted_sdr is not null
+group by stem order by stem <> 'vocals', stem limit 1
+"""
+
+
+@dataclass(frozen=True)
+class RunMedian:
+    """The median predicted SDR, in dB, that a run's model reached on its leading stem."""
+
+    run_id: str
+    model_id: str
+    stem: str
+    tracks: int
+    median: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """The tracks of a folder or a genre, and the median of their predicted SDR in dB."""
+
+    name: str
+    tracks: int
+    median: float
+
+
+@dataclass(frozen=True)
+class CatalogPredictions:
+    """The predicted SDR of one stem over all tracks whose stems lie in an output.
+
+    Attributes:
+        stem: The stem, vocals where there are any.
+        tracks: How many tracks.
+        quantiles: First decile, median and last decile, in dB.
+        counts: Tracks per bin of `storage.results.summary.MEASURES`.
+        folders: Those with the lowest medians, the lowest first; `_LEAST` tracks at least.
+        genres: The same by the sources' genre tag.
+        worst: `path`, `model_id`, `sdr`, `low` and `high` of the tracks with the lowest predictions.
+    """
+
+    stem: str
+    tracks: int
+    quantiles: tuple[float, float, float]
+    counts: list[int]
+    folders: list[Group]
+    genres: list[Group]
+    worst: list[dict]
+
+
+def run_medians(out: OutputLayout, run_id: str) -> list[RunMedian]:
+    """The medians of a run and of the five runs of its kind before it, as far as they predicted the same stem.
+
+    Args:
+        out: The run folder.
+        run_id: The run, whose rows are compacted.
+
+    Returns:
+        The latest first, which is the run's own; empty where it predicted nothing.
+    """
+    this = _run_median(out, run_id)
+    if this is None:
+        return []
+    medians = [this]
+    for name in earlier_runs(out, run_id)[:_RUNS]:
+        earlier = _run_median(out, name)
+        if earlier is not None and earlier.stem == this.stem:
+            medians.append(earlier)
+    return medians
+
+
+def _run_median(out: OutputLayout, run_id: str) -> RunMedian | None:
+    with opened_run(out, run_id) as rows:
+        groups = [group for group in rows.by_model_and_stem() if group["predicted_sdr"] is not None]
+        if not groups:
+            return None
+        group = min(groups, key=lambda group: (group["stem"] != "vocals", -group["tracks"]))
+        return RunMedian(run_id, group["model_id"], group["stem"], group["tracks"], group["predicted_sdr"])
+
+
+def drift_sentence(medians: list[RunMedian]) -> str | None:
+    """How a run's median stands to those before it; None where there is none before.
+
+    Medians of other models are named as such: each model's predictions have a calibration of their own.
+    """
+    if len(medians) < 2:
+        return None
+    this, *before = medians
+    difference = round(this.median - before[0].median, 1)
+    than = f"{abs(difference):.1f} dB {'above' if difference > 0 else 'below'}" if difference else "as"
+    runs = ", ".join(
+        f"{run.median:.1f}" + (f" ({run.model_id})" if run.model_id != this.model_id else "") for run in before
+    )
+    return (
+        f"predicted SDR of {this.stem} {this.median:.1f} dB in the median, {than} the run before; "
+        f"the latest before: {runs} dB"
+    )
+
+
+def catalog_predictions(out: OutputLayout) -> CatalogPredictions | None:
+    """The predictions of all stems that lie in an output, None where there are none. Raises MetricsError."""
+    if not metrics.row_files(out):
+        return None
+    with opened(out.root) as connection:
+        lead = connection.sql(_LEAD).fetchall()
+        if not lead:
+            return None
+        ((stem,),) = lead
+        connection.execute(_PREDICTED, {"stem": stem})
+
+        def ask(sql: str) -> list[dict]:
+            return connection.sql(sql).to_arrow_table().to_pylist()
+
+        (totals,) = ask("select count(*) as n, quantile_cont(sdr, [0.1, 0.5, 0.9]) as quantiles from predicted")
+        step, last = (_MEASURE.high - _MEASURE.low) / _MEASURE.bins, _MEASURE.bins - 1
+        counts = [0] * _MEASURE.bins
+        bins = f"cast(least(greatest(floor((sdr - {_MEASURE.low}) / {step}), 0), {last}) as integer)"
+        for row in ask(f"select {bins} as bin, count(*) as n from predicted group by all"):
+            counts[row["bin"]] = row["n"]
+        groups = {
+            column: [
+                Group(row["name"], row["tracks"], row["median"])
+                for row in ask(
+                    f"select {column} as name, count(*) as tracks, median(sdr) as median from predicted "
+                    f"where {column} is not null group by all having count(*) >= {_LEAST} "
+                    f"order by median, name limit {_GROUPS}"
+                )
+            ]
+            for column in ("folder", "genre")
+        }
+        worst = ask(f"select path, model_id, sdr, low, high from predicted order by sdr, path limit {_WORST}")
+    quantiles = tuple(totals["quantiles"])
+    return CatalogPredictions(stem, totals["n"], quantiles, counts, groups["folder"], groups["genre"], worst)

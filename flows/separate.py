@@ -4,12 +4,14 @@ import contextlib
 import dataclasses
 import importlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 
+from flows.prune import prune_unwatched
 from flows.running.artifacts import publish
 from flows.running.cluster import address_of, cluster
 from flows.running.commit import clear_abandoned, commit
@@ -19,9 +21,10 @@ from flows.running.phases import phase
 from flows.running.plan import Counts, Planner, batches, source_bytes
 from flows.running.progress import progress
 from flows.running.record import recorded
-from flows.settings import SeparateOptions
+from flows.settings import PruneOptions, SeparateOptions
 from model.errors import ModelError
 from storage import runs
+from storage.errors import CatalogError
 from storage.files.atomic import remove_leftovers
 from storage.files.layout import OutputLayout
 from storage.files.location import absolute, is_url, location
@@ -55,6 +58,7 @@ class RunSummary:
     told_apart: int = 0
     passed: int = 0
     todo_seconds: float | None = None
+    pruned: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -118,9 +122,10 @@ def separate(options: SeparateOptions, checked: tuple[SeparateSettings, Iterator
                 settings = settings.replaced(known_stems=planner.done.stems, run_id=run_id, marked=True)
                 done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
         audio_seconds = round(audio_seconds, 3)
+        pruned = prune_phase(options) if options.prune else 0
         summary = RunSummary(
             run_id, options.out, done, failed, counts.done, counts.failed, audio_seconds, None,
-            told_apart=counts.told_apart, passed=counts.passed,
+            told_apart=counts.told_apart, passed=counts.passed, pruned=pruned,
         )  # fmt: skip
         return close_phase(layout, summary)
 
@@ -188,6 +193,16 @@ def _announced(
         if any(track.replaces for track in batch):
             metrics.write_part(out, run_id, [interrupted_row(settings, track) for track in batch])
         yield batch
+
+
+@phase("prune")
+def prune_phase(options: SeparateOptions) -> int:
+    """Remove what the catalog lists no more: a song that was renamed has its new stems by now."""
+    try:
+        return prune_unwatched(options.part(PruneOptions))
+    except CatalogError as error:  # what was separated is done all the same
+        print(f"unbraid: nothing was pruned: {error}", file=sys.stderr, flush=True)
+        return 0
 
 
 @phase("report")

@@ -90,7 +90,27 @@ class SeparateOptions(Workers, Separation):
     limit: Annotated[int | None, Cli(metavar="N")] = Field(
         None, ge=1, description="Do at most N tracks; the next run goes on."
     )
+    prune: bool = Field(
+        False, description="Remove stems and rows of tracks that SOURCE lists no more; see `unbraid prune`."
+    )
     dry_run: bool = Field(False, description="Say what would be done, and do nothing.")
+
+
+class PruneOptions(Settings):
+    """What is no longer in the catalog leaves an output."""
+
+    out: Annotated[str, Cli(argument=True, place=-1)] = Field(description="The output to remove tracks from.")
+    source: Annotated[str | tuple[str, ...], Cli(argument=True, several=True)] = Field(
+        description="The catalog that the output is of, as `unbraid separate` takes it; or several."
+    )
+    yes: Annotated[bool, Cli(("--yes", "-y"))] = Field(
+        False, description="Remove them; without it they are only listed."
+    )
+    unlisted: bool = Field(
+        False, description="Remove whatever SOURCE does not list, also where the file is there or lies elsewhere."
+    )
+    empty: bool = Field(False, description="SOURCE is meant to be empty, or is gone for good: every track may go.")
+    allow_http: bool = Field(False, description="As in `unbraid separate`.")
 
 
 class EvaluateOptions(Workers, Scoring, ModelRequest):

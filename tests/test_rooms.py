@@ -35,7 +35,8 @@ LAYERS = {
         ["separate", "evaluate", "ingest", "training", "mashup", "demo"],
     ],
     "flows": [
-        ["running", "settings"], ["ingest", "train", "tune", "separate", "evaluate"], ["mashup", "retrain"], ["cli"],
+        ["running", "settings"], ["ingest", "train", "tune", "prune", "evaluate"], ["separate"], ["mashup", "retrain"],
+        ["cli"],
     ],
 }  # fmt: skip
 

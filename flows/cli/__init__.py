@@ -83,8 +83,8 @@ def main() -> None:
 
 
 for verb in (
-    training.ingest, training.train, catalog.separate, catalog.evaluate, catalog.query, catalog.export_museval,
-    catalog.import_museval, training.models, training.retrain, training.tune, mashup.mashup, worker.worker,
-    catalog.demo, pages.report, pages.browse, pages.explore, pages.spectrogram,
+    training.ingest, training.train, catalog.separate, catalog.prune, catalog.evaluate, catalog.query,
+    catalog.export_museval, catalog.import_museval, training.models, training.retrain, training.tune, mashup.mashup,
+    worker.worker, catalog.demo, pages.report, pages.browse, pages.explore, pages.spectrogram,
 ):  # fmt: skip
     main.add_command(verb)

@@ -8,11 +8,11 @@ import sys
 import click
 
 from flows.cli.console import echo
-from flows.cli.options import with_output, with_settings
-from flows.cli.outcome import planned, print_json, show_separation
+from flows.cli.options import chosen, with_output, with_parameters, with_settings
+from flows.cli.outcome import planned, print_json, show_pruning, show_separation
 from flows.cli.scores import medians, show_failures, show_scores
 from flows.running.progress import counted
-from flows.settings import EvaluateOptions, SeparateOptions
+from flows.settings import EvaluateOptions, PruneOptions, SeparateOptions
 
 
 @click.command()
@@ -40,6 +40,18 @@ def separate(options: SeparateOptions, mp3: bool, as_json: bool) -> None:
         return
     show_separation(summary, as_json=as_json)
     sys.exit(summary.exit_code)
+
+
+@click.command()
+@with_parameters(PruneOptions)
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON, for scripts.")
+def prune(as_json: bool, **values) -> None:
+    """List the tracks of OUT that SOURCE lists no more, renamed or deleted, and with --yes remove their stems and
+    rows. A SOURCE that cannot be listed, or that is empty, removes nothing.
+    """
+    from flows.prune import prune as flow
+
+    show_pruning(flow(chosen(PruneOptions, values)), as_json=as_json)
 
 
 @click.command()

@@ -12,6 +12,7 @@ from flows.cli.scores import show_failures
 from flows.running.progress import clock, counted
 
 if TYPE_CHECKING:
+    from flows.prune import PruneSummary
     from flows.separate import RunSummary
     from storage.results.summary import RunRows
 
@@ -37,6 +38,25 @@ def planned(summary: "RunSummary") -> str:
         tracks += f" ({summary.todo_seconds / 3600:.2f} hours)"
     others = f", {summary.passed} are not chosen" if summary.passed else ""
     return f"{tracks} would be separated; {summary.before} are done, {summary.failed_before} failed before{others}"
+
+
+def show_pruning(summary: "PruneSummary", *, as_json: bool) -> None:
+    """Every track that goes, on a line of its own, and what to do next."""
+    if as_json:
+        print_json(summary)
+        return
+    for name in summary.tracks:
+        click.echo(printable(name))
+    tracks = counted(len(summary.tracks), "track")
+    if summary.stems is not None:
+        click.echo(f"{tracks} and {counted(summary.stems, 'stem')} removed")
+    elif summary.tracks:
+        click.echo(f"{tracks} would be removed; run again with --yes to do it")
+    else:
+        click.echo("every track is in the catalog")
+    if summary.kept:
+        kept = counted(summary.kept, "track")
+        click.echo(f"{kept} of other folders, or whose files are there, kept; --unlisted removes what is not listed")
 
 
 def show_separation(summary: "RunSummary", *, as_json: bool) -> None:
@@ -85,6 +105,8 @@ def _tracks(summary: "RunSummary") -> str:
         parts.append(f"{summary.failed_before} failed before (--retry-failed)")
     if summary.passed:
         parts.append(f"{summary.passed} not chosen")
+    if summary.pruned:
+        parts.append(f"{summary.pruned} pruned")
     return ", ".join(parts)
 
 

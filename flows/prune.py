@@ -1,0 +1,141 @@
+"""What no catalog lists any more leaves an output: its stems and its rows."""
+
+import os
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from flows.running.commit import clear_abandoned
+from flows.running.plan import Planner
+from flows.running.record import recorded
+from flows.settings import PruneOptions
+from storage import runs
+from storage.errors import CatalogError, MetricsError
+from storage.files.layout import OutputLayout
+from storage.files.location import is_url, location, not_written
+from storage.results.done import Keys, Wanted, done_tracks
+from storage.results.metrics import row_files
+from storage.results.pruning import SeparatedSource, count_tracks, remove_tracks, unlisted_tracks
+from storage.sources.catalog import MANIFESTS, stream_catalog
+
+# Of the tracks of an output, what a run that nobody watches may take away: more looks like a disk that is not there.
+_MOST_UNWATCHED = 0.5
+
+
+@dataclass(frozen=True)
+class PruneSummary:
+    """What was removed or, where nobody has confirmed it, would be.
+
+    Attributes:
+        tracks: The ids of the tracks that go.
+        stems: How many files of theirs were deleted; None where nothing was.
+        kept: How many tracks are not listed either, and stay: their files are there, or belong to other catalogs.
+    """
+
+    out: str
+    tracks: tuple[str, ...]
+    stems: int | None
+    kept: int
+
+
+def prune(options: PruneOptions) -> PruneSummary:
+    """Find the tracks of an output that its catalogs list no more, and remove them where `options.yes`.
+
+    Raises:
+        CatalogError: A catalog cannot be listed as a whole, or lists nothing: then nothing is removed.
+        MetricsError: The output has no rows, or another run is writing to it.
+        OutputError: A file cannot be deleted.
+    """
+    out = OutputLayout(location(options.out))
+    if not row_files(out):
+        raise MetricsError(f"{options.out} has no rows of separated tracks; check the folder")
+    gone, kept = _unlisted(options, out)
+    names = tuple(track.track_id for track in gone)
+    if not options.yes or not gone:
+        return PruneSummary(options.out, names, None, kept)
+    clear_abandoned(out)
+    run_id = runs.new_run_id("prune")
+    with recorded(out, run_id, options.values()):
+        stems = _remove(out, gone)
+        runs.end(out, run_id, runs.COMPLETED, {"tracks": list(names), "stems": stems, "kept": kept})
+    return PruneSummary(options.out, names, stems, kept)
+
+
+def prune_unwatched(options: PruneOptions) -> int:
+    """Remove what is listed no more in the middle of a run over the same output.
+
+    Returns:
+        How many tracks went.
+
+    Raises:
+        CatalogError: As `prune`, and where more than half of the output's tracks would go.
+        OutputError: A file cannot be deleted.
+    """
+    out = OutputLayout(location(options.out))
+    gone, _ = _unlisted(options, out)
+    every = count_tracks(out)
+    if len(gone) > _MOST_UNWATCHED * every:
+        raise CatalogError(
+            f"{len(gone)} of {every} tracks of {options.out} are no longer in the catalog, which is more than --prune "
+            "removes; if that is so, remove them by `unbraid prune`"
+        )
+    if gone:
+        _remove(out, gone)
+    return len(gone)
+
+
+def _remove(out: OutputLayout, gone: list[SeparatedSource]) -> int:
+    try:
+        return remove_tracks(out, gone)
+    except OSError as error:
+        raise not_written(out.root, error) from error
+
+
+def _unlisted(options: PruneOptions, out: OutputLayout) -> tuple[list[SeparatedSource], int]:
+    """The tracks that go, and how many others are not listed either."""
+    done = done_tracks(out, Wanted("", (), ()))
+    sources = [options.source] if isinstance(options.source, str) else options.source
+    sources = [one if is_url(one) else os.path.abspath(os.path.expanduser(one)) for one in sources]
+    listed = _listed(options, sources, Planner(done))
+    unlisted = list(unlisted_tracks(out, listed))
+    below = [prefix for source in sources if (prefix := _prefix(source))]
+    gone = [track for track in unlisted if options.unlisted or _is_gone(track, below)]
+    return gone, len(unlisted) - len(gone)
+
+
+def _listed(options: PruneOptions, sources: list[str], planner: Planner) -> Keys:
+    """The ids of all tracks that the sources list, by their names in the output. Raises CatalogError."""
+    listed = Keys()
+    for source in sources:
+        tracks = stream_catalog(source, allow_http=options.allow_http)
+        try:
+            tracks = chain([next(tracks)], tracks)
+        except CatalogError as error:
+            if options.empty:
+                continue
+            raise CatalogError(f"{error}; nothing is removed (--empty where it is meant to be empty)") from error
+        for track in tracks:
+            if track.problem:
+                raise CatalogError(f"{track.problem}; nothing is removed as long as a part of {source} is not seen")
+            listed.add(planner.named(track).track_id)
+    return listed
+
+
+def _prefix(source: str) -> str | None:
+    """What the paths of all tracks of a source begin with, None where nobody knows."""
+    if is_url(source):
+        return f"{source.rstrip('/')}/"
+    path = Path(source)
+    if path.suffix.lower() in MANIFESTS and path.is_file():
+        path = path.parent
+    return f"{path}/" if path.is_dir() else None
+
+
+def _is_gone(track: SeparatedSource, below: list[str]) -> bool:
+    """Is a track's source one of those that were listed, and no longer there?"""
+    source = track.source or ""
+    if not source.startswith(tuple(below)):
+        return False
+    if is_url(source):
+        return not location(source).exists()
+    return "\\x" not in source and not os.path.lexists(source)  # a name that is not UTF-8 is not written as it is

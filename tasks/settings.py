@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
 Engine = Literal["bsseval", "sdr", "museval"]
 StemFormatName = Literal["flac", "wav", "ogg", "opus", "mp3"]
 StemNames = Literal["{track}/{stem}.{ext}", "{track}_{stem}.{ext}"]
@@ -141,7 +141,9 @@ class ModelRequest(Settings):
 
     model: Annotated[str, Cli(metavar="ID")] = Field("stereo", description="Model id, preset, or weights file.")
     device: Device = Field("auto", description="Where the network runs.")
-    precision: Precision = Field("auto", description="The network's arithmetic: float32 on a CPU, bfloat16 on a GPU.")
+    precision: Precision = Field(
+        "auto", description="The network's arithmetic. Default: the fastest that keeps the sound on this machine."
+    )
 
     @property
     def request(self) -> "ModelRequest":

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from model.spectra.bands import Spread, gathering
+from model.spectra.bands import Gather, Spread
 
 
 class RecurrentRefiner(nn.Module):
@@ -15,8 +15,6 @@ class RecurrentRefiner(nn.Module):
     time (as in Uhlich et al., ICASSP 2017, and Open-Unmix), whose output is added to the proposal. The
     masks are a softmax over stems: they sum to one.
     """
-
-    gather: torch.Tensor
 
     def __init__(
         self,
@@ -30,7 +28,7 @@ class RecurrentRefiner(nn.Module):
     ) -> None:
         super().__init__()
         self.bins, self.channels, self.estimated, self.rows = bins, channels, estimated, rows
-        self.register_buffer("gather", gathering(bins, rows), persistent=False)
+        self.gather = Gather(bins, rows)
         self.spread = Spread(bins, rows)
         self.convolutions = nn.Sequential(
             nn.Conv2d(channels, width, 5, padding=2),
@@ -46,7 +44,7 @@ class RecurrentRefiner(nn.Module):
         self.refinement = nn.Linear(3 * hidden, estimated * channels * rows)
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
-        x = torch.matmul(self.gather, magnitude)
+        x = self.gather(magnitude)
         x = x / torch.clamp(x.mean(dim=(1, 2, 3), keepdim=True), min=1e-8)
         x = torch.log1p(4 * x)
         proposed = self.proposal(self.convolutions(x.contiguous(memory_format=torch.channels_last)))

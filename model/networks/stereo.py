@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.spectra.bands import Spread, gathering
+from model.networks.int8 import Int8Conv2d, Quantised
+from model.spectra.bands import Gather, Spread
 
 
 class StereoUNet(nn.Module):
@@ -22,8 +23,6 @@ class StereoUNet(nn.Module):
     a bin among its stems the same way); without, each is a sigmoid of its own.
     """
 
-    gather: torch.Tensor
-
     def __init__(
         self,
         bins: int = 2049,
@@ -39,7 +38,7 @@ class StereoUNet(nn.Module):
         self.bins, self.channels, self.estimated, self.exclusive = bins, channels, estimated, exclusive
         self.multiple = 1 << len(widths)  # frames come in multiples of this
         seen = channels + 2 if mid_side else channels
-        self.register_buffer("gather", gathering(bins, rows), persistent=False)
+        self.gather = Gather(bins, rows)
         self.spread = Spread(bins, rows)
         self.input_scale = nn.Parameter(torch.ones(1, 1, rows, 1))
         self.input_shift = nn.Parameter(torch.zeros(1, 1, rows, 1))
@@ -54,6 +53,7 @@ class StereoUNet(nn.Module):
             self.up.append(_Up(before, leaving))
             before = leaving + (widths[level - 1] if level else seen)
         self.masks = nn.Conv2d(before, channels * estimated, 3, padding=1)
+        self._int8: _Int8Trunk | None = None
 
     def fuse(self, dtype: torch.dtype = torch.float32) -> None:
         """Fold the batch norms into their convolutions, for use: the same masks to rounding, sooner.
@@ -64,11 +64,23 @@ class StereoUNet(nn.Module):
             block.fuse()
             block.to(dtype)
 
+    def quantise(self) -> None:
+        """Compute the convolutions in 8-bit integers from now on (`model.networks.int8`), for use on a CPU."""
+        self.fuse()
+        self._int8 = _Int8Trunk(self)
+
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
-        x = torch.matmul(self.gather, magnitude)
+        x = self.gather(magnitude)
         x = x / torch.clamp(x[:, : self.channels].mean(dim=(1, 2, 3), keepdim=True), min=1e-8)
         x = torch.log1p(4 * x) * self.input_scale + self.input_shift
         x = x.contiguous(memory_format=torch.channels_last)
+        logits = self._logits(x) if self._int8 is None else self._int8(x)
+        with torch.autocast(x.device.type, enabled=False):
+            logits = logits.unflatten(1, (self.estimated, self.channels))
+            mask = torch.softmax(logits, dim=1) if self.exclusive else torch.sigmoid(logits)
+            return self.spread(mask)
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
         skips = []
         for block in self.down:
             skips.append(x)
@@ -77,9 +89,30 @@ class StereoUNet(nn.Module):
             x = torch.cat([block(x), skips.pop().to(x.dtype)], dim=1)
         with torch.autocast(x.device.type, enabled=False):
             # In bfloat16 a mask has steps of 1/256: a leak at −48 dB. These few operations stay exact.
-            logits = self.masks(x.float()).unflatten(1, (self.estimated, self.channels))
-            mask = torch.softmax(logits, dim=1) if self.exclusive else torch.sigmoid(logits)
-            return self.spread(mask)
+            return self.masks(x.float())
+
+
+class _Int8Trunk(nn.Module):
+    """What `StereoUNet._logits` computes, its convolutions in 8-bit integers; batch norms are folded in."""
+
+    def __init__(self, network: StereoUNet) -> None:
+        super().__init__()
+        down = [block for block in network.down if isinstance(block, _Down)]
+        up = [block for block in network.up if isinstance(block, _Up)]
+        self.down = nn.ModuleList(Int8Conv2d(block.conv.weight, block.conv.bias, stride=2, padding=2) for block in down)
+        self.across = nn.ModuleList(block.across for block in down)
+        self.up = nn.ModuleList(Int8Conv2d.transposed(block.conv) for block in up)
+        self.masks = Int8Conv2d(network.masks.weight, network.masks.bias, stride=1, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        level = Quantised.of(x)
+        skips: list[Quantised] = []
+        for conv, across in zip(self.down, self.across, strict=True):
+            skips.append(level)
+            level = Quantised.of(across(nn.functional.leaky_relu_(conv(level), 0.2)))
+        for conv in self.up:
+            level = skips.pop().beside(conv(level, relu=True))
+        return self.masks(level)
 
 
 class _Down(nn.Module):
@@ -92,7 +125,8 @@ class _Down(nn.Module):
         self.across = _AcrossFrequency(rows, factor) if rows else nn.Identity()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.across(nn.functional.leaky_relu(self.norm(self.conv(x)), 0.2))
+        after = nn.functional.leaky_relu(self.norm(self.conv(x)), 0.2, inplace=not torch.is_grad_enabled())
+        return self.across(after)
 
     def fuse(self) -> None:
         assert isinstance(self.norm, nn.BatchNorm2d)
@@ -110,8 +144,15 @@ class _AcrossFrequency(nn.Module):
         nn.init.zeros_(self.expand.bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        moved = torch.relu(self.squeeze(x.transpose(-1, -2)))
-        return x + self.expand(moved).transpose(-1, -2)
+        if torch.is_grad_enabled():
+            moved = torch.relu(self.squeeze(x.transpose(-1, -2)))
+            return x + self.expand(moved).transpose(-1, -2)
+        # The same sums without moving anything: in channels-last order the rows of a matrix lie there already.
+        rows = x.permute(0, 2, 3, 1).flatten(2)
+        items = len(rows)
+        moved = torch.bmm(self.squeeze.weight.expand(items, -1, -1), rows).add_(self.squeeze.bias[:, None]).relu_()
+        added = torch.bmm(self.expand.weight.expand(items, -1, -1), moved).add_(self.expand.bias[:, None]).add_(rows)
+        return added.unflatten(2, (x.shape[3], x.shape[1])).permute(0, 3, 1, 2)
 
 
 class _Up(nn.Module):
@@ -121,7 +162,7 @@ class _Up(nn.Module):
         self.norm: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(after)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.norm(self.conv(x)))
+        return nn.functional.relu(self.norm(self.conv(x)), inplace=not torch.is_grad_enabled())
 
     def fuse(self) -> None:
         assert isinstance(self.norm, nn.BatchNorm2d)

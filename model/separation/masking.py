@@ -17,7 +17,7 @@ class Masker:
         preset: What the network sees and gives.
         network: The network itself; its batch norms are folded away, so training needs another one.
         device: Where its arithmetic runs.
-        precision: "bfloat16" or "float32".
+        precision: "int8", "bfloat16" or "float32".
     """
 
     def __init__(self, preset: Preset, network: torch.nn.Module, device: torch.device, precision: str) -> None:
@@ -25,8 +25,9 @@ class Masker:
         self._device = device
         self._precision = precision
         self._network = network.to(device).eval()
-        fuse = getattr(network, "fuse", None)
-        if fuse is not None:
+        if precision == "int8":
+            network.quantise()  # type: ignore[operator]
+        elif (fuse := getattr(network, "fuse", None)) is not None:
             fuse(torch.bfloat16 if precision == "bfloat16" else torch.float32)
 
     @torch.inference_mode()

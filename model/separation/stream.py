@@ -17,6 +17,7 @@ import torch
 
 from model.checkpoint import Weights
 from model.errors import ModelError
+from model.networks import int8
 from model.preset import Preset
 from model.separation.arrays import as_channels, like
 from model.separation.evidence import Evidence, mask_sums
@@ -27,7 +28,8 @@ from model.spectra.frontend import OVERLAP, analysis, magnitudes, synthesis
 # Estimates are rounded to 24-bit steps. A mixture decoded from integers then has its accompaniment
 # (mixture − vocals) exactly in float32, and the stems add up to it exactly.
 _STEP = 2.0**-23
-PRECISIONS = ("auto", "float32", "bfloat16")
+TRAINING_PRECISIONS = ("auto", "float32", "bfloat16")
+PRECISIONS = (*TRAINING_PRECISIONS, "int8")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Separator:
         self.calibration = calibration
         self.model_id = model_id
         self.device = torch.device(device)
-        self.precision = resolved_precision(precision, self.device)
+        self.precision = separating_precision(precision, self.device, network)
         # A GPU wants many segments at once. A CPU is as fast with one, and needs half the memory.
         self.batch = preset.inference.batch if self.device.type != "cpu" else 1
         self._masker = Masker(preset, network, self.device, self.precision)
@@ -344,10 +346,37 @@ def resolved_device(device: str) -> str:
     return device
 
 
-def resolved_precision(precision: str, device: torch.device) -> str:
-    """ "bfloat16" or "float32"; for "auto" bfloat16 where the device multiplies it faster. Raises ModelError."""
+def separating_precision(precision: str, device: torch.device, network: torch.nn.Module) -> str:
+    """The precision that a network separates with.
+
+    Args:
+        precision: One of PRECISIONS.
+        device: Where it runs.
+        network: The network; those with a method `quantise` can compute in 8-bit integers.
+
+    Returns:
+        "int8", "bfloat16" or "float32". For "auto" the fastest: 8-bit integers where the network has them and the
+        processor multiplies them (estimates 40 dB under the float32 ones apart, docs/experiments.md), else that of
+        `resolved_precision`.
+
+    Raises:
+        ModelError: There is no such precision, or not here.
+    """
     if precision not in PRECISIONS:
         raise ModelError(f"{precision} is not a precision; choose one of {', '.join(PRECISIONS)}")
+    able = device.type == "cpu" and int8.supported() and hasattr(network, "quantise")
+    if precision == "int8" and not able:
+        raise ModelError(
+            "int8 needs a processor with VNNI, the device cpu and a network that has it (stereo, hq, four-stem); "
+            "use --precision auto"
+        )
+    return "int8" if able and precision in ("auto", "int8") else resolved_precision(precision, device)
+
+
+def resolved_precision(precision: str, device: torch.device) -> str:
+    """ "bfloat16" or "float32"; for "auto" bfloat16 where the device multiplies it faster. Raises ModelError."""
+    if precision not in TRAINING_PRECISIONS:
+        raise ModelError(f"{precision} is not a precision; choose one of {', '.join(TRAINING_PRECISIONS)}")
     if precision != "auto":
         return precision
     if device.type != "cpu":

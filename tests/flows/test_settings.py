@@ -27,7 +27,7 @@ from tasks.training.tune import TuneSettings
 FLOWS = [separate, evaluate, ingest, train, retrain, tune, mashup, find_mashups]
 WRONG = [
     (separate, {"source": "a", "out": "b"}, "engine", "foo", "engine is bsseval, sdr or museval, not foo"),
-    (separate, {"source": "a", "out": "b"}, "precision", "fp16", "precision is auto, float32 or bfloat16, not fp16"),
+    (separate, {"source": "a", "out": "b"}, "precision", "fp16", "precision is auto, float32, bfloat16 or int8, not"),
     (separate, {"source": "a", "out": "b"}, "format", "wma", "format is flac, wav, ogg, opus or mp3, not wma"),
     (separate, {"source": "a", "out": "b"}, "device", "gpu", "device is auto, cpu or cuda, not gpu"),
     (separate, {"source": "a", "out": "b"}, "memory", "1KB", "too little"),

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from model.spectra.bands import gathering, row_centres, spreading
+from model.spectra.bands import Gather, gathering, row_centres, spreading
 
 
 @pytest.mark.parametrize(("bins", "rows"), [(2049, 512), (513, 128), (64, 64), (2049, 1024)])
@@ -29,3 +29,12 @@ def test_no_bin_goes_unseen():
 def test_below_the_knee_rows_are_bins():
     identity = spreading(2049, 512) @ gathering(2049, 512)
     torch.testing.assert_close(identity[:100, :100], torch.eye(100))
+
+
+@pytest.mark.parametrize(("bins", "rows"), [(2049, 512), (513, 128), (64, 64), (2049, 256)])
+def test_rows_gathered_without_gradients_are_those_of_the_matrix(bins, rows):
+    torch.manual_seed(0)
+    magnitude = torch.rand(2, 3, 7, bins).transpose(-1, -2)
+    gather = Gather(bins, rows)
+    with torch.no_grad():
+        torch.testing.assert_close(gather(magnitude), gathering(bins, rows) @ magnitude)

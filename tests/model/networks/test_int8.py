@@ -1,0 +1,122 @@
+import pytest
+import torch
+from torch import nn
+
+from model.errors import ModelError
+from model.networks import int8
+from model.networks.int8 import Int8Conv2d, Quantised, as_phases, interleaved
+from model.networks.jansson import JanssonUNet
+from model.networks.stereo import StereoUNet
+from model.separation.stream import separating_precision
+
+CPU = torch.device("cpu")
+needs_vnni = pytest.mark.skipif(not int8.supported(), reason="this processor has no VNNI")
+
+
+def signal_to_noise(exact: torch.Tensor, close: torch.Tensor) -> float:
+    return float(10 * torch.log10(exact.square().sum() / (exact - close).square().sum()))
+
+
+def values(x: Quantised) -> torch.Tensor:
+    return (x.levels.float() - x.zero) * x.scale
+
+
+def trained(**options) -> StereoUNet:
+    """A small network whose batch norms have seen something and whose bottlenecks do something."""
+    torch.manual_seed(0)
+    network = StereoUNet(bins=257, rows=64, widths=(8, 16, 24), **options)
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.1)
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.rand(2, 2, 257, 64))
+    return network.eval()
+
+
+@torch.inference_mode()
+def test_a_transposed_convolution_is_a_convolution_of_its_phases():
+    torch.manual_seed(0)
+    transposed = nn.ConvTranspose2d(6, 3, 5, stride=2, padding=2, output_padding=1)
+    x = torch.randn(2, 6, 7, 9)
+    phases = nn.functional.conv2d(x, as_phases(transposed.weight), transposed.bias.repeat(4), padding=1)
+    torch.testing.assert_close(interleaved(phases), transposed(x))
+
+
+@pytest.mark.parametrize("shift", [-3.0, 0.0, 3.0])
+def test_levels_are_the_nearest_and_zero_has_one(shift):
+    torch.manual_seed(0)
+    x = torch.randn(1, 5, 16, 16) + shift
+    quantised = Quantised.of(x)
+    assert (values(quantised) - x).abs().max() <= 0.501 * quantised.scale
+    assert 0 <= quantised.zero <= 255
+
+
+def test_silence_stays_silence():
+    assert not values(Quantised.of(torch.zeros(1, 2, 8, 8))).any()
+
+
+@pytest.mark.parametrize("louder", [0.1, 1.0, 5.0])
+def test_a_skip_and_what_comes_from_below_share_a_scale_that_holds_both(louder):
+    torch.manual_seed(0)
+    skip = torch.randn(1, 3, 16, 16)
+    below = torch.rand(1, 8, 8, 8) * skip.max() * louder
+    both = Quantised.of(skip).beside(below)
+    torch.testing.assert_close(
+        values(both), torch.cat([interleaved(below), skip], dim=1), rtol=0, atol=1.01 * both.scale
+    )
+
+
+@needs_vnni
+@pytest.mark.parametrize("stride", [1, 2])
+@torch.inference_mode()
+def test_a_convolution_of_integers_is_that_of_the_values_they_stand_for(stride):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(6, 32, 5, stride=stride, padding=2)
+    # Weights that are levels already, so that nothing is lost and only rounding of the sums is left.
+    scale = conv.weight.abs().amax((1, 2, 3), keepdim=True) / 127
+    conv.weight.copy_((conv.weight / scale).round() * scale)
+    x = Quantised.of(torch.randn(1, 6, 24, 24))
+    exact = conv(values(x))
+    torch.testing.assert_close(Int8Conv2d(conv.weight, conv.bias, stride=stride, padding=2)(x), exact)
+
+
+@needs_vnni
+@pytest.mark.parametrize("options", [{}, {"estimated": 4, "exclusive": True}])
+@torch.inference_mode()
+def test_masks_in_integers_are_the_network_s(options):
+    network, other = trained(**options), trained(**options)
+    magnitude = torch.rand(1, 2, 257, 64) ** 4
+    exact = network(magnitude)
+    other.quantise()
+    assert signal_to_noise(exact - exact.mean(), other(magnitude) - exact.mean()) > 25
+
+
+@needs_vnni
+@torch.inference_mode()
+def test_masks_in_integers_are_the_same_with_any_number_of_threads():
+    network = trained()
+    network.quantise()
+    magnitude = torch.rand(1, 2, 257, 64)
+    threads = torch.get_num_threads()
+    try:
+        given = []
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            given.append(network(magnitude))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(*given)
+
+
+@pytest.mark.parametrize("network", [JanssonUNet(), trained()], ids=["jansson", "stereo"])
+def test_the_fastest_precision_is_one_that_network_and_processor_have(network, monkeypatch):
+    monkeypatch.setattr(int8, "supported", lambda: True)
+    able = isinstance(network, StereoUNet)
+    assert (separating_precision("auto", CPU, network) == "int8") == able
+    assert separating_precision("auto", torch.device("cuda"), network) == "bfloat16"
+    assert separating_precision("float32", CPU, network) == "float32"
+    monkeypatch.setattr(int8, "supported", lambda: False)
+    assert separating_precision("auto", CPU, network) != "int8"
+    with pytest.raises(ModelError, match="VNNI"):
+        separating_precision("int8", CPU, network)

@@ -69,23 +69,26 @@ def resolved_arithmetic(name: str, device: str, precision: str) -> tuple[str, st
     Args:
         name: As `load_separator` takes it.
         device: "auto", "cpu" or "cuda".
-        precision: "auto", "float32" or "bfloat16".
+        precision: "auto" or one of `model.separation.stream.PRECISIONS`.
 
     Returns:
         The device and the precision, neither of them "auto".
 
     Raises:
-        ModelError: "cuda" is requested where there is none.
+        RegistryError: The model is unknown or damaged.
+        ModelError: A device or precision is requested that is not here.
     """
     import torch
 
+    from model.networks import network_class
     from model.separation.foreign import ForeignSeparator, is_foreign
-    from model.separation.stream import resolved_device, resolved_precision
+    from model.separation.stream import resolved_device, separating_precision
 
     device = resolved_device(device)
     if is_foreign(name):
         return device, ForeignSeparator.precision
-    return device, resolved_precision(precision, torch.device(device))
+    network = network_class(_preset_of(name)[1].network)
+    return device, separating_precision(precision, torch.device(device), network)
 
 
 def model_stems(name: str) -> tuple[str, tuple[str, ...]]:
@@ -96,6 +99,12 @@ def model_stems(name: str) -> tuple[str, tuple[str, ...]]:
         if is_foreign(name):
             separator = load_foreign(name, "cpu")
             return separator.model_id, separator.stems
+    model_id, preset = _preset_of(name)
+    return model_id, preset.stems
+
+
+def _preset_of(name: str) -> tuple[str, Preset]:
+    """(model id, the preset it is used under) of a model of ours."""
     model_id, data = registry().read(name)
     shown = str(Path(name).name)
-    return model_id, _viewing(model_id, preset_in(read_header(data, shown), shown)).stems
+    return model_id, _viewing(model_id, preset_in(read_header(data, shown), shown))

@@ -35,7 +35,7 @@ class SeparateSettings(Separation):
 
         Args:
             device: What the network runs on, "cpu" or "cuda".
-            precision: Its arithmetic, "float32" or "bfloat16".
+            precision: Its arithmetic: "float32", "bfloat16" or "int8".
         """
         return _digest([_VERSION, self.tags, precision, device, *self._bitrate])
 

@@ -346,18 +346,17 @@ def resolved_device(device: str) -> str:
     return device
 
 
-def separating_precision(precision: str, device: torch.device, network: torch.nn.Module) -> str:
+def separating_precision(precision: str, device: torch.device, network: torch.nn.Module | type[torch.nn.Module]) -> str:
     """The precision that a network separates with.
 
     Args:
         precision: One of PRECISIONS.
         device: Where it runs.
-        network: The network; those with a method `quantise` can compute in 8-bit integers.
+        network: The network or its class; those with a method `quantise` can compute in 8-bit integers.
 
     Returns:
         "int8", "bfloat16" or "float32". For "auto" the fastest: 8-bit integers where the network has them and the
-        processor multiplies them (estimates 40 dB under the float32 ones apart, docs/experiments.md), else that of
-        `resolved_precision`.
+        processor multiplies them (its estimates differ from float32's by −40 dB), else that of `resolved_precision`.
 
     Raises:
         ModelError: There is no such precision, or not here.

@@ -9,6 +9,7 @@ import datetime
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -71,6 +72,15 @@ def write_file(rows: pa.Table, target: Path, staging: Path) -> Path:
     return target
 
 
+class _Streamed(ds.FileSystemDataset):
+    """A dataset that reads one file at a time and little ahead: by default Arrow holds row groups of four files, which
+    is more than all that DuckDB may use.
+    """
+
+    def scanner(self, *args: Any, **kwargs: Any) -> ds.Scanner:
+        return super().scanner(*args, **{"batch_readahead": 2, "fragment_readahead": 1, **kwargs})
+
+
 def dataset(files: Iterable[RunFile], schema: pa.Schema) -> ds.Dataset:
     """The rows of all files as one dataset, from which only what a query needs is read.
 
@@ -95,7 +105,7 @@ def dataset(files: Iterable[RunFile], schema: pa.Schema) -> ds.Dataset:
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(file.path, error) from error
         fragments.append(fragment)
-    return ds.FileSystemDataset(fragments, schema, parquet, filesystem)
+    return _Streamed(fragments, schema, parquet, filesystem)
 
 
 def read(files: Iterable[RunFile], schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:

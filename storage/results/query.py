@@ -1,6 +1,7 @@
 """SQL over a run folder's tables, read-only: the query sees those it is given and nothing else."""
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,32 +18,33 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _MEMORY = "500MB"  # of DuckDB, which keeps on the disk what does not fit
+_THREADS = 4  # at most: each needs about 100 MB before anything of it is kept on the disk
 
 # The rows that count today. Of a track and a model those of the latest separation (the same settings and the same
 # source), each stem once; a failure replaces what was there before. A stem is on the disk where no other model,
 # settings or source has been separated into the track's folder since.
+# Separations are compared by their hashes: an aggregate of fixed size can be kept on the disk, one of texts cannot.
 _CURRENT = r"""
 create view metrics as
 with latest as (
-    select track_id, model_id, max_by(
-        {'failed': status = 'failed', 'settings': settings_hash, 'source': source_fingerprint}, finished_at) as is_,
+    select track_id, model_id,
+        max_by(hash(status = 'failed', settings_hash, source_fingerprint), finished_at) as separation
     from history where status <> 'interrupted' group by all
 ), holders as (
-    select track_id, regexp_extract(stem_path, '^(stems|models/[^/]+)/', 1) as root, max_by(
-        {'status': status, 'model': model_id, 'settings': settings_hash, 'source': source_fingerprint}, finished_at
-    ) as is_,
+    select track_id, regexp_extract(stem_path, '^(stems|models/[^/]+)/', 1) as root,
+        max_by(hash(status, model_id, settings_hash, source_fingerprint), finished_at) as separation
     from history where stem_path is not null and status in ('ok', 'interrupted') group by all
 )
 select history.*, coalesce(
-    history.stem_path is not null and history.status = 'ok' and holders.is_ is not distinct from {
-        'status': 'ok', 'model': history.model_id, 'settings': settings_hash, 'source': source_fingerprint}, false
+    history.stem_path is not null and history.status = 'ok'
+    and holders.separation = hash('ok', history.model_id, settings_hash, source_fingerprint), false
 ) as on_disk
 from history
 join latest on history.track_id = latest.track_id and history.model_id = latest.model_id
 left join holders on history.track_id = holders.track_id
     and regexp_extract(history.stem_path, '^(stems|models/[^/]+)/', 1) = holders.root
-where history.status <> 'interrupted' and latest.is_ is not distinct from {
-    'failed': history.status = 'failed', 'settings': settings_hash, 'source': source_fingerprint}
+where history.status <> 'interrupted'
+    and latest.separation = hash(history.status = 'failed', settings_hash, source_fingerprint)
 qualify {once}
 """
 _ONCE = """
@@ -80,7 +82,8 @@ def opened(out: Path) -> Iterator["DuckDBPyConnection"]:
         raise MetricsError(f"{out} has no metrics; separate or evaluate into it first")
     with scratch_folder() as scratch:
         settings = {"python_enable_replacements": "false", "memory_limit": _MEMORY, "temp_directory": str(scratch)}
-        connection = duckdb.connect(config={**settings, "preserve_insertion_order": "false"})
+        settings |= {"preserve_insertion_order": "false", "threads": str(min(_THREADS, os.cpu_count() or 1))}
+        connection = duckdb.connect(config=settings)
         connection.execute("set enable_progress_bar = false")  # it would be drawn into the output
         try:
             register_metrics(connection, layout)

@@ -1,5 +1,7 @@
 """Open-Unmix (Stöter et al., JOSS 2019): `--model openunmix:umxl`, or `openunmix:/folder` for one's own training."""
 
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,7 @@ def load(name: str, device: str) -> ForeignModel:
 
     Raises ModelError when the package is missing or knows no such model.
     """
-    try:
-        from openunmix import utils
-    except ImportError as error:
-        raise ModelError(f"openunmix is not installed ({error}); pip install 'unbraid[openunmix]'") from error
+    utils = loader()
     try:
         # In a folder of one's own every target is a .json beside its weights; the published names bring theirs.
         target_names = sorted(path.stem for path in Path(name).glob("*.json") if path.stem != "separator")
@@ -41,6 +40,29 @@ def load(name: str, device: str) -> ForeignModel:
         channels=_channels(next(iter(separator.target_models.values()))),
         separate=separate,
     )
+
+
+def loader() -> Any:
+    """The module `openunmix.utils`.
+
+    openunmix imports torchaudio, to resample in a function that is not called here, and torchaudio loads beside one
+    build of torch only. Where it does not load, an empty module takes its place while openunmix is imported.
+
+    Raises:
+        ModelError: The package is missing.
+    """
+    try:
+        import torchaudio  # noqa: F401
+    except (ImportError, OSError):
+        sys.modules["torchaudio"] = types.ModuleType("torchaudio")
+    try:
+        from openunmix import utils
+    except ImportError as error:
+        raise ModelError(f"openunmix is not installed ({error}); pip install 'unbraid[openunmix]'") from error
+    finally:
+        if sys.modules.get("torchaudio") is not None and not hasattr(sys.modules["torchaudio"], "__path__"):
+            del sys.modules["torchaudio"]
+    return utils
 
 
 def _channels(target: Any) -> int:

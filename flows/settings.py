@@ -70,11 +70,12 @@ class SeparateOptions(Workers, Separation):
     """A catalog is separated."""
 
     source: Annotated[str | tuple[str, ...], Cli(argument=True, several=True)] = Field(
+        min_length=1,
         description="An audio file, a folder, a glob, a dataset, or a manifest (.csv or .parquet with a column path); "
-        "or several of them."
+        "or several of them.",
     )
     out: Annotated[str, Cli(("--out", "-o"), metavar="FOLDER", place=-1)] = Field(
-        "separated", description="Folder for stems, metrics, reports and run records."
+        "separated", min_length=1, description="Folder for stems, metrics, reports and run records."
     )
     retry_failed: bool = Field(False, description="Try tracks again that failed in an earlier run.")
     allow_http: bool = Field(False, description="Fetch sources at http:// and https:// that a manifest names.")

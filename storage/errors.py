@@ -29,5 +29,9 @@ class MetricsError(StorageError):
     """A metrics table or a query over it is wrong."""
 
 
+class OutputInUse(MetricsError):
+    """Another run is writing to the same output."""
+
+
 class RegistryError(StorageError):
     """A model id is unknown, or its file is not what its name says."""

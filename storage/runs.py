@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from storage.errors import MetricsError
+from storage.errors import MetricsError, OutputInUse
 from storage.files.atomic import write_bytes, write_json
 from storage.files.layout import OutputLayout
 
@@ -95,7 +95,7 @@ def close_abandoned(out: OutputLayout, watching: Callable[[str], None] = lambda 
         The ids of the runs that were killed.
 
     Raises:
-        MetricsError: A run still writes to this output.
+        OutputInUse: A run still writes to this output.
     """
     killed = []
     for run_id, record in _running(out):
@@ -107,7 +107,7 @@ def close_abandoned(out: OutputLayout, watching: Callable[[str], None] = lambda 
 
 
 def refuse_company(out: OutputLayout, run_id: str) -> None:
-    """Raise MetricsError where another run than `run_id` goes on: of two that start together both may give way."""
+    """Raise OutputInUse where another run than `run_id` goes on: of two that start together both may give way."""
     for other, record in _running(out):
         if other != run_id:
             _refuse_beside(out, other, record)
@@ -122,7 +122,7 @@ def _running(out: OutputLayout) -> list[tuple[str, dict]]:
 def _refuse_beside(
     out: OutputLayout, run_id: str, record: dict, watching: Callable[[str], None] = lambda sentence: None
 ) -> None:
-    """Raise MetricsError where a run that says it goes on really does."""
+    """Raise OutputInUse where a run that says it goes on really does."""
     writer = record.get("process") or {}
     namespace = _namespace()
     if namespace is not None and writer.get("namespace") == namespace:
@@ -130,7 +130,7 @@ def _refuse_beside(
     else:
         alive, place = _beats(out, run_id, record, watching), f" on {record.get('host')}"
     if alive:
-        raise MetricsError(
+        raise OutputInUse(
             f"{out.root} is being written by {run_id} (process {writer.get('pid')}{place}); wait for it, or stop it"
         )
 

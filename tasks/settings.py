@@ -167,7 +167,7 @@ class Separation(Scoring, ModelRequest):
     """What is done to every track of a catalog."""
 
     out: Annotated[str, Cli(metavar="FOLDER")] = Field(
-        description="Folder for stems, metrics, reports and run records."
+        min_length=1, description="Folder for stems, metrics, reports and run records."
     )
     stems: Annotated[tuple[str, ...] | None, Cli(metavar="NAMES", commas=True)] = Field(
         None, description="Stems to write, separated by commas. Default: all the model has."

@@ -11,12 +11,12 @@ from typing import Any
 
 import httpx
 from prefect import Flow
-from prefect.states import Completed, Failed, State
+from prefect.states import Cancelled, Completed, Failed, State
 
 from flows.running.artifacts import run_name
 from flows.running.environment import prefect_server
 from flows.running.parameters import Checked, Options, Result, SettingsFlow
-from storage.errors import StorageError
+from storage.errors import OutputInUse, StorageError
 
 WITH_FAILURES = "CompletedWithFailures"
 
@@ -34,7 +34,8 @@ class PrefectFlow(SettingsFlow[Options, Checked, Result], Flow):
     Called in Python it makes the settings, and so refuses what cannot be, before Prefect is asked for anything.
     A run of a deployment is refused by the API, which has the same bounds and choices, or as its function begins.
     A run with failed tracks ends in a state of the name CompletedWithFailures, which automations see; it is of the
-    type Failed where no track at all was done.
+    type Failed where no track at all was done. A deployment's run over an output that another run is writing to is
+    Cancelled: so the limit of one run at a time is each output's, and not the deployment's.
     """
 
     def __init__(
@@ -49,7 +50,13 @@ class PrefectFlow(SettingsFlow[Options, Checked, Result], Flow):
 
         @functools.wraps(function)
         def flat(*args: Any, **kwargs: Any) -> Result | State:
-            result = function(*self._options_and_check(args, kwargs))
+            called = hasattr(self._ended, "results")  # in Python, where the error itself is expected
+            try:
+                result = function(*self._options_and_check(args, kwargs))
+            except OutputInUse as error:
+                if called:
+                    raise
+                return Cancelled(message=str(error))
             self._ended.results = [result]
             return final_state(result) or result
 

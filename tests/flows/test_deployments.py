@@ -1,6 +1,8 @@
 """prefect.yaml on a real server with a real worker, all on loopback."""
 
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -12,6 +14,8 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 import soundfile as sf
 
@@ -110,8 +114,26 @@ def prefect(environment, *arguments, timeout=240):
     return done.stdout
 
 
-def test_all_deploy_and_a_run_of_the_nightly_separation_completes(server, untrained, tmp_path):
+def test_as_deployed_it_runs_nightly_once_per_output_and_is_cancelled_without_a_trace(server, untrained, tmp_path):
     deploy_and_run(server, untrained, tmp_path)
+    song = tmp_path / "long.flac"
+    sf.write(song, np.zeros((44100 * 1200, 2), np.int16), 44100)
+    out = tmp_path / "busy"
+    with prefect_worker(server, tmp_path):
+        long = started(server, source=song, out=out, model=untrained, workers=1)
+        wait_until(lambda: list(out.glob("stems/*/.unbraid-*.tmp")))
+        processes = separating()
+        second = started(server, source=song, out=out, model=untrained, workers=1)
+        elsewhere = started(server, source=tmp_path / "song.wav", out=tmp_path / "free", model=untrained, workers=1)
+        assert ended(server, second)["type"] == "CANCELLED"
+        assert f"{out} is being written by separate-" in ended(server, second)["message"]
+        assert ended(server, elsewhere)["type"] == "COMPLETED"
+        prefect(server, "flow-run", "cancel", long)
+        assert ended(server, long)["type"] == "CANCELLED"
+        assert psutil.wait_procs(processes, timeout=30)[1] == []
+    assert not [*out.rglob("*.tmp"), *out.rglob("*.beat")]
+    (record,) = [json.loads(path.read_text()) for path in (out / "runs").glob("*.json")]
+    assert record["state"] == "stopped"
 
 
 def test_the_same_on_postgres(server_on_postgres, untrained, tmp_path):
@@ -121,15 +143,58 @@ def test_the_same_on_postgres(server_on_postgres, untrained, tmp_path):
 
 def deploy_and_run(server, untrained, tmp_path):
     sf.write(tmp_path / "song.wav", noise(2, 44100).T, 44100)
+    folders = {"UNBRAID_CATALOG": str(tmp_path / "song.wav"), "UNBRAID_OUT": str(tmp_path / "out")}
     prefect(server, "work-pool", "create", "unbraid", "--type", "process")
-    deployed = prefect(server, "--no-prompt", "deploy", "--all")
+    deployed = prefect({**server, **folders}, "--no-prompt", "deploy", "--all")
     listed = prefect(server, "deployment", "ls")
     assert all(f"{name}/{name}" in listed for name in ("ingest", "train", "separate", "evaluate")), deployed
     assert "0 2 * * *" in prefect(server, "deployment", "inspect", "separate/separate")
-    prefect(
-        server, "deployment", "run", "separate/separate", "-p", f"source={tmp_path / 'song.wav'}",
-        "-p", f"out={tmp_path / 'out'}", "-p", f"model={untrained}", "-p", "workers=1",
-    )  # fmt: skip
+    run = started(server, model=untrained, workers=1)
     prefect(server, "worker", "start", "--pool", "unbraid", "--run-once", "--type", "process")
-    assert "COMPLETED" in prefect(server, "flow-run", "ls").upper()
+    assert ended(server, run)["type"] == "COMPLETED"
     assert read_all(OutputLayout(tmp_path / "out")).column("status").to_pylist() == ["ok", "ok"]
+
+
+@contextmanager
+def prefect_worker(environment, folder):
+    with open(folder / "worker.log", "w") as log:
+        process = subprocess.Popen(
+            [PREFECT, "worker", "start", "--pool", "unbraid", "--type", "process"],
+            env=environment, cwd=ROOT, stdout=log, stderr=log,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def started(environment, **parameters):
+    """Start a run of the nightly separation; returns its id."""
+    pairs = [part for name, value in parameters.items() for part in ("-p", f"{name}={value}")]
+    said = prefect(environment, "deployment", "run", "separate/separate", *pairs)
+    return re.search(r"UUID: ([0-9a-f-]{36})", said)[1]
+
+
+def ended(environment, run):
+    """The state in which a run has ended."""
+
+    def state():
+        with urllib.request.urlopen(f"{environment['PREFECT_API_URL']}/flow_runs/{run}", timeout=20) as answer:
+            return json.load(answer)["state"]
+
+    return wait_until(lambda: (now := state())["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") and now)
+
+
+def wait_until(condition, seconds=240):
+    limit = time.monotonic() + seconds
+    while not (met := condition()):
+        assert time.monotonic() < limit
+        time.sleep(0.3)
+    return met
+
+
+def separating():
+    """The worker processes of all runs on this machine."""
+    processes = psutil.process_iter(["cmdline"])
+    return [process for process in processes if "tasks.process" in (process.info["cmdline"] or ())]

@@ -235,13 +235,15 @@ def _player(row: dict, stems: dict[str, str], has_source: bool, place: Place, fi
 
 
 def _window_charts(rows: list[dict]) -> list:
-    """SDR over time, a curve per stem."""
+    """SDR over time, or where no window was scored the predicted one, a curve per stem."""
+    column = "sdr" if any(row["sdr"] is not None for row in rows) else "predicted_sdr"
     curves: dict[str, tuple[list, list]] = {}
     for row in rows:
         xs, ys = curves.setdefault(row["stem"], ([], []))
         xs.append(float(row["window"]))
-        ys.append(row["sdr"])
-    chart = line_chart("SDR per window of one second", "dB", curves, x_text=clock, width=900.0, height=140.0)
+        ys.append(row[column])
+    title = "SDR per window of one second" if column == "sdr" else "Predicted SDR per window of one second"
+    chart = line_chart(title, "dB", curves, x_text=clock, width=900.0, height=140.0)
     return [chart] if chart else []
 
 

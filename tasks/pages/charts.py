@@ -115,8 +115,9 @@ def line_chart(
         return None
     bottom = min(values) if low is None else low
     top = max(values) if high is None else high
-    if top - bottom < 1e-12:
-        bottom, top = bottom - 0.5, top + 0.5
+    if top - bottom <= 1e-9 * max(abs(bottom), abs(top)):  # a constant lies in the middle of an axis of its own size
+        margin = abs(top) / 2 or 0.5
+        bottom, top = bottom - margin, top + margin
     x_low, x_high = min(positions), max(positions) if x_high is None else x_high
     scale = math.log10 if log_x else float
     left, right = scale(x_low), scale(x_high)

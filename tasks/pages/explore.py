@@ -156,7 +156,7 @@ def warnings(items: list[Item], measured: list[Measured]) -> list[dict]:
     loud = [f"{one.stem} of {one.track_id}" for one in measured if one.peak >= _CLIPPED]
     warn(f"{count(len(loud), 'stem')} at full scale: probably clipped", loud)
     narrow = [f"{stem} of {item.track_id} ({number(hz / 1000, 1)} kHz)" for item in items
-              for stem, hz in item.bandwidths.items() if 0 < hz < _NARROW_HZ]  # fmt: skip
+              for stem, hz in item.bandwidths.items() if stem != "bass" and 0 < hz < _NARROW_HZ]  # fmt: skip
     warn(f"{count(len(narrow), 'stem')} without content above {_NARROW_HZ / 1000:.0f} kHz: a lossy or narrow source",
          narrow)  # fmt: skip
     alike = [f"{one.stem} of {one.track_id}" for one in measured if (one.correlation or 0) > _DUAL_MONO]

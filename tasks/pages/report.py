@@ -77,7 +77,7 @@ def run_context(out: OutputLayout, run_id: str, compare: tuple[str, ...]) -> dic
         lead = stems[0] if stems else "vocals"
         picks = rows.picks(model, lead, column, _EACH) if model and column else []
         context = {
-            "groups": rows.by_model_and_stem(),
+            "groups": sorted(rows.by_model_and_stem(), key=lambda group: _standing(group, model, lead)),
             "tracks": rows.tracks(model, lead, column, _TRACKS) if model else [],
             "causes": rows.failure_causes(_CAUSES, _EXAMPLES) if totals["failed"] else [],
             "histograms": _histograms(out, rows, model, stems, compare) if model else [],
@@ -114,6 +114,12 @@ def _model(rows: RunRows, record: dict) -> str | None:
     models = rows.models()
     asked_for = record["parameters"].get("model_id")
     return asked_for if asked_for in models else (models[0] if models else None)
+
+
+def _standing(group: dict, model: str | None, lead: str) -> tuple:
+    """Where a row of medians belongs: the run's own model first, what lies beside it after that; the vocals first."""
+    name = group["model_id"]
+    return name != model, ":" in name, name, group["stem"] != lead, group["stem"]
 
 
 def _histograms(out: OutputLayout, rows: RunRows, model: str, stems: list[str], compare: tuple) -> list[Histogram]:

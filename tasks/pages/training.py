@@ -143,7 +143,7 @@ def parallel(trials: list[dict], width: float = 900.0, height: float = 260.0) ->
             return height - height * order.index(str(value)) / max(1, len(order) - 1)
 
         places[name] = place
-        ends = [f"{order[0]:g}", f"{order[-1]:g}"] if numeric and order else [str(one) for one in order]
+        ends = [f"{order[0]:.3g}", f"{order[-1]:.3g}"] if numeric and order else [str(one) for one in order]
         axes.append({"x": round(index * step, 1), "name": name, "low": ends[0] if ends else "",
                      "high": ends[-1] if ends else ""})  # fmt: skip
     scores = [trial["csdr"] for trial in trials if trial["csdr"] is not None]

@@ -191,6 +191,7 @@ def test_in_a_browser_the_catalog_is_searched_heard_and_shortlisted(address, tmp
                 opened.keyboard.press("Enter")
                 opened.get_by_role("link", name="song 1.wav").click()
                 opened.wait_for_selector(".player[data-player]")
+                until(opened, "[...document.images].every((image) => image.complete && image.naturalWidth > 100)")
                 assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
                 opened.locator(".player").focus()
                 opened.keyboard.press("Space")

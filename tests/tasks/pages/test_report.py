@@ -99,6 +99,12 @@ def test_a_gap_in_the_data_is_a_gap_in_the_curve():
     assert line_chart("loss", "", {"loss": ([0, 1], [None, None])}) is None
 
 
+def test_a_curve_that_does_not_move_lies_in_the_middle_of_an_axis_that_says_its_value():
+    chart = line_chart("learning rate", "", {"rate": ([0, 1], [1e-4, 1e-4])})
+    assert {point.split(",")[1] for point in chart.lines[0].points[0].split()} == {str(chart.height / 2)}
+    assert "0.0001" in [tick.text for tick in chart.y_ticks]
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-3.2, 17.9), (1e-6, 2e-6), (5, 5)])
 def test_ticks_are_few_round_and_inside(low, high):
     ticks = nice_ticks(low, high, 6)

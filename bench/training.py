@@ -40,7 +40,11 @@ trainer = Trainer(preset, device=device)
 try:
     from tasks.training.feed import Feed
     chosen = None if workers == "None" else int(workers)
-    batches = Feed(store, tracks, preset, 0, workers=chosen, pinned=device == "cuda").batches(0, steps + 3)
+    try:
+        feed = Feed(store, tracks, preset, 0, workers=chosen, device=device)
+    except TypeError:
+        feed = Feed(store, tracks, preset, 0, workers=chosen, pinned=device == "cuda")
+    batches = feed.batches(0, steps + 3)
 except ImportError:
     try:
         from tasks.training import train as module

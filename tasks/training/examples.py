@@ -1,16 +1,19 @@
 """Training examples from the store: spans read once, many patches cut from each, stems of different songs mixed.
 
-Every example is a function of (seed, its number) alone, so a run that was killed goes on with the
-examples it would have had.
+Every example is a function of (seed, its number) alone, so a run that was killed goes on with the examples it would
+have had. It is made in two steps: its ingredients are read and drawn, by whoever has the store at hand; a batch of them
+is mixed at once, on the device that learns from it.
 """
 
 import abc
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from model.learning import augment, mixing
+from model.learning import mixing
 from model.learning.trainer import Batch
 from model.preset import MixingSettings, Preset
 from storage.errors import StoreError
@@ -25,13 +28,19 @@ _EXAMPLES_PER_SPAN = 5
 
 
 class ExampleSource(Protocol):
-    """Whatever makes examples, and the batch of a training step from them."""
+    """Whatever reads what examples are made of, and mixes batches of it."""
 
-    def example(self, number: int) -> tuple[np.ndarray, float]:
-        """Stems (stems, channels, …) of an example, and where their content ends, in Hz."""
+    def ingredients(self, number: int) -> Any:
+        """What the example of this number is made of; it can be passed from one process to another."""
         ...
 
-    def batch(self, step: int) -> Batch: ...
+    def mixed(self, ingredients: Sequence[Any], device: str = "cpu") -> Batch:
+        """The batch of these examples, made on a device."""
+        ...
+
+    def batch(self, step: int, device: str = "cpu") -> Batch:
+        """The batch of a training step."""
+        ...
 
 
 def example_source(store_path: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> ExampleSource:
@@ -57,19 +66,31 @@ class _PooledExamples(abc.ABC):
             favour=preset.training.favour, part_db=preset.mixing.part_db,
         )  # fmt: skip
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a training step: waveforms, or spectra (batch, stems, channels, frames, bins)."""
+    def batch(self, step: int, device: str = "cpu") -> Batch:
+        """The batch of a training step."""
         size = self._preset.training.batch_size
-        return _batch([self.example(step * size + i) for i in range(size)])
+        return self.mixed([self.ingredients(step * size + i) for i in range(size)], device)
 
     @abc.abstractmethod
-    def example(self, number: int) -> tuple[np.ndarray, float]:
-        """Stems (stems, channels, …) of an example, and where their content ends, in Hz."""
+    def ingredients(self, number: int) -> Any:
+        """What the example of this number is made of."""
+
+    @abc.abstractmethod
+    def mixed(self, ingredients: Sequence[Any], device: str = "cpu") -> Batch:
+        """The batch of these examples, made on a device."""
 
     def _spans_of(self, number: int) -> tuple[list[list[Span]], np.random.Generator]:
         """The spans that an example is cut from, one list per stem, and its source of chance."""
         spans = self._pool.block(number % LANES, number // (LANES * self._size * _EXAMPLES_PER_SPAN))
         return spans, np.random.default_rng([self._seed, 1, number])
+
+
+@dataclass(frozen=True)
+class WaveformIngredients:
+    """The parts of an example, and where their content ends, in Hz."""
+
+    parts: mixing.Parts
+    bandwidth: float
 
 
 class WaveformExamples(_PooledExamples):
@@ -78,69 +99,85 @@ class WaveformExamples(_PooledExamples):
     def __init__(self, store_path: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> None:
         self._rate = Store.open(location(store_path)).format.sample_rate
         super().__init__(store_path, tracks, preset, seed, size=_SPANS, length=int(_SPAN_SECONDS * self._rate))
+        length = (preset.training.frames - 1) * preset.hop + preset.n_fft
+        self._samples = -(-length * self._rate // preset.sample_rate)  # at the store's rate
+        self._length = length  # at the preset's
 
-    def example(self, number: int) -> tuple[np.ndarray, float]:
-        """Waveforms float32 (stems, channels, samples) of an example, and where their content ends, in Hz."""
+    def ingredients(self, number: int) -> WaveformIngredients:
+        """Patches of the stems of an example, and what is to be done to them."""
         spans, random = self._spans_of(number)
-        settings, rate = self._preset.mixing, self._rate
-        stems, bandwidth = self._drawn(spans, random)
-        stems = [mixing.voice(stems[0], rate, settings, random)] + [
-            mixing.backing(stem, rate, settings, random) for stem in stems[1:]
-        ]
-        if random.random() < settings.second_voice:
-            sung = mixing.voice(self._another(spans[0], random), rate, settings, random)
-            stems[0] = stems[0] + _matched(sung, stems[0]) * _gain(random, -12, 0)
-        if random.random() < settings.second_backing:
-            played = mixing.backing(self._another(spans[-1], random), rate, settings, random)
-            stems[-1] = stems[-1] + _matched(played, stems[-1]) * _gain(random, -9, 3)
-        stems = mixing.balance(stems, rate, settings, random)
-        return np.stack([self._fitted(stem) for stem in stems]), bandwidth
+        settings = self._preset.mixing
+        patches, bandwidth = self._drawn(spans, random)
+        last = len(patches) - 1
+        sources = [self._source(patch, factor, stem, random) for stem, (patch, factor) in enumerate(patches)]
+        for chance, stem, limits in ((settings.second_voice, 0, (-12, 0)), (settings.second_backing, last, (-9, 3))):
+            if random.random() < chance:
+                patch, factor = self._another(spans[stem], random)
+                second = self._source(patch, factor, stem, random)
+                sources.append(replace(second, against_db=float(random.uniform(*limits))))
+        parts = mixing.Parts(tuple(sources), mixing.balance(settings, random, len(patches)))
+        return WaveformIngredients(parts, bandwidth)
 
-    def _drawn(self, spans: list[list[Span]], random: np.random.Generator) -> tuple[list[np.ndarray], float]:
-        """A patch of every stem and where their content ends: all of one song, or each of its own."""
-        settings, samples = self._preset.mixing, self._samples(self._rate)
+    def mixed(self, ingredients: Sequence[WaveformIngredients], device: str = "cpu") -> Batch:
+        """Waveforms float32 (batch, stems, channels, samples) of examples, made on a device."""
+        preset = self._preset
+        examples = [each.parts for each in ingredients]
+        stems = mixing.mixed(examples, len(preset.stems), self._samples, self._rate, device)
+        if preset.channels == 1:
+            stems = stems.mean(2, keepdim=True)
+        if self._rate != preset.sample_rate:
+            stems = _resampled(stems, self._rate, preset.sample_rate, self._length)
+        bandwidths = torch.tensor([each.bandwidth for each in ingredients], dtype=torch.float32)
+        return Batch(stems[..., : self._length], bandwidths)
+
+    def _source(self, patch: np.ndarray, factor: float, stem: int, random: np.random.Generator) -> mixing.Source:
+        settings = self._preset.mixing
+        if stem == 0:
+            treatment = mixing.voice_treatment(settings, random, self._rate)
+        else:
+            treatment = mixing.backing_treatment(settings, random, self._rate, len(patch))
+        return mixing.Source(torch.from_numpy(patch), stem, replace(treatment, speed=factor))
+
+    def _drawn(
+        self, spans: list[list[Span]], random: np.random.Generator
+    ) -> tuple[list[tuple[np.ndarray, float]], float]:
+        """A patch of every stem with its speed, and where their content ends: all of one song, or each of its own."""
+        settings = self._preset.mixing
         first = spans[0][random.integers(len(spans[0]))]
         if first.partners and random.random() < settings.same_track:
-            together, factor = Span(_stacked(first), first.bandwidth), _speed(settings, random)
-            return _unstacked(self._cut(together, samples, factor, random), first), first.bandwidth * factor
+            factor = _speed(settings, random)
+            together = self._cut(Span(_stacked(first), first.bandwidth), factor, random)
+            return [(patch, factor) for patch in _unstacked(together, first)], first.bandwidth * factor
         chosen = [first] + [others[random.integers(len(others))] for others in spans[1:]]
         factors = [_speed(settings, random) for _ in chosen]
-        stems = [self._cut(span, samples, factor, random) for span, factor in zip(chosen, factors, strict=True)]
-        return stems, min(span.bandwidth * factor for span, factor in zip(chosen, factors, strict=True))
+        patches = [(self._cut(span, factor, random), factor) for span, factor in zip(chosen, factors, strict=True)]
+        return patches, min(span.bandwidth * factor for span, factor in zip(chosen, factors, strict=True))
 
-    def _another(self, spans: list[Span], random: np.random.Generator) -> np.ndarray:
-        """A patch of any span of a stem."""
+    def _another(self, spans: list[Span], random: np.random.Generator) -> tuple[np.ndarray, float]:
+        """A patch of any span of a stem, and its speed."""
         span = spans[random.integers(len(spans))]
-        return self._cut(span, self._samples(self._rate), _speed(self._preset.mixing, random), random)
+        factor = _speed(self._preset.mixing, random)
+        return self._cut(span, factor, random), factor
 
-    def _samples(self, rate: int) -> int:
-        """Samples at `rate` that give the preset's frames."""
-        preset = self._preset
-        samples = (preset.training.frames - 1) * preset.hop + preset.n_fft
-        return -(-samples * rate // preset.sample_rate)
-
-    def _fitted(self, audio: np.ndarray) -> np.ndarray:
-        """At the preset's channels, rate and length."""
-        preset = self._preset
-        if preset.channels == 1:
-            audio = audio.mean(axis=0, keepdims=True)
-        if self._rate != preset.sample_rate:
-            audio = _resample(audio, self._rate, preset.sample_rate, "HQ")
-        samples = (preset.training.frames - 1) * preset.hop + preset.n_fft
-        return np.ascontiguousarray(_to_length(audio, samples), np.float32)
-
-    def _cut(self, span: Span, samples: int, factor: float, random: np.random.Generator) -> np.ndarray:
-        """A random patch of the span, played `factor` times as fast; silence around a span that is too short."""
-        needed = int(np.ceil(samples * factor)) + 64
+    def _cut(self, span: Span, factor: float, random: np.random.Generator) -> np.ndarray:
+        """A random patch of the span to be played `factor` times as fast; silence around a span that is too short."""
+        needed = int(np.ceil(self._samples * factor)) + mixing.MARGIN
         room = span.signal.shape[1] - needed
         start = int(random.integers(room + 1)) if room > 0 else 0
         audio = span.signal[:, start : start + needed]
         if audio.shape[1] < needed:
             before = int(random.integers(needed - audio.shape[1] + 1))
             audio = np.pad(audio, ((0, 0), (before, needed - audio.shape[1] - before)))
-        if factor != 1.0:
-            audio = _resample(audio, self._rate * factor, self._rate, "LQ")
-        return _to_length(audio, samples)
+        return np.ascontiguousarray(audio, np.float32)
+
+
+@dataclass(frozen=True)
+class SpectralIngredients:
+    """Spectra (stems, channels, frames, bins) of an example, their balance, and where their content ends, in Hz."""
+
+    spectra: torch.Tensor
+    balance: mixing.Balance
+    bandwidth: float
 
 
 class SpectrogramExamples(_PooledExamples):
@@ -157,8 +194,8 @@ class SpectrogramExamples(_PooledExamples):
             )
         super().__init__(store_path, tracks, preset, seed, size=_SPECTRAL_SPANS, length=_SPECTRAL_FRAMES, spectra=True)
 
-    def example(self, number: int) -> tuple[np.ndarray, float]:
-        """Spectra complex64 (stems, channels, frames, bins) of an example, and where their content ends, in Hz."""
+    def ingredients(self, number: int) -> SpectralIngredients:
+        """Spectra of the stems of an example, and how they are to be balanced."""
         spans, random = self._spans_of(number)
         first = spans[0][random.integers(len(spans[0]))]
         if first.partners and random.random() < self._preset.mixing.same_track:
@@ -168,18 +205,22 @@ class SpectrogramExamples(_PooledExamples):
             stems = [self._cut(span.signal, random) for span in chosen]
             bandwidth = min(span.bandwidth for span in chosen)
         stems = [_with_channels(stem, self._preset.channels)[:: random.choice([-1, 1])] for stem in stems]
-        return np.stack(mixing.balance_spectra(stems, self._preset.mixing, random)), bandwidth
+        balance = mixing.balance(self._preset.mixing, random, len(stems))
+        return SpectralIngredients(torch.from_numpy(np.stack(stems)), balance, bandwidth)
+
+    def mixed(self, ingredients: Sequence[SpectralIngredients], device: str = "cpu") -> Batch:
+        """Spectra complex64 (batch, stems, channels, frames, bins) of examples, made on a device."""
+        spectra = torch.stack([each.spectra for each in ingredients])
+        if device.startswith("cuda"):
+            spectra = spectra.pin_memory().to(device, non_blocking=True)
+        bandwidths = torch.tensor([each.bandwidth for each in ingredients], dtype=torch.float32)
+        return Batch(mixing.balanced(spectra, [each.balance for each in ingredients], _spectral_level), bandwidths)
 
     def _cut(self, spectra: np.ndarray, random: np.random.Generator) -> np.ndarray:
         frames = self._preset.training.frames
         start = int(random.integers(max(0, spectra.shape[1] - frames) + 1))
         cut = spectra[:, start : start + frames]
         return np.pad(cut, ((0, 0), (0, frames - cut.shape[1]), (0, 0)))
-
-
-def _batch(examples: list[tuple[np.ndarray, float]]) -> Batch:
-    stems, bandwidths = zip(*examples, strict=True)
-    return Batch(stems=torch.from_numpy(np.stack(stems)), bandwidth=torch.tensor(bandwidths, dtype=torch.float32))
 
 
 def _stacked(span: Span) -> np.ndarray:
@@ -190,11 +231,6 @@ def _stacked(span: Span) -> np.ndarray:
 def _unstacked(stacked: np.ndarray, span: Span) -> list[np.ndarray]:
     ends = np.cumsum([len(span.signal), *(len(partner) for partner in span.partners)])
     return np.split(stacked, ends[:-1])
-
-
-def _gain(random: np.random.Generator, low: float, high: float) -> np.float32:
-    """An amplitude factor between two levels in dB."""
-    return np.float32(augment.decibels(float(random.uniform(low, high))))
 
 
 def _with_channels(spectra: np.ndarray, channels: int) -> np.ndarray:
@@ -210,18 +246,16 @@ def _speed(settings: MixingSettings, random: np.random.Generator) -> float:
     return float(np.exp(random.uniform(-limit, limit)))
 
 
-def _matched(audio: np.ndarray, to: np.ndarray) -> np.ndarray:
-    """`audio` at the RMS of `to`."""
-    level, target = (float(np.sqrt(np.square(x).mean())) for x in (audio, to))
-    return audio * np.float32(target / level) if level > 1e-6 else audio
+def _spectral_level(spectra: torch.Tensor) -> torch.Tensor:
+    """(batch,) RMS of spectra (batch, channels, frames, bins)."""
+    return spectra.abs().square().mean((1, 2, 3)).sqrt()
 
 
-def _resample(audio: np.ndarray, before: float, after: float, quality: str) -> np.ndarray:
+def _resampled(stems: torch.Tensor, before: int, after: int, samples: int) -> torch.Tensor:
+    """Stems (batch, stems, channels, samples) at another rate and of this length."""
     import soxr
 
-    return np.ascontiguousarray(soxr.resample(np.ascontiguousarray(audio.T), before, after, quality).T)
-
-
-def _to_length(audio: np.ndarray, samples: int) -> np.ndarray:
-    audio = audio[:, :samples]
-    return np.pad(audio, ((0, 0), (0, samples - audio.shape[1])))
+    flat = stems.cpu().flatten(0, 2).numpy()
+    rows = [soxr.resample(np.ascontiguousarray(row), before, after, "HQ")[:samples] for row in flat]
+    resampled = np.stack([np.pad(row, (0, samples - len(row))) for row in rows])
+    return torch.from_numpy(resampled).unflatten(0, stems.shape[:3]).to(stems.device)

@@ -1,4 +1,4 @@
-"""Examples made beside the network: worker processes over the map (seed, number) → example, batches in order.
+"""Examples made beside the network: worker processes over the map (seed, number) → ingredients, mixed in batches.
 
 torch's DataLoader gives example n to worker n modulo their number. `tasks.training.examples` keeps a pool of spans per
 lane, n modulo `LANES`, so a worker reads the spans of its own lanes alone, and what an example is does not depend on
@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -27,7 +28,7 @@ _MOST_WORKERS = 2 * LANES  # more would read every span three times
 
 
 class Examples(Dataset):
-    """The map from an example's number to (stems, bandwidth).
+    """The map from an example's number to what it is made of.
 
     The store is opened in the process that reads it: zarr's handles do not survive a fork.
     """
@@ -44,9 +45,8 @@ class Examples(Dataset):
             self._source = example_source(*self._arguments)
         return self._source
 
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, float]:
-        stems, bandwidth = self.source.example(number)
-        return torch.from_numpy(stems), bandwidth
+    def __getitem__(self, number: int) -> Any:
+        return self.source.ingredients(number)
 
 
 class Feed:
@@ -58,7 +58,7 @@ class Feed:
         preset: The preset whose examples they are.
         seed: The run's seed.
         workers: Processes that make examples; 0 makes them in a thread of this process. None chooses by cores.
-        pinned: Whether batches are in pinned memory, from which a GPU copies beside its work.
+        device: Where batches are mixed: a GPU does it itself, while workers read what comes next.
 
     Raises:
         StoreError: The store lacks a stem, or spectra of the preset's front end where they are wanted.
@@ -66,18 +66,18 @@ class Feed:
 
     def __init__(
         self, store: str, tracks: list[StoredTrack], preset: Preset, seed: int, *, workers: int | None = None,
-        pinned: bool = False,
+        device: str = "cpu",
     ) -> None:  # fmt: skip
         self._examples = Examples(store, tracks, preset, seed)
         self._local = example_source(store, tracks, preset, seed)  # says at once what is wrong with the store
         self._size = preset.training.batch_size
-        self.workers = chosen_workers(pinned) if workers is None else workers
-        self._pinned = pinned
+        self.workers = chosen_workers(device.startswith("cuda")) if workers is None else workers
+        self._device = device
         self.waited = 0.0
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """The batches of steps start … stop − 1, in order."""
-        made = self._by_workers(start, stop) if self.workers else _in_a_thread(self._local, start, stop)
+        made = self._by_workers(start, stop) if self.workers else _in_a_thread(self._local, start, stop, self._device)
         with contextlib.closing(made):
             while True:
                 began = time.monotonic()
@@ -99,13 +99,7 @@ class Feed:
         with _may_have_children():
             examples = iter(loader)
         for _ in range(start, stop):
-            yield self._collated(list(itertools.islice(examples, self._size)))
-
-    def _collated(self, examples: list[tuple[torch.Tensor, float]]) -> Batch:
-        stems, bandwidths = zip(*examples, strict=True)
-        batch = torch.empty((len(stems), *stems[0].shape), dtype=stems[0].dtype, pin_memory=self._pinned)
-        torch.stack(stems, out=batch)
-        return Batch(batch, torch.tensor(bandwidths, dtype=torch.float32))
+            yield self._local.mixed(list(itertools.islice(examples, self._size)), self._device)
 
 
 def chosen_workers(gpu: bool) -> int:
@@ -131,7 +125,7 @@ def _may_have_children() -> Iterator[None]:
         configuration["daemon"] = before
 
 
-def _in_a_thread(source: ExampleSource, start: int, stop: int) -> Generator[Batch, None, None]:
+def _in_a_thread(source: ExampleSource, start: int, stop: int, device: str) -> Generator[Batch, None, None]:
     """Batches made one thread ahead, so that reading and mixing hide behind the network."""
     waiting: queue.Queue = queue.Queue(maxsize=_AHEAD)
     abandoned = threading.Event()
@@ -139,7 +133,7 @@ def _in_a_thread(source: ExampleSource, start: int, stop: int) -> Generator[Batc
     def produce() -> None:
         try:
             for step in range(start, stop):
-                item = source.batch(step)
+                item = source.batch(step, device)
                 while not abandoned.is_set():
                     try:
                         waiting.put(item, timeout=1)

@@ -122,9 +122,7 @@ def train(request: TrainRequest) -> TrainReport:
     )  # fmt: skip
     record = _record(request, origin, trainer, training, validation)
     write_json(folder.record, record)
-    feed = Feed(
-        request.store, training, preset, request.seed, workers=request.readers, pinned=trainer.device.type == "cuda"
-    )
+    feed = Feed(request.store, training, preset, request.seed, workers=request.readers, device=str(trainer.device))
     _Run(trainer, references, folder, state, origin, record).loop(feed)
     _calibrate(folder, references, trainer)
     return _report(preset, folder, trainer.step, state)

@@ -3,7 +3,8 @@
     python bench/training.py STORE [--preset stereo] [--device auto] [--steps 24] [--workers N] [--against COMMIT]
     python bench/training.py STORE --minutes 25 --write FILE     how many steps fit into 25 minutes, into FILE
 
-Three figures: examples made by one process on one core (nothing beside it); steps of the network on one batch that is
+Four figures: examples made by one process on one core (nothing beside it), mixed and, as workers hand them to a GPU,
+before they are mixed; steps of the network on one batch that is
 there already; a training of both together, with the share of the time the network had no batch. `--against`
 runs the last of them for an older commit too, in a checkout of its own, one after the other in one run, twice each
 in turns, and prints the ratio. A commit before the rooms got sub-rooms is run by its own module names.
@@ -124,6 +125,13 @@ def examples_and_network(arguments: argparse.Namespace) -> int:
         batch = source.batch(step)
     made = (arguments.steps // 4) * len(batch.stems) / (time.process_time() - began)
     print(f"examples: {made:.1f} per second of one core")
+    if hasattr(source, "ingredients"):
+        began = time.process_time()
+        first = arguments.steps * len(batch.stems)
+        for number in range(first, first + 2 * arguments.steps):
+            source.ingredients(number)
+        read = 2 * arguments.steps / (time.process_time() - began)
+        print(f"ingredients: {read:.1f} per second of one core, for a GPU that mixes them itself")
     torch.set_num_threads(threads)
     trainer = Trainer(preset, device=arguments.device)
     for _ in range(2):

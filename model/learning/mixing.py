@@ -255,7 +255,8 @@ def _through_rows(
         chosen = [treatments[row] for row in rows]
         # Of too few bells the others are flat.
         flat = [[*each.bells, *[(1000.0, 0.0, 1.0)] * (3 - len(each.bells))] for each in chosen]
-        magnitudes = augment.bells(*audio.new_tensor(flat).unbind(-1), rate=rate)
+        hertz, gains, widths = audio.new_tensor(flat).unbind(-1)
+        magnitudes = augment.bells(hertz, gains, widths, rate)
         echoes = darkness = None
         if kind == "room":
             drawn = audio.new_tensor([each.room for each in chosen])
@@ -263,9 +264,10 @@ def _through_rows(
             levels = 10 ** (drawn[:, 5] / 20)
             echoes, darkness = augment.rooms(noises, drawn[:, 2], drawn[:, 3], drawn[:, 4], levels, rate)
         elif kind == "sides":
-            places, taps, levels = zip(*(each.sides for each in chosen if each.sides), strict=True)
-            at = (audio.new_tensor(places) * rate).long()
-            echoes = augment.sides(at, audio.new_tensor(taps), audio.new_tensor(levels), int(0.03 * rate) + 1)
+            places, taps, factors = (
+                audio.new_tensor(column) for column in zip(*(each.sides for each in chosen if each.sides), strict=True)
+            )
+            echoes = augment.sides((places * rate).long(), taps, factors, int(0.03 * rate) + 1)
         out[rows] = augment.through(audio[rows], magnitudes, echoes, darkness)
 
 

@@ -10,7 +10,7 @@ from tests.signals import noise
 RATE = 16000
 PLAIN = Balance(mono=False, part_db=(0.0,), vocal_db=0.0, without="", maximiser=None, loudness_db=0.0)
 EVERYTHING = MixingSettings(
-    **dict.fromkeys(("equalise", "reverberate", "double", "compress", "widen", "distort", "distort_voice"), 1.0)
+    equalise=1.0, reverberate=1.0, double=1.0, compress=1.0, widen=1.0, distort=1.0, distort_voice=1.0
 )
 
 

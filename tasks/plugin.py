@@ -22,7 +22,7 @@ class ResidentModel(WorkerPlugin):
         self._quiet = quiet
 
     def setup(self, worker) -> None:
-        if self._quiet and not os.environ.get("UNBRAID_DEBUG"):
+        if self._quiet and not os.environ.get("UNBRAID_LOG"):
             # Decoders write their notes on bad files straight to the screen; the rows say what matters.
             with open(os.devnull, "w") as sink:
                 os.dup2(sink.fileno(), 2)

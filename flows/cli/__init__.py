@@ -21,7 +21,7 @@ _GOING_ON = ("separate", "ingest", "train", "retrain", "mashup")  # run again th
 
 
 class _Sentences(click.Group):
-    """Every error of ours as one sentence and an exit code; no traceback unless UNBRAID_DEBUG is set."""
+    """Every error of ours as one sentence and an exit code; no traceback unless UNBRAID_LOG is set (`--verbose`)."""
 
     def main(self, *args, **kwargs):
         # A user's own tasks.py or model/ in the present folder must not be taken for ours by what this process starts.
@@ -29,7 +29,7 @@ class _Sentences(click.Group):
         try:
             return super().main(*args, **kwargs)
         except Exception as error:
-            if os.environ.get("UNBRAID_DEBUG"):
+            if os.environ.get("UNBRAID_LOG"):
                 raise
             _say(_sentence(error))
             sys.exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_ERROR)
@@ -65,7 +65,7 @@ def _sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return f"{error.strerror or error}" + (f": {error.filename}" if error.filename else "")
-    return f"internal error, {type(error).__name__}: {error}; UNBRAID_DEBUG=1 shows where, please report it"
+    return f"internal error, {type(error).__name__}: {error}; UNBRAID_LOG=1 shows where, please report it"
 
 
 def _say(sentence: str) -> None:

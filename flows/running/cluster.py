@@ -141,7 +141,7 @@ def cluster(
     if not address:
         # Local runs serve no pages: what is left of the HTTP server answers nothing.
         settings |= {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
-    if not os.environ.get("UNBRAID_DEBUG"):
+    if not os.environ.get("UNBRAID_LOG"):
         for library in ("tornado.application", "asyncio", "distributed.client"):  # a traceback for every lost worker
             logging.getLogger(library).setLevel(logging.CRITICAL)
     with dask.config.set(settings), contextlib.ExitStack() as stack:
@@ -215,7 +215,7 @@ def _processes(count: int, model: ModelRequest | None, threads: int, memory: str
         environment=environment.WORKERS,
         setup=partial(prepare, model, threads),
         memory=_memory_here() // available_cores() if memory == "auto" else int(_size(memory)),
-        quiet=not os.environ.get("UNBRAID_DEBUG"),
+        quiet=not os.environ.get("UNBRAID_LOG"),
     )
     try:
         yield processes
@@ -256,7 +256,7 @@ def _wait(client, count: int) -> None:
             return client.wait_for_workers(workers, timeout=seconds)
         except TimeoutError:
             continue
-    raise ClusterError("no worker process starts here; is there memory left? See UNBRAID_DEBUG=1")
+    raise ClusterError("no worker process starts here; is there memory left? UNBRAID_LOG=1 shows more")
 
 
 def _register(client, plugin) -> None:
@@ -270,7 +270,7 @@ def _register(client, plugin) -> None:
             time.sleep(_REGISTER_SECONDS)
             continue
         return
-    raise ClusterError("workers are lost as soon as they start; is there memory left? See UNBRAID_DEBUG=1")
+    raise ClusterError("workers are lost as soon as they start; is there memory left? UNBRAID_LOG=1 shows more")
 
 
 def _size(memory: str) -> str | int:

@@ -46,7 +46,7 @@ _SERVER = "PREFECT_API_URL"
 
 # The user's word for all that is kept from the screen: tracebacks, the logs of Dask, Prefect and the workers.
 VERBOSE = "UNBRAID_LOG"
-_SPEAKING = {"PREFECT_LOGGING_LEVEL": "INFO", "DASK_LOGGING__DISTRIBUTED": "info", "UNBRAID_DEBUG": "1"}
+_SPEAKING = {"PREFECT_LOGGING_LEVEL": "INFO", "DASK_LOGGING__DISTRIBUTED": "info"}
 
 
 def be_verbose() -> None:

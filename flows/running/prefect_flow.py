@@ -127,7 +127,7 @@ def final_state(result: Any) -> State | None:
 
 def _without_tracebacks() -> None:
     """A server that is lost is one sentence, and not a page of tracebacks."""
-    if not os.environ.get("UNBRAID_DEBUG"):
+    if not os.environ.get("UNBRAID_LOG"):
         for name in ("prefect.flow_runs", "prefect.task_runs", "prefect._internal.concurrency"):
             logging.getLogger(name).addFilter(_cut_traceback)
 

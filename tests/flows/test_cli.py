@@ -101,7 +101,7 @@ def test_formats_are_taken_in_capitals(tmp_path, monkeypatch):
 def test_quiet_and_verbose_reach_the_processes_that_are_started(monkeypatch, tmp_path):
     import os
 
-    for name in ("UNBRAID_QUIET", "UNBRAID_LOG", "UNBRAID_DEBUG", "PREFECT_LOGGING_LEVEL", "DASK_LOGGING__DISTRIBUTED"):
+    for name in ("UNBRAID_QUIET", "UNBRAID_LOG", "PREFECT_LOGGING_LEVEL", "DASK_LOGGING__DISTRIBUTED"):
         monkeypatch.setenv(name, "")
     assert run("separate", tmp_path / "nowhere", "--quiet", "--verbose").exit_code == 1
     assert os.environ["UNBRAID_QUIET"] == os.environ["UNBRAID_LOG"] == "1"

@@ -24,6 +24,7 @@ CALLS = {
     "ingest": (["nowhere", "--store", "s.zarr"], 1),
     "mashup": (["nowhere.wav", "nowhere.flac", "--out", "out"], 1),
     "models": ([], 0),
+    "prune": (["nowhere", "empty"], 1),
     "query": (["nowhere", "select 1"], 1),
     "report": (["nowhere"], 1),
     "retrain": (["nowhere.zarr", "--test", "nowhere", "--out", "out"], 1),

@@ -7,12 +7,14 @@ import os
 import shlex
 import sys
 from signal import SIGTERM
+from typing import NoReturn
 
 import click
 
 from flows.cli import catalog, mashup, pages, training, worker
 from flows.cli.console import printable
 from flows.running import signals
+from flows.running.orphans import own_is_lost
 from tasks.settings import SettingsError
 
 EXIT_ERROR = 1  # the run did not start or did not finish
@@ -28,11 +30,18 @@ class _Sentences(click.Group):
         os.environ["PYTHONSAFEPATH"] = "1"
         try:
             return super().main(*args, **kwargs)
+        except SystemExit as end:
+            if own_is_lost():
+                _leave(end.code)
+            raise
         except Exception as error:
             if os.environ.get("UNBRAID_LOG"):
                 raise
             _say(_sentence(error))
-            sys.exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_ERROR)
+            code = EXIT_USAGE if isinstance(error, SettingsError) else EXIT_ERROR
+            if own_is_lost():
+                _leave(code)
+            sys.exit(code)
 
     def invoke(self, ctx):
         signals.sentence = lambda: printable(stopped(sys.argv[1:]))
@@ -47,6 +56,13 @@ class _Sentences(click.Group):
             if type(error).__name__ == "TerminationSignal":  # what SIGTERM is under Prefect
                 signals.leave(SIGTERM)
             raise
+
+
+def _leave(code: object) -> NoReturn:
+    """End this process without Prefect's threads, which would tell a server that is gone of event after event."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else EXIT_ERROR if code else 0)
 
 
 def stopped(arguments: list[str]) -> str:

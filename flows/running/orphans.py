@@ -1,6 +1,7 @@
-"""Embedded Prefect servers whose run was killed: nothing ends them but the next run."""
+"""Embedded Prefect servers: those whose run was killed, which nothing ends but the next run, and this run's own."""
 
 import os
+import sys
 
 import psutil
 
@@ -27,3 +28,11 @@ def end_orphans() -> int:
         except psutil.Error:
             continue
     return ended
+
+
+def own_is_lost() -> bool:
+    """Whether this process has started an embedded server that is gone, though nobody has ended it."""
+    module = sys.modules.get("prefect.server.api.server")
+    servers = module.SubprocessASGIServer._instances.values() if module is not None else ()
+    started = [server.server_process for server in servers if server.server_process is not None]
+    return any(process.poll() is not None for process in started)

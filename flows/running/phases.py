@@ -1,9 +1,11 @@
 """Phases of a flow: Prefect's task runs under Prefect, plain calls otherwise."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from flows.running.environment import with_prefect
+from flows.running.orphans import own_is_lost
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -23,4 +25,14 @@ def phase(name: str) -> Callable[[Function], Function]:
     from prefect import task
     from prefect.cache_policies import NO_CACHE
 
-    return lambda function: task(name=name, cache_policy=NO_CACHE)(function)  # type: ignore[return-value]
+    def decorate(function: Function) -> Function:
+        under_prefect = task(name=name, cache_policy=NO_CACHE)(function)
+
+        @functools.wraps(function)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            # A server that is gone would be asked, and waited for, at the beginning and the end of every phase.
+            return (function if own_is_lost() else under_prefect)(*args, **kwargs)
+
+        return run  # type: ignore[return-value]
+
+    return decorate

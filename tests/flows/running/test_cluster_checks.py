@@ -1,5 +1,7 @@
 """What a run over a cluster is refused for before it starts."""
 
+import os
+import platform
 import socket
 import threading
 
@@ -40,3 +42,11 @@ def test_a_scheduler_that_accepts_and_is_silent_is_a_sentence(monkeypatch):
             pytest.fail("it started")
         for connection, _ in accepted:
             connection.close()
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="/dev/shm is Linux's")
+def test_shared_memory_that_cannot_be_written_is_said_at_once(monkeypatch):
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path != "/dev/shm" and access(path, mode))
+    with pytest.raises(ClusterError, match="/dev/shm cannot be written to"), cluster(workers=1):
+        pytest.fail("it started")

@@ -48,7 +48,7 @@ class Masker:
         step, context = self._preset.interleave, self._preset.inference.context_frames
         inputs = [self._filled(_fit(magnitude, self._preset.bins)) for magnitude in magnitudes]
         items = [
-            segment[list(view.seen), phase::step].transpose(-1, -2)
+            _rows(segment, view.seen)[:, phase::step].transpose(-1, -2)
             for segment in inputs
             for view in views
             for phase in range(step)
@@ -75,7 +75,7 @@ class Masker:
         full = (inference.core_frames + 2 * inference.context_frames) * step
         multiple = getattr(self._network, "multiple", 0) * step
         length = min(full, -(-frames // multiple) * multiple) if multiple else full
-        return torch.nn.functional.pad(magnitude, (0, 0, 0, length - frames))
+        return padded(magnitude, (0, 0, 0, length - frames))
 
     def _forward(self, items: list[torch.Tensor], batch: int) -> list[torch.Tensor]:
         """Network outputs of the items, in their order; items of one length that follow each other go together."""
@@ -86,7 +86,8 @@ class Masker:
             stop = start + 1
             while stop < min(start + batch, len(items)) and items[stop].shape == items[start].shape:
                 stop += 1
-            together = torch.stack(items[start:stop]).to(self._device)
+            alone = stop == start + 1
+            together = (items[start][None] if alone else torch.stack(items[start:stop])).to(self._device)
             with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
                 outputs += self._network(together)[:, : len(self._preset.estimated)].float().cpu()
         return outputs
@@ -126,7 +127,17 @@ def _of_file(masks: torch.Tensor, views: list[_ChannelView], channels: int) -> t
 
 def _fit(magnitude: torch.Tensor, bins: int) -> torch.Tensor:
     """Cut or zero-pad the frequency axis to the network's."""
-    return torch.nn.functional.pad(magnitude, (0, bins - magnitude.shape[-1]))
+    return padded(magnitude, (0, bins - magnitude.shape[-1]))
+
+
+def padded(x: torch.Tensor, amounts: tuple[int, ...]) -> torch.Tensor:
+    """`torch.nn.functional.pad` without its copy where there is nothing to pad or cut."""
+    return torch.nn.functional.pad(x, amounts) if any(amounts) else x
+
+
+def _rows(segment: torch.Tensor, chosen: tuple[int, ...]) -> torch.Tensor:
+    """Some of a segment's channels, without a copy where they are all of them in order."""
+    return segment if chosen == tuple(range(len(segment))) else segment[list(chosen)]
 
 
 def _extend(masks: torch.Tensor, bins: int) -> torch.Tensor:

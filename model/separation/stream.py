@@ -21,7 +21,7 @@ from model.networks import int8
 from model.preset import Preset
 from model.separation.arrays import as_channels, like
 from model.separation.evidence import Evidence, mask_sums
-from model.separation.masking import Masker
+from model.separation.masking import Masker, padded
 from model.separation.prediction import Calibration
 from model.spectra.frontend import OVERLAP, analysis, magnitudes, synthesis
 
@@ -93,9 +93,7 @@ class Separator:
         """
         spectra = [analysis(segment.samples, segment.n_fft, segment.hop) for segment in segments]
         seen = [
-            torch.nn.functional.pad(
-                magnitudes(spectrum, mid_side=self.preset.mid_side), (0, 0, segment.before, segment.after)
-            )
+            padded(magnitudes(spectrum, mid_side=self.preset.mid_side), (0, 0, segment.before, segment.after))
             for segment, spectrum in zip(segments, spectra, strict=True)
         ]
         channels = len(spectra[0])

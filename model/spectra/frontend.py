@@ -26,19 +26,25 @@ def magnitudes(spectrum: torch.Tensor, *, mid_side: bool = False) -> torch.Tenso
     Of two channels these are |L + R| / 2 and |L − R| / 2. Of any other number they are not defined, and one
     channel of zeros follows: the side signal of a channel by itself, whose mid is the channel.
     """
-    size = _size(spectrum)
     if not mid_side:
-        return size
-    if spectrum.shape[-3] != 2:
-        return torch.cat([size, torch.zeros_like(size[..., :1, :, :])], dim=-3)
+        return _size(spectrum)
+    channels = spectrum.shape[-3]
+    seen = 4 if channels == 2 else channels + 1
+    out = spectrum.new_empty((*spectrum.shape[:-3], seen, *spectrum.shape[-2:]), dtype=spectrum.real.dtype)
+    out[..., :channels, :, :] = _size(spectrum)
+    if channels != 2:
+        out[..., channels, :, :] = 0
+        return out
     left, right = spectrum.unbind(-3)
-    return torch.cat([size, torch.stack([_size(left + right) / 2, _size(left - right) / 2], dim=-3)], dim=-3)
+    out[..., 2, :, :] = _size(left + right).div_(2)
+    out[..., 3, :, :] = _size(left - right).div_(2)
+    return out
 
 
 def _size(spectrum: torch.Tensor) -> torch.Tensor:
     """|X|, in a third of the time of `Tensor.abs`, which guards against an overflow that audio cannot reach."""
     real, imaginary = torch.view_as_real(spectrum).unbind(-1)
-    return (real.square() + imaginary.square()).sqrt_()
+    return real.square().add_(imaginary.square()).sqrt_()
 
 
 def synthesis(spectrum: torch.Tensor, n_fft: int) -> torch.Tensor:

@@ -1,8 +1,9 @@
 """A catalog separated while workers and the flow itself are killed.
 
-    python bench/chaos.py [--seeds 10] [--first 0] [--tracks 200]
+    python bench/chaos.py [--seeds 10] [--first 0] [--tracks 200] [--workers 20] [--flows 5] [--deadline 5]
 
-Over short tracks, random workers are killed 20 times and the flow 5 times (SIGKILL), with one input that crashes its
+Over short tracks, random workers are killed 20 times and the flow 5 times (SIGKILL; on a machine that is busy otherwise
+fewer, and with a longer deadline, or a run does not end within the ten minutes it has), with one input that crashes its
 worker, one that hangs, one that eats memory and three that are corrupt among them. At the end every track must be
 there exactly once, every stem must decode and add up to its mixture, nothing temporary may be left, and the failures
 must be named. A line a seed; fails at the first broken promise.
@@ -41,18 +42,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--first", type=int, default=0, help="The first seed.")
     parser.add_argument("--tracks", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=20, help="Workers to kill.")
+    parser.add_argument("--flows", type=int, default=5, help="Flows to kill.")
+    parser.add_argument("--deadline", type=float, default=5.0, help="Seconds after which a track is given up.")
     options = parser.parse_args()
     for seed in range(options.first, options.first + options.seeds):
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            killed, flows = chaos(Path(folder), seed, options.tracks, workers=20, flows=5)
+            killed, flows = chaos(
+                Path(folder), seed, options.tracks,
+                workers=options.workers, flows=options.flows, deadline=options.deadline,
+            )  # fmt: skip
             print(
                 f"seed {seed}: {options.tracks} tracks whole and once, {killed} workers and {flows} flows killed, "
                 f"{time.perf_counter() - began:.0f} s", flush=True,
             )  # fmt: skip
 
 
-def chaos(root: Path, seed: int, tracks: int, *, workers: int, flows: int) -> tuple[int, int]:
+def chaos(root: Path, seed: int, tracks: int, *, workers: int, flows: int, deadline: float = 5.0) -> tuple[int, int]:
     """Run until done; returns how many workers and flows were killed. Raises AssertionError."""
     random = np.random.default_rng(seed)
     make_catalog(root / "catalog", tracks, random)
@@ -60,7 +67,7 @@ def chaos(root: Path, seed: int, tracks: int, *, workers: int, flows: int) -> tu
     killed = ended = 0
     for turn in range(flows + 1):
         last = turn == flows
-        process = start(root, model)
+        process = start(root, model, deadline)
         until = time.monotonic() + 600
         mine = -(-(workers - killed) // (flows + 1 - turn))
         quiet = float(random.uniform(0, 5))  # some workers are killed while they start, some in the middle of a track
@@ -86,7 +93,7 @@ def chaos(root: Path, seed: int, tracks: int, *, workers: int, flows: int) -> tu
         f"only {killed} workers and {ended} flows could be killed:\n{log[-3000:]}"
     )
     # Killed workers may have taken tracks with them for good: they are named, and one more run does them.
-    final = start(root, model, "--retry-failed")
+    final = start(root, model, deadline, "--retry-failed")
     final.wait(600)
     check(root, tracks)
     return killed, ended
@@ -106,7 +113,7 @@ def make_catalog(folder: Path, tracks: int, random: np.random.Generator) -> None
             path.write_bytes(data[: len(data) // 3])
 
 
-def start(root: Path, model: str, *more: str) -> subprocess.Popen:
+def start(root: Path, model: str, deadline: float, *more: str) -> subprocess.Popen:
     """`unbraid separate` in a process whose workers meet the bad files as a user's would meet bad decoders."""
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'bench')!r}]; import chaos, flows.separate; "
@@ -119,7 +126,7 @@ def start(root: Path, model: str, *more: str) -> subprocess.Popen:
         "UNBRAID_MODELS": str(root / "models"),
     }
     command = [sys.executable, "-c", code, "separate", str(root / "catalog"), "--out", str(root / "out")]
-    command += ["--model", model, "--deadline", "5", "--memory", "2GB", *more]
+    command += ["--model", model, "--deadline", str(deadline), "--memory", "2GB", *more]
     with open(root / "log.txt", "a") as log:
         return subprocess.Popen(command, env=environment, stdout=log, stderr=log)
 

@@ -65,10 +65,10 @@ def catalog(folder: Path, songs: list[Path], tracks: int, minutes: float) -> Non
     sources = [read(song) for song in songs] or [(compose(seed, 30.0).mixture, RATE) for seed in range(4)]
     for number in range(tracks):
         audio, rate = sources[number % len(sources)]
-        wanted = round(minutes * 60 * rate)
-        repeated = np.tile(audio, (1, -(-wanted // audio.shape[1]) + 1))
+        samples = round(minutes * 60 * rate)
+        repeated = np.tile(audio, (1, -(-samples // audio.shape[1]) + 1))
         start = number * 997 % audio.shape[1]
-        write(folder / f"{number:03}.flac", np.clip(repeated[:, start : start + wanted], -1, 1), rate, name="flac")
+        write(folder / f"{number:03}.flac", np.clip(repeated[:, start : start + samples], -1, 1), rate, name="flac")
 
 
 def end_to_end(root: Path, model: str, workers: int | None) -> None:

@@ -13,7 +13,7 @@ from storage import runs
 from storage.errors import CatalogError, MetricsError
 from storage.files.layout import OutputLayout
 from storage.files.location import is_url, location, not_written
-from storage.results.done import Keys, Wanted, done_tracks
+from storage.results.done import Keys, Target, done_tracks
 from storage.results.metrics import row_files
 from storage.results.pruning import SeparatedSource, count_tracks, remove_tracks, unlisted_tracks
 from storage.sources.catalog import MANIFESTS, stream_catalog
@@ -93,7 +93,7 @@ def _remove(out: OutputLayout, gone: list[SeparatedSource]) -> int:
 
 def _unlisted(options: PruneOptions, out: OutputLayout) -> tuple[list[SeparatedSource], int]:
     """The tracks that go, and how many others are not listed either."""
-    done = done_tracks(out, Wanted("", (), ()))
+    done = done_tracks(out, Target("", (), ()))
     sources = [options.source] if isinstance(options.source, str) else options.source
     sources = [one if is_url(one) else os.path.abspath(os.path.expanduser(one)) for one in sources]
     listed = _listed(options, sources, Planner(done))

@@ -135,7 +135,7 @@ def plan_phase(
     options: SeparateOptions, catalog: Iterator[CatalogTrack], out: OutputLayout, settings: SeparateSettings
 ) -> tuple[Planner, Counts]:
     """What is done and what is left. The catalog is listed twice, here to count and later to do, and never kept."""
-    done = done_tracks(out, settings.wanted)
+    done = done_tracks(out, settings.target)
     chosen = None if options.where is None else select_tracks(out.root, options.where)
     planner = Planner(
         done, options.retry_failed, options.since, options.limit, options.force, options.names, chosen,

@@ -7,7 +7,7 @@ from typing import get_args
 
 from storage.files.layout import OutputLayout
 from storage.files.location import location
-from storage.results.done import Wanted
+from storage.results.done import Target
 from tasks.settings import Device, Precision, Separation
 
 # Counts up when the same model and settings would give other samples than before, or the hash says something else.
@@ -40,7 +40,7 @@ class SeparateSettings(Separation):
         return _digest([_VERSION, self.tags, precision, device, *self._bitrate])
 
     @property
-    def wanted(self) -> Wanted:
+    def target(self) -> Target:
         """What the run wants of each track. A device or precision that is left open counts every one as done.
 
         Outputs of version 3 do not tell devices apart, so they are done where the device is left open and the precision
@@ -52,7 +52,7 @@ class SeparateSettings(Separation):
         if self.device == "auto":
             hashes.append(_digest([_UNRESOLVED_VERSION, self.tags, self.precision, *self._bitrate]))
             hashes.append(_digest([_UNRESOLVED_VERSION, self.stems, self.format, self.tags, self.precision]))
-        return Wanted(self.model_id, tuple(hashes), self.stems, self.format, self.names, self.keep_models)
+        return Target(self.model_id, tuple(hashes), self.stems, self.format, self.names, self.keep_models)
 
     @property
     def _bitrate(self) -> list[int]:

@@ -21,7 +21,7 @@ from flows.settings import EvaluateOptions, PruneOptions, SeparateOptions
 @with_output
 def separate(options: SeparateOptions, mp3: bool, as_json: bool) -> None:
     """Separate SOURCE, an audio file, a folder, a glob in quotes, a dataset, or a manifest (.csv or .parquet
-    with a column `path`), into stems under OUT/stems, with a row a stem under OUT/metrics.
+    with a column `path`), into stems under OUT/stems, with one row per stem under OUT/metrics.
 
     Run again, only what is new, changed or missing is done. One bad track is one failed row.
     """

@@ -85,11 +85,11 @@ def observe(
 def _sounds(reference: np.ndarray, mixture: np.ndarray, rate: int, faint: float) -> np.ndarray:
     """Per window of a second: is the reference within `faint` dB of the mixture?"""
     count = reference.shape[1] // rate
-    own, all_ = (
+    energy, mixture_energy = (
         np.square(signal[:, : count * rate], dtype=np.float64).reshape(len(signal), count, rate).sum(axis=(0, 2))
         for signal in (reference, mixture)
     )
-    return own > all_ * 10 ** (faint / 10)
+    return energy > mixture_energy * 10 ** (faint / 10)
 
 
 def fit(observations: list[Observation]) -> Calibration:

@@ -48,12 +48,12 @@ def is_foreign(name: str) -> bool:
 
 def load_foreign(name: str, device: str) -> "ForeignSeparator":
     """The separator behind `family:name`. Raises ModelError when it cannot be loaded."""
-    family, _, own = name.partition(":")
+    family, _, model = name.partition(":")
     try:
         load = _entry_points()[family].load()
     except (ImportError, AttributeError) as error:
         raise ModelError(f"the separators {family} cannot be loaded ({error}); install their package again") from error
-    return ForeignSeparator(load(own, device), device)
+    return ForeignSeparator(load(model, device), device)
 
 
 def weights_digest(module: torch.nn.Module) -> str:
@@ -141,19 +141,19 @@ class ForeignStream:
         """(stems but the last, channels, samples), at the file's rate and channels."""
         import soxr
 
-        model, wanted = self._model, self._model.channels or self._channels
-        groups = [audio] if wanted == self._channels else [np.repeat(row[None], wanted, axis=0) for row in audio]
-        found = []
+        model, channels = self._model, self._model.channels or self._channels
+        groups = [audio] if channels == self._channels else [np.repeat(row[None], channels, axis=0) for row in audio]
+        grouped = []
         for group in groups:
             rate = model.sample_rate or self._rate
-            given = group if rate == self._rate else soxr.resample(group.T, self._rate, rate, "HQ").T
-            stems = model.separate(np.ascontiguousarray(given, np.float32), rate)
-            own = np.stack([np.asarray(stems[stem], np.float32) for stem in self._stems[:-1]])
+            mixture = group if rate == self._rate else soxr.resample(group.T, self._rate, rate, "HQ").T
+            stems = model.separate(np.ascontiguousarray(mixture, np.float32), rate)
+            estimates = np.stack([np.asarray(stems[stem], np.float32) for stem in self._stems[:-1]])
             if rate != self._rate:
-                own = np.stack([soxr.resample(stem.T, rate, self._rate, "HQ").T for stem in own])
-            own = _to_length(own, audio.shape[1])
-            found.append(own if wanted == self._channels else own.mean(axis=1, keepdims=True))
-        return np.ascontiguousarray(np.concatenate(found, axis=1), np.float32)
+                estimates = np.stack([soxr.resample(stem.T, rate, self._rate, "HQ").T for stem in estimates])
+            estimates = _to_length(estimates, audio.shape[1])
+            grouped.append(estimates if channels == self._channels else estimates.mean(axis=1, keepdims=True))
+        return np.ascontiguousarray(np.concatenate(grouped, axis=1), np.float32)
 
 
 def _with_rest(stems: tuple[str, ...]) -> tuple[str, ...]:

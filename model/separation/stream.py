@@ -312,14 +312,14 @@ def separate_with_evidence(separator, audio: np.ndarray, rate: int) -> tuple[dic
 
 def adding_up(mixture: torch.Tensor, estimates: torch.Tensor, stems: tuple[str, ...]) -> Piece:
     """Estimates (all stems but the last, channels, samples) rounded, and the last stem as what they leave."""
-    found = {}
+    signals = {}
     rest = mixture
     for name, estimate in zip(stems[:-1], estimates, strict=True):
         rounded = torch.round(estimate / _STEP) * _STEP
-        found[name] = rounded.numpy()
+        signals[name] = rounded.numpy()
         rest = rest - rounded
-    found[stems[-1]] = rest.numpy()
-    return Piece(mixture.numpy(), found)
+    signals[stems[-1]] = rest.numpy()
+    return Piece(mixture.numpy(), signals)
 
 
 def _compute_alone(threads: int) -> None:

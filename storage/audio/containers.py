@@ -25,12 +25,12 @@ def missing_bytes(path: Path) -> str | None:
     return None
 
 
-def _chunks(file, size: int, order: str, wanted: bytes) -> str | None:
+def _chunks(file, size: int, order: str, data_name: bytes) -> str | None:
     position = 12
     while position + 8 <= size:
         file.seek(position)
         name, length = struct.unpack(order + "4sI", file.read(8))
-        if name == wanted:
+        if name == data_name:
             here = size - position - 8
             if length not in _UNKNOWN_SIZES and length > here:
                 return f"its header promises {length} bytes of audio and only {here} are there"

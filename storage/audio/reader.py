@@ -113,9 +113,9 @@ class AudioReader:
                 block = next(decoded, None)
             except AudioError as error:
                 rate, promised = self.info.sample_rate, self.info.samples
-                whole = f" of {promised / rate:.2f} s" if promised else ""
+                total = f" of {promised / rate:.2f} s" if promised else ""
                 raise DamagedAudio(
-                    f"{self.info.path} is damaged or cut short: it stops decoding after {samples / rate:.2f} s{whole}; "
+                    f"{self.info.path} is damaged or cut short: it stops decoding after {samples / rate:.2f} s{total}; "
                     f"copy or export it again ({_clause(error)})"
                 ) from error
             if block is None:

@@ -83,7 +83,7 @@ class Keys:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Target:
     """What a run wants of each track.
 
     Args:
@@ -182,7 +182,7 @@ def source_name(source: str) -> str:
     return source if is_url(source) else shown(os.path.abspath(source))
 
 
-def done_tracks(out: OutputLayout, wanted: Wanted) -> DoneTracks:
+def done_tracks(out: OutputLayout, target: Target) -> DoneTracks:
     """What `out` holds, as seen by a run that wants this of each track.
 
     A track is done where its stems are on the disk, made by this model with these settings, and no other separation
@@ -192,10 +192,10 @@ def done_tracks(out: OutputLayout, wanted: Wanted) -> DoneTracks:
     rows = metrics.dataset(out)
     if not rows.files:
         return done
-    root = out.stems_of(wanted.model_id if wanted.beside else None)
+    root = out.stems_of(target.model_id if target.beside else None)
     below = f"{root.relative_to(out.root).as_posix()}/"
     there = _Presence(out)
-    parameters = {"model": wanted.model_id, "settings": list(wanted.settings), "format": wanted.format, "root": below}
+    parameters = {"model": target.model_id, "settings": list(target.settings), "format": target.format, "root": below}
     for track in _dicts(parquet.select(rows, _HELD, **parameters)):
         name = track["track_id"]
         if track["ended"] == metrics.FAILED:
@@ -206,13 +206,13 @@ def done_tracks(out: OutputLayout, wanted: Wanted) -> DoneTracks:
         done._held.add(name)
         done._own_places.add((name, place))
         done._places.add(naming.folded(place))
-        if track["status"] == OK and track["model"] == wanted.model_id and track["settings"] in wanted.settings:
+        if track["status"] == OK and track["model"] == target.model_id and track["settings"] in target.settings:
             named = {
-                below + naming.stem_name(place, stem, wanted.format, wanted.template): stem for stem in wanted.stems
+                below + naming.stem_name(place, stem, target.format, target.template): stem for stem in target.stems
             }
             made = [file["path"] for file in track["files"] or () if file["path"] in named]
             present = {named[path] for path in made if there(path)}
-            missing = tuple(stem for stem in wanted.stems if stem not in present)
+            missing = tuple(stem for stem in target.stems if stem not in present)
             keys = done._partly.setdefault((missing, track["settings"]), Keys()) if missing else done._well
             keys.add((name, track["source"]))
     for track in _dicts(parquet.select(rows, _SOURCES)):

@@ -190,9 +190,9 @@ def row_files(out: OutputLayout, run_id: str | None = None) -> list[RunFile]:
     """
     files = []
     for run in [run_id] if run_id else _run_ids(out):
-        whole = compacted(out, run)
+        joined_file = compacted(out, run)
         joined = joined_names(out, run)
-        files += [RunFile(whole, run)] if whole.exists() else []
+        files += [RunFile(joined_file, run)] if joined_file.exists() else []
         files += [RunFile(part, run) for part in _parts(out, run) if part.name not in joined]
     return files
 

@@ -78,7 +78,7 @@ class _Streamed(ds.FileSystemDataset):
     """
 
     def scanner(self, *args: Any, **kwargs: Any) -> ds.Scanner:
-        return super().scanner(*args, **{"batch_readahead": 2, "fragment_readahead": 1, **kwargs})
+        return super().scanner(*args, **{"batch_readahead": 2, "fragment_readahead": 1, "use_threads": False, **kwargs})
 
 
 def dataset(files: Iterable[RunFile], schema: pa.Schema) -> ds.Dataset:

@@ -343,8 +343,8 @@ def _rows(manifest: Path) -> Iterator[dict]:
                 names = opened.schema_arrow.names
                 if "path" not in names:
                     raise CatalogError(f"{manifest} has no column 'path'; it has {', '.join(names)}")
-                wanted = [name for name in ("path", "track_id", *STEMS) if name in names]
-                for batch in opened.iter_batches(batch_size=10_000, columns=wanted):
+                columns = [name for name in ("path", "track_id", *STEMS) if name in names]
+                for batch in opened.iter_batches(batch_size=10_000, columns=columns):
                     yield from batch.to_pylist()
         except (OSError, pyarrow.ArrowException) as error:
             raise CatalogError(f"{manifest} is not a Parquet file that can be read ({error})") from error

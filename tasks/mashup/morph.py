@@ -80,7 +80,7 @@ def _blend(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _without_steps(audio: np.ndarray, seams: tuple[int, ...], rate: int) -> np.ndarray:
-    """A step at a seam is bent away over 5 ms either side: a click is heard, a bend of so little is not."""
+    """A step at a seam is spread over 5 ms on either side: a click is heard, so slow a change is not."""
     out = audio.copy()
     reach = round(0.005 * rate)
     for seam in seams:

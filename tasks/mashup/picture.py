@@ -38,9 +38,9 @@ def draw_beats(
         low, high = _outline(audio[:, round(begin * rate) : round(end * rate)])
         axes.fill_between(np.linspace(begin, end, len(low)), low, high, color=colour, alpha=0.45, linewidth=0)
         peak = max(1e-3, float(np.abs(audio).max(initial=0)))
-        for beats, own, top in ((vocal_beats, "#b3412e", True), (accompaniment_beats, "#2e6fb3", False)):
+        for beats, color, top in ((vocal_beats, "#b3412e", True), (accompaniment_beats, "#2e6fb3", False)):
             inside = beats[(beats >= begin) & (beats <= end)]
-            axes.vlines(inside, 0 if top else -peak, peak if top else 0, color=own, linewidth=0.9)
+            axes.vlines(inside, 0 if top else -peak, peak if top else 0, color=color, linewidth=0.9)
         axes.set(ylabel=name, xlim=(begin, end), ylim=(-peak, peak))
     upper.set_title(f"{title}\nred, above: beats of the vocals' song; blue, below: of the accompaniment's", fontsize=10)
     if len(vocal_beats) and len(accompaniment_beats):

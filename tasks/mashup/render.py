@@ -169,12 +169,12 @@ def _singing_beats(vocals: np.ndarray, grid: BeatGrid, rate: int) -> np.ndarray:
     return power > power.max(initial=0) * 10 ** (-25 / 10)
 
 
-def _alike(audio: np.ndarray, rate: int, wanted: int, channels: int) -> np.ndarray:
+def _alike(audio: np.ndarray, rate: int, target_rate: int, channels: int) -> np.ndarray:
     """At a rate and number of channels: what has another number is mixed to the middle of all of them."""
-    if rate != wanted:
+    if rate != target_rate:
         import soxr
 
-        audio = np.ascontiguousarray(soxr.resample(audio.T, rate, wanted, "HQ").T, np.float32)
+        audio = np.ascontiguousarray(soxr.resample(audio.T, rate, target_rate, "HQ").T, np.float32)
     if audio.shape[0] == channels:
         return audio
     return np.repeat(audio.mean(axis=0, keepdims=True, dtype=np.float32), channels, axis=0)

@@ -216,13 +216,13 @@ def _measured(item: Item) -> list[Measured]:
             signals[name] = stem.read(start, MEASURED_SECONDS)
         except StorageError as error:
             item.broken.append(str(error))
-    whole = _mixture({name: signal for name, (signal, _) in signals.items()})
+    total = _mixture({name: signal for name, (signal, _) in signals.items()})
     out = []
     for name, (signal, rate) in signals.items():
         if not signal.shape[1]:
             continue
         meter = LoudnessMeter.of(signal, rate)
-        mixture = LoudnessMeter.of(whole, rate).integrated() if whole is not None else meter.integrated()
+        mixture = LoudnessMeter.of(total, rate).integrated() if total is not None else meter.integrated()
         left, right = signal[0], signal[-1]
         norm = float(np.sqrt(np.square(left).sum() * np.square(right).sum()))
         out.append(
@@ -276,11 +276,11 @@ def _histograms(items: list[Item], measured: list[Measured], stems: list[str]) -
             ratios.append(10 * float(np.log10(powers["vocals"] / backing)))
     charts.append(_chart("vocals over accompaniment", "dB", ratios, ""))
     for stem in stems:
-        own = [one for one in measured if one.stem == stem]
+        theirs = [one for one in measured if one.stem == stem]
         charts += [
-            _chart("loudness", "LUFS", [one.loudness for one in own if one.loudness is not None], stem, -60.0, 0.0),
-            _chart("activity", "of the time", [one.active for one in own if one.active is not None], stem, 0.0, 1.0),
-            _chart("left and right correlate", "", [one.correlation for one in own if one.correlation is not None],
+            _chart("loudness", "LUFS", [one.loudness for one in theirs if one.loudness is not None], stem, -60.0, 0.0),
+            _chart("activity", "of the time", [one.active for one in theirs if one.active is not None], stem, 0.0, 1.0),
+            _chart("left and right correlate", "", [one.correlation for one in theirs if one.correlation is not None],
                    stem, -1.0, 1.0),
         ]  # fmt: skip
     return [chart for chart in charts if chart is not None]
@@ -333,8 +333,8 @@ def _players(items: list[Item]) -> list[Player]:
         samples = min(signal.shape[1] for signal, _ in signals.values())
         if len(rates) == 1 and samples:
             cut = {name: signal[:, :samples] for name, (signal, _) in signals.items()}
-            whole = _mixture(cut)
-            ordered = ({"mixture": whole} if whole is not None and len(cut) > 1 else {}) | cut
+            mixture = _mixture(cut)
+            ordered = ({"mixture": mixture} if mixture is not None and len(cut) > 1 else {}) | cut
             facts = [("split", item.split), ("artist", item.artist)]
             players.append(player(item.track_id, ordered, rates.pop(), start=start, facts=facts))
     return players

@@ -159,9 +159,9 @@ def _compared(out: OutputLayout, run_id: str, model: str | None) -> dict:
     """A run to compare with: its record and the medians of its model's stems."""
     record = run_record(out, run_id)
     with opened_run(out, run_id) as rows:
-        own = _model(rows, record)
-        groups = [group for group in rows.by_model_and_stem() if group["model_id"] == own]
-        return {"run_id": run_id, "record": record, "model": own, "totals": rows.totals(), "groups": groups}
+        model_id = _model(rows, record)
+        groups = [group for group in rows.by_model_and_stem() if group["model_id"] == model_id]
+        return {"run_id": run_id, "record": record, "model": model_id, "totals": rows.totals(), "groups": groups}
 
 
 def _players(out: OutputLayout, picks: list[dict], column: str | None, lead: str) -> list[Player]:

@@ -72,8 +72,8 @@ class SpanPool:
             if self._level(signal) > _AUDIBLE:
                 break
         others = self._stems[1:] if stem == self._stems[0] else ()
-        whole = all(has_stem(track, other) for other in others)
-        partners = tuple(self._read(track, other, start, stop, random) for other in others if whole)
+        complete = all(has_stem(track, other) for other in others)
+        partners = tuple(self._read(track, other, start, stop, random) for other in others if complete)
         return Span(signal, max(track.bandwidth_hz[part] for part in stem_parts(track, stem)), partners)
 
     def _level(self, signal: np.ndarray) -> float:
@@ -88,9 +88,9 @@ class SpanPool:
         return float(np.sqrt(2 / np.pi * power / (0.375 * self.store.format.n_fft)))
 
     def _stretch(self, track: StoredTrack, random: np.random.Generator) -> tuple[int, int]:
-        whole = self.store.frames(track) if self._spectra else track.samples
-        length = min(whole, self._length)
-        start = int(random.integers(whole - length + 1))
+        available = self.store.frames(track) if self._spectra else track.samples
+        length = min(available, self._length)
+        start = int(random.integers(available - length + 1))
         return start, start + length
 
     def _read(self, track: StoredTrack, stem: str, start: int, stop: int, random: np.random.Generator) -> np.ndarray:

@@ -20,7 +20,7 @@ from storage.files.layout import OutputLayout
 from storage.files.location import absolute, is_url, local_file, location, scratch_folder, sweep_scratch
 from storage.registry import Registry
 from storage.results import metrics
-from storage.results.done import Wanted, done_tracks
+from storage.results.done import Target, done_tracks
 from storage.results.query import query
 from storage.sources.catalog import list_catalog
 from storage.store import Store, StoredTrack, StoreFormat, write_waveform
@@ -119,7 +119,7 @@ def test_metrics_are_written_compacted_planned_from_and_queried_in_a_bucket(buck
     assert len(metrics.row_files(out)) == 2
     assert metrics.compact(out, "run-1").name == "metrics.parquet"
     assert len(metrics.row_files(out)) == 1
-    done = done_tracks(out, Wanted("m-00000000", ("s",), ("vocals",)))
+    done = done_tracks(out, Target("m-00000000", ("s",), ("vocals",)))
     assert (len(done), done.ended("a", "f"), done.ended("b", "f")) == (2, True, True)
     assert query(out.root, "select count(*) as n from metrics").to_pylist() == [{"n": 2}]
     runs.end(out, "run-1", runs.COMPLETED, {})

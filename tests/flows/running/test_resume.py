@@ -45,7 +45,7 @@ def separate(untrained, tmp_path):
             out=str(tmp_path / "out"), model=str(untrained), model_id=model_id, stems=stems, **options
         )
         out, run_id = OutputLayout(tmp_path / "out"), new_run_id("separate")
-        done = done_tracks(out, settings.wanted)
+        done = done_tracks(out, settings.target)
         adding = settings.made_on(*resolved_arithmetic(settings.model, settings.device, settings.precision))
         planner = Planner(done, force=force, retry_failed=retry, template=settings.names, adding=adding)
         run.counts = planner.count(stream_catalog(source))
@@ -119,7 +119,7 @@ def test_a_missing_stem_is_never_added_from_another_precision(songs, separate, t
 def test_an_output_whose_rows_name_no_device_is_done_as_long_as_none_is_requested(songs, separate, tmp_path):
     separate(songs)
     (tmp_path / "out/metrics").rename(tmp_path / "new")
-    older = SeparateSettings(out=str(tmp_path / "out"), model_id="stereo-1", stems=STEMS).wanted.settings[-2]
+    older = SeparateSettings(out=str(tmp_path / "out"), model_id="stereo-1", stems=STEMS).target.settings[-2]
     for file in (tmp_path / "new").rglob("*.parquet"):
         table = pq.read_table(file, partitioning=None)
         place = table.schema.get_field_index("settings_hash")
@@ -226,7 +226,7 @@ def test_an_output_of_an_older_version_is_done_where_it_lies(songs, separate, tm
             # The last of the hashes is the oldest.
             rows.append(metrics.StemRow(
                 "stereo-1", song, song, stem, "ok", stem_path=f"stems/{song}/{stem}.flac",
-                source_fingerprint=state.fingerprint, settings_hash=settings.wanted.settings[-1],
+                source_fingerprint=state.fingerprint, settings_hash=settings.target.settings[-1],
             ))  # fmt: skip
         metrics.write_part(out, "separate-20250101T000000-aaaaaa", rows)
     metrics.compact(out, "separate-20250101T000000-aaaaaa")

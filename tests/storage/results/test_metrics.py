@@ -8,7 +8,7 @@ import pytest
 from storage.errors import MetricsError
 from storage.files.layout import OutputLayout
 from storage.results import metrics
-from storage.results.done import Wanted, done_tracks
+from storage.results.done import Target, done_tracks
 from storage.results.metrics import SCHEMA, StemRow
 from storage.results.query import query
 
@@ -68,7 +68,7 @@ def test_a_crash_between_compacting_and_cleaning_counts_no_row_twice(out, monkey
 
 def test_done_is_the_latest_word_on_a_track(out):
     def done(model="stereo-00000000", settings="h", stems=("vocals",)):
-        return done_tracks(out, Wanted(model, (settings,), stems))
+        return done_tracks(out, Target(model, (settings,), stems))
 
     metrics.write_part(out, "r1", [row("a", None, "failed", error="no")])
     assert done().ended("a", "f") is False

@@ -128,10 +128,10 @@ def test_the_best_pairs_are_those_of_near_tempi_and_keys_with_singing(tmp_path):
     # The join by buckets loses no pair within 15 %.
     tempi = {"a": 120, "b": 121, "far": 96, "half": 60.2, "mute": 120}
     fold = lambda x: (x + 0.5) % 1 - 0.5  # noqa: E731
-    wanted = {
+    expected = {
         (f"{x}.wav", f"{y}.wav")
         for x in tempi
         for y in tempi
         if x != y and x != "mute" and abs(fold(np.log2(tempi[y] / tempi[x]))) <= 0.2
     }
-    assert {(p.vocals_of, p.accompaniment_of) for p in pairs} == wanted
+    assert {(p.vocals_of, p.accompaniment_of) for p in pairs} == expected

@@ -36,12 +36,12 @@ from storage.results.metrics import read_all
 from tasks.demo.synthesiser import RATE, compose
 
 STAGES = {
-    "decode": [("audio.py", "blocks")],
+    "decode": [("reader.py", "blocks")],
     "STFT": [("frontend.py", "analysis"), ("frontend.py", "magnitudes")],
-    "network": [("separator.py", "_forward")],
+    "network": [("masking.py", "_forward")],
     "inverse STFT": [("frontend.py", "synthesis")],
     "meters": [("meters.py", "push")],
-    "encode": [("encode.py", "write")],
+    "encode": [("writer.py", "write")],
 }
 
 

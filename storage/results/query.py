@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ from storage.results import metrics, rows
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-_MEMORY = "500MB"  # of DuckDB, which keeps on the disk what does not fit
+_MEMORY = "300MB"  # of DuckDB, which keeps on the disk what does not fit
 _THREADS = 4  # at most: each needs about 100 MB before anything of it is kept on the disk
 
 # The rows that count today. Of a track and a model those of the latest separation (the same settings and the same
@@ -81,7 +81,7 @@ def opened(out: Path) -> Iterator["DuckDBPyConnection"]:
     if not files and not small_tables:
         raise MetricsError(f"{out} has no metrics; separate or evaluate into it first")
     with scratch_folder() as scratch:
-        settings = {"python_enable_replacements": "false", "memory_limit": _MEMORY, "temp_directory": str(scratch)}
+        settings: dict[str, Any] = {"python_enable_replacements": "false", "memory_limit": _MEMORY, "temp_directory": str(scratch)}
         settings |= {"preserve_insertion_order": "false", "threads": str(min(_THREADS, os.cpu_count() or 1))}
         connection = duckdb.connect(config=settings)
         connection.execute("set enable_progress_bar = false")  # it would be drawn into the output

@@ -34,8 +34,8 @@ def load(name: str, device: str) -> ForeignModel:
         estimates = apply_model(
             model, ((mixture - mean) / deviation)[None], device=device, shifts=0, split=True, overlap=0.25
         )[0]  # no random shifts: the same input gives the same stems
-        estimates = (estimates * deviation + mean).cpu().numpy()
-        return dict(zip(model.sources, estimates, strict=True))
+        signals = (estimates * deviation + mean).cpu().numpy()
+        return dict(zip(model.sources, signals, strict=True))
 
     return ForeignModel(
         model_id=f"demucs:{signature}-{weights_digest(model)}",

@@ -81,7 +81,11 @@ def opened(out: Path) -> Iterator["DuckDBPyConnection"]:
     if not files and not small_tables:
         raise MetricsError(f"{out} has no metrics; separate or evaluate into it first")
     with scratch_folder() as scratch:
-        settings: dict[str, Any] = {"python_enable_replacements": "false", "memory_limit": _MEMORY, "temp_directory": str(scratch)}
+        settings: dict[str, Any] = {
+            "python_enable_replacements": "false",
+            "memory_limit": _MEMORY,
+            "temp_directory": str(scratch),
+        }
         settings |= {"preserve_insertion_order": "false", "threads": str(min(_THREADS, os.cpu_count() or 1))}
         connection = duckdb.connect(config=settings)
         connection.execute("set enable_progress_bar = false")  # it would be drawn into the output

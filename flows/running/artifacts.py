@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _EVERY = 5.0  # seconds between updates of a progress artifact
 _FAILURES = 100
+_CAUSES = 10
 
 
 def has_server() -> bool:
@@ -86,14 +87,22 @@ def shown_to_prefect(state: "Progress") -> Iterator[None]:
 
 
 def publish(out: OutputLayout, run_id: str, report: Path | str | None) -> None:
-    """A summary with the scores, a table of the first failures, and a link to the report, on Prefect's page."""
+    """A summary with the scores, a table of the first failures, and a link to the report, on Prefect's page.
+
+    The run's log there gets the totals and a line per cause of failure.
+    """
     if not has_server():
         return
     from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+    from prefect.logging import get_run_logger
 
     with contextlib.suppress(Exception):  # as above
         with opened_run(out, run_id) as rows:
             totals, groups, failures = rows.totals(), rows.by_model_and_stem(), rows.failures(_FAILURES)
+            causes = rows.failure_causes(_CAUSES, 1) if failures else []
+        log = get_run_logger()
+        for line in log_lines(totals, causes):
+            log.info(line)
         drift = drift_sentence(run_medians(out, run_id))
         create_markdown_artifact(summary_text(run_id, totals, groups, drift), key="run-summary", description=run_id)
         if failures:
@@ -101,6 +110,16 @@ def publish(out: OutputLayout, run_id: str, report: Path | str | None) -> None:
         if report:
             link = str(report) if is_url(report) else Path(report).resolve().as_uri()
             create_link_artifact(link, link_text=f"report of {run_id}", key="run-report", description=run_id)
+
+
+def log_lines(totals: dict, causes: list[dict]) -> list[str]:
+    """A run in a few lines: totals, then the causes of failures, each with one track that met it."""
+    lines = [f"{totals['done']} ok, {totals['failed']} failed, {totals['seconds'] / 3600:.2f} hours of audio"]
+    for cause in causes:
+        example = cause["examples"][0]
+        number = f"{cause['tracks']} tracks" if cause["tracks"] != 1 else "1 track"
+        lines.append(f"{number} failed as {example['path']}: {example['error']}")
+    return lines
 
 
 def summary_text(run_id: str, totals: dict, groups: list[dict], drift: str | None = None) -> str:

@@ -67,3 +67,14 @@ def test_the_summary_of_a_run_says_how_predictions_moved():
     totals = {"done": 1, "failed": 0, "seconds": 60.0}
     assert "\nDrift: 1.0 dB below.\n" in summary_text("separate-1", totals, [], "1.0 dB below")
     assert "Drift" not in summary_text("separate-1", totals, [])
+
+
+def test_the_log_of_a_run_says_totals_and_a_line_per_cause():
+    from flows.running.artifacts import log_lines
+
+    causes = [{"tracks": 2, "examples": [{"path": "a.wav", "error": "a.wav is empty"}]}]
+    totals = {"done": 3, "failed": 2, "seconds": 5400.0}
+    assert log_lines(totals, causes) == [
+        "3 ok, 2 failed, 1.50 hours of audio",
+        "2 tracks failed as a.wav: a.wav is empty",
+    ]

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shlex
+import shutil
 import textwrap
 from pathlib import Path
 
@@ -10,17 +11,23 @@ import click
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
+from click.testing import CliRunner
 
 from flows.cli import main
+from storage import runs
 from storage.files.layout import OutputLayout
 from storage.results import rows, windows
 from storage.results.metrics import FAILED, OK, SCHEMA, StemRow, compact, write_part
 from storage.results.query import query
+from storage.results.training_rows import TrialRow
 from tests.signals import noise
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA_PAGE = ROOT / "docs" / "schema.md"
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+
+
+RUN = "separate-20260101T000000-000000"
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -55,8 +62,8 @@ def out(tmp_path_factory) -> Path:
                 )
                 for stem in ("vocals", "accompaniment")
             ]  # fmt: skip
-    write_part(layout, "separate-20260101T000000-000000", rows)
-    compact(layout, "separate-20260101T000000-000000")
+    write_part(layout, RUN, rows)
+    compact(layout, RUN)
     return root
 
 
@@ -79,6 +86,53 @@ def test_every_command_is_one_that_unbraid_takes(document, line, out, tmp_path, 
         command, arguments = verb, arguments[1:]
     if len(shlex.split(line, comments=True)) > 2:  # a bare verb is only mentioned
         command.make_context(command.name, arguments)
+
+
+@pytest.fixture(scope="module")
+def studio(out, tmp_path_factory) -> Path:
+    """A folder with what the documents' commands name: songs, a run folder, a search."""
+    root = tmp_path_factory.mktemp("studio")
+    (root / "Music").mkdir()
+    for name, seconds in (("song.flac", 41), ("Music/A.flac", 1), ("Music/B.flac", 1)):
+        sf.write(root / name, noise(2, seconds * 8000).T, 8000)
+    shutil.copytree(out, root / "OUT")
+    runs.begin(OutputLayout(root / "OUT"), RUN, {"source": "Music"})
+    runs.end(OutputLayout(root / "OUT"), RUN, runs.COMPLETED, {})
+    rows.write_rows(
+        OutputLayout(root / "TRIALS"), "tune-20260101T000000-000000", [TrialRow(0, "stereo", "{}", "ok", 5.0)]
+    )
+    return root
+
+
+def run(folder: Path, line: str) -> str:
+    """What a command prints, run in this process."""
+    with contextlib.chdir(folder):
+        result = CliRunner().invoke(main, shlex.split(line, comments=True)[1:], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+CHEAP = ("spectrogram", "query OUT", "report OUT #", "report TRIALS", "models")
+
+
+def cheap(line: str) -> bool:
+    """Is it done in a second in the studio, and are the models and runs that it names there?"""
+    if re.search(r"from (mashups|decisions|trials)|show|promote|rollback|…|~", line):
+        return False
+    rest = line.removeprefix("unbraid ")
+    return (
+        "--dry-run" in line
+        or rest == "report OUT"
+        or any(rest == start or rest.startswith(f"{start} ") for start in CHEAP)
+    )
+
+
+def test_what_a_second_can_run_runs(studio):
+    """In one test, since its folder is what costs: every cheap command of README and docs, for real."""
+    lines = dict.fromkeys(shlex.join(shlex.split(line, comments=True)) for _, line in commands() if cheap(line))
+    assert len(lines) >= 12
+    for line in lines:
+        assert run(studio, line).strip(), line
 
 
 def test_there_are_commands_to_check():

@@ -43,7 +43,7 @@ def show(names: Sequence[str], rows: Iterable[Sequence[object]], *, title: str |
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     # Piped output has no width of its own: never fold what another program will read.
-    width = None if sys.stdout.isatty() else 240
+    width = None if sys.stdout.isatty() else max(240, _width(names, [names, *rows]) + 2 * len(names))
     Console(width=width, soft_wrap=False, highlight=False).print(table)
 
 

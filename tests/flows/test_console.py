@@ -1,6 +1,6 @@
 import pytest
 
-from flows.cli.console import printable, show
+from flows.cli.console import printable, show, show_table
 
 
 @pytest.mark.parametrize(
@@ -23,3 +23,11 @@ def test_a_table_keeps_a_name_on_its_line_and_its_controls_out(capsys):
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert "evil\\x1b[2J\\nname [bold]" in text
+
+
+def test_a_wide_table_that_is_piped_is_not_folded(capsys):
+    names = [f"column_{n}" for n in range(40)]
+    show_table(names, [[f"value {n}" for n in range(40)]])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert len(lines) == 3
+    assert lines[0].split() == names

@@ -8,12 +8,14 @@ from flows.ingest import ingest
 from flows.running.environment import with_prefect
 from flows.running.parameters import settings_flow
 from flows.running.phases import phase
-from flows.settings import EvaluateOptions, IngestOptions, RetrainOptions, TrainOptions
+from flows.separate import separate
+from flows.settings import EvaluateOptions, IngestOptions, RetrainOptions, SeparateOptions, TrainOptions
 from flows.train import train
 from storage import runs
 from storage.files.layout import OutputLayout, trainings
 from storage.files.location import location
 from storage.results.metrics import read_all
+from storage.results.predictions import predicted_scores
 from storage.results.rows import read_rows, write_rows
 from storage.results.training_rows import DecisionRow
 from storage.store import Store
@@ -26,7 +28,10 @@ def ready(options: RetrainOptions) -> None:
     """Raise PresetError, DatasetError, StoreError or RegistryError for what one of the parts would be refused for."""
     trainable(options.preset, options.settings)
     champion = registry().champions().get(options.preset, "stereo")
-    evaluate.check(options.part(EvaluateOptions, dataset=options.test, model=champion))
+    if options.score == "predicted":
+        separate.check(_separation(options, champion))
+    else:
+        evaluate.check(options.part(EvaluateOptions, dataset=options.test, model=champion))
     for dataset in options.new:
         ingest.check(options.part(IngestOptions, dataset=dataset, split="train"))
     if not options.new:
@@ -45,26 +50,53 @@ def retrain(options: RetrainOptions, _: None) -> DecisionRow:
     start = None if options.scratch else champion
     training = options.part(TrainOptions, run=_folder(options, start), resume=True, start=start)
     report = train(**training.values())
-    evaluated = []
-    if champion is not None and champion != report.model_id:
-        judged = options.part(EvaluateOptions, dataset=options.test)
-        for model in (report.model_id, champion):
-            evaluated.append(evaluate(**judged.replaced(model=model).values()))
-            judged = judged.replaced(device=evaluated[-1].device)  # the champion runs where the challenger did
-    return decide_phase(options, report.model_id, champion, [summary.run_id for summary in evaluated])
+    contested = champion is not None and champion != report.model_id
+    rows = _scores(options, report.model_id, str(champion)) if contested else []
+    return decide_phase(options, report.model_id, champion, rows, contested)
+
+
+def _scores(options: RetrainOptions, challenger: str, champion: str) -> list[dict]:
+    """What both models come to on the test set: rows with `model_id`, `track_id`, `stem`, `status` and `sdr`."""
+    layout = OutputLayout(location(options.out))
+    if options.score == "predicted":
+        for model in (challenger, champion):
+            separate(**_separation(options, model).values())
+        return predicted_scores(layout, (challenger, champion))
+    rows = []
+    judged = options.part(EvaluateOptions, dataset=options.test)
+    for model in (challenger, champion):
+        summary = evaluate(**judged.replaced(model=model).values())
+        rows += read_all(layout, summary.run_id).to_pylist()
+        judged = judged.replaced(device=summary.device)  # the champion runs where the challenger did
+    return rows
+
+
+def _separation(options: RetrainOptions, model: str) -> SeparateOptions:
+    """The separation that predictions come from; each model's stems lie beside those of others, as small files."""
+    return options.part(SeparateOptions, source=options.test, model=model, keep_models=True, format="ogg")
 
 
 @phase("decide")
-def decide_phase(options: RetrainOptions, challenger: str, champion: str | None, evaluated: list[str]) -> DecisionRow:
-    """Weigh the two, move the champion's pointer or leave it, and write down why."""
+def decide_phase(
+    options: RetrainOptions, challenger: str, champion: str | None, rows: list[dict], contested: bool
+) -> DecisionRow:
+    """Weigh the two, move the champion's pointer or leave it, and write down why.
+
+    Args:
+        options: The run's.
+        challenger: Its model id.
+        champion: The champion's, None where the preset has none.
+        rows: What both came to; see `_scores`.
+        contested: Whether the two were compared.
+    """
     layout = OutputLayout(location(options.out))
-    rows = [row for run_id in evaluated for row in read_all(layout, run_id).to_pylist()]
+    predicted = options.score == "predicted"
     scores = contest(rows, challenger, champion) if champion is not None else None
-    test_set = f"{options.test} ({options.split})"
+    test_set = f"{options.test} ({'predicted' if predicted else options.split})"
     earlier = read_rows(layout, "decisions").to_pylist()
     decision = decide(
         options.preset, challenger, champion, test_set, scores, least_rise=options.least_rise,
-        looks=bool(evaluated) + sum(row["dataset"] == test_set for row in earlier if row["tracks"]),
+        looks=contested + sum(row["dataset"] == test_set for row in earlier if row["tracks"]), predicted=predicted,
     )  # fmt: skip
     if decision.promoted:
         registry().promote(challenger, instead_of=champion)
@@ -90,10 +122,11 @@ def _folder(options: RetrainOptions, start: str | None) -> str:
 def _markdown(decision: DecisionRow) -> str:
     ours, theirs = json.loads(decision.challenger_medians), json.loads(decision.champion_medians)
     verdict = "promoted" if decision.promoted else "not promoted"
+    what = "predicted SDR" if decision.score == "predicted" else "cSDR"
     lines = [
         f"**{decision.challenger}** is {verdict}: {decision.reason}.",
         "",
-        f"{decision.tracks} tracks of {decision.dataset} (decision {decision.looks} by it), median cSDR in dB:",
+        f"{decision.tracks} tracks of {decision.dataset} (decision {decision.looks} by it), median {what} in dB:",
         "",
         f"| stem | {decision.challenger} | {decision.champion or 'no champion'} |",
         "|---|---|---|",

@@ -160,7 +160,14 @@ class TrainOptions(Scheduler, OneTraining):
 class RetrainOptions(Workers, Training):
     """A challenger is trained, and takes the champion's place if it is better."""
 
-    test: Annotated[str, Cli(metavar="DATASET")] = Field(description="The dataset whose test split decides.")
+    test: Annotated[str, Cli(metavar="DATASET")] = Field(
+        description="The dataset whose test split decides; with --score predicted, any music, as `separate` takes it."
+    )
+    score: Literal["measured", "predicted"] = Field(
+        "measured",
+        description="What decides: cSDR against the dataset's stems or, where there are none, the SDR that each model "
+        "predicts of its own stems, which knows its doubt and not its confident mistakes.",
+    )
     out: Annotated[str, Cli(metavar="FOLDER")] = Field(description="Folder for metrics and the decision.")
     new: Annotated[tuple[str, ...], Cli(metavar="DATASET")] = Field(
         (), description="Ingest this into STORE first; may be repeated."

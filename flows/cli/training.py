@@ -65,6 +65,9 @@ def retrain(options: RetrainOptions, as_json: bool) -> None:
     bootstrap interval of that rise lies above 0 (five songs or more), and no stem falls by more than 0.1 dB. The old
     champion stays; `unbraid models rollback PRESET` brings it back. The decision is a row:
     unbraid query OUT "select * from decisions"
+
+    Without a dataset with stems, --score predicted compares what each model predicts of its own stems over any music.
+    That is weaker, and takes a rise of 0.5 dB or more.
     """
     from flows.retrain import retrain as flow
 

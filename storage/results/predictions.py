@@ -118,6 +118,23 @@ def drift_sentence(medians: list[RunMedian]) -> str | None:
     )
 
 
+def predicted_scores(out: OutputLayout, models: tuple[str, ...]) -> list[dict]:
+    """What these models predicted of their stems that lie in an output.
+
+    Returns:
+        One entry per track, model and stem: `track_id`, `model_id`, `stem`, `status` and the prediction as `sdr`, dB.
+
+    Raises:
+        MetricsError: The output has no rows.
+    """
+    with opened(out.root) as connection:
+        sql = """
+            select track_id, model_id, stem, status, predicted_sdr as sdr
+            from metrics where on_disk and list_contains($models, model_id)
+        """
+        return connection.sql(sql, params={"models": list(models)}).to_arrow_table().to_pylist()
+
+
 def catalog_predictions(out: OutputLayout) -> CatalogPredictions | None:
     """The predictions of all stems that lie in an output, None where there are none. Raises MetricsError."""
     if not metrics.row_files(out):

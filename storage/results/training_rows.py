@@ -11,7 +11,8 @@ class DecisionRow:
     """What the gate of a retraining decided. Scores are medians over the test split's common tracks, in dB.
 
     `rise` is the median over songs of what vocals gained, `rise_low` … `rise_high` its 90 % interval (null for too
-    few songs), `least_rise` what was required; `looks` counts the decisions taken by this test split so far.
+    few songs), `least_rise` what was required; `looks` counts the decisions taken by this test split so far. `score` is
+    `measured`, against references, or `predicted`, by each model of its own stems.
     """
 
     preset: str
@@ -31,6 +32,7 @@ class DecisionRow:
     least_rise: float | None = None
     looks: int | None = None
     decided_at: datetime.datetime = dataclasses.field(default_factory=now)
+    score: str = "measured"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,9 @@ from storage.results.training_rows import DecisionRow
 LEAD = "vocals"
 TOLERANCE_DB = 0.1
 LEAST_RISE_DB = 0.1
+# Each model's prediction has a calibration of its own, which is off by some tenths of a dB over any one kind of music
+# (`bench/predict.py`): a smaller difference of two predictions says nothing of the sound.
+LEAST_PREDICTED_RISE_DB = 0.5
 CONFIDENCE = 0.9
 # Below five songs no order statistics enclose a median with 90 % probability: 1 − 2 · 0.5⁴ is 87.5 %.
 LEAST_SONGS = 5
@@ -102,6 +105,7 @@ def decide(
     *,
     least_rise: float = LEAST_RISE_DB,
     looks: int = 1,
+    predicted: bool = False,
 ) -> DecisionRow:
     """Promote only what is better beyond the chance of which songs happen to be in the test split.
 
@@ -117,8 +121,16 @@ def decide(
         result: What the two came to on it, None without a champion.
         least_rise: The least median rise of vocals that is worth a promotion, dB.
         looks: How many decisions, with this one, have been taken by this test set.
+        predicted: Whether the scores are each model's predictions of its own stems. The rise must then be at least
+            `LEAST_PREDICTED_RISE_DB`, and the reason says what the scores are.
     """
+    if predicted:
+        least_rise = max(least_rise, LEAST_PREDICTED_RISE_DB)
     promoted, reason = _verdict(challenger, champion, result, least_rise)
+    if predicted and result is not None:
+        if LEAD not in result.rises:
+            reason = f"there is no song whose {LEAD} both models predict a score of"
+        reason += "; scores are predicted by the models from their own doubt, not measured"
     ours, theirs = (result.challenger, result.champion) if result else ({}, {})
     return DecisionRow(
         preset=preset,
@@ -137,6 +149,7 @@ def decide(
         rise_high=_known(result.high) if result else None,
         least_rise=least_rise,
         looks=looks,
+        score="predicted" if predicted else "measured",
     )
 
 

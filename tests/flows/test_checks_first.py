@@ -94,6 +94,11 @@ def test_retrain_refuses_what_its_parts_would(nothing_starts, waveform_store, ds
     refused(PresetError, "no training setting x", retrain, waveform_store, str(dsd100), out, settings={"x": 1})
 
 
+def test_retrain_by_predictions_refuses_what_separate_would(nothing_starts, waveform_store, tmp_path):
+    absent = str(tmp_path / "nothing")
+    refused(CatalogError, "is not there", retrain, waveform_store, absent, str(tmp_path / "o"), score="predicted")
+
+
 def test_mashup_refuses_a_second_song_that_is_not_there(nothing_starts, tmp_path):
     (tmp_path / "a.wav").touch()
     absent = str(tmp_path / "b.wav")

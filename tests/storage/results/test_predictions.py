@@ -8,18 +8,19 @@ from storage import runs
 from storage.files.layout import OutputLayout
 from storage.results import metrics
 from storage.results.metrics import OK, StemRow
-from storage.results.predictions import RunMedian, catalog_predictions, drift_sentence, run_medians
+from storage.results.predictions import RunMedian, catalog_predictions, drift_sentence, predicted_scores, run_medians
+from tasks.training.gate import contest
 
 NOON = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC)
 
 
-def run(out, day, tracks, *, model="stereo-1", kind="separate"):
+def run(out, day, tracks, *, model="stereo-1", kind="separate", root="stems"):
     """A finished run with a row of vocals and one of accompaniment per (path, predicted SDR, genre)."""
     run_id = f"{kind}-202601{day:02}T000000-aaaaaa"
     runs.begin(out, run_id, {})
     rows = [
         StemRow(model, path, path, stem, OK, predicted_sdr=sdr + more, predicted_low=sdr - 1, predicted_high=sdr + 1,
-                stem_path=f"stems/{path}/{stem}.flac", settings_hash="s", source_fingerprint="f", genre=genre,
+                stem_path=f"{root}/{path}/{stem}.flac", settings_hash="s", source_fingerprint="f", genre=genre,
                 finished_at=NOON + datetime.timedelta(days=day))
         for path, sdr, genre in tracks
         for stem, more in (("vocals", 0.0), ("accompaniment", 6.0))
@@ -71,6 +72,18 @@ def test_a_run_is_set_beside_the_runs_of_its_kind_before_it(out):
         "predicted SDR of vocals 5.0 dB in the median, 1.0 dB below the run before; "
         "the latest before: 6.0 (hq-2), 4.5 dB"
     )
+
+
+def test_two_models_predictions_are_paired_as_scores(tmp_path):
+    out = OutputLayout(tmp_path)
+    songs = [(f"{index}", 3.0 + index, None) for index in range(6)]
+    run(out, 1, songs, model="old", root="models/old")
+    run(out, 2, [(path, sdr + 1.0, genre) for path, sdr, genre in songs], model="new", root="models/new")
+    run(out, 3, songs, model="third", root="models/third")
+    scores = predicted_scores(out, ("new", "old"))
+    assert {row["model_id"] for row in scores} == {"new", "old"}
+    result = contest(scores, "new", "old")
+    assert (result.songs, result.rises) == (6, {"vocals": 1.0, "accompaniment": 1.0})
 
 
 def test_a_first_run_drifts_from_nothing():

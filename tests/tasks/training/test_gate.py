@@ -121,3 +121,24 @@ def test_the_same_songs_have_the_same_interval():
 
 def test_the_decision_says_how_often_this_test_set_was_looked_at():
     assert decision(changed(vocals=1.0), looks=4).looks == 4
+
+
+def test_predicted_scores_promote_only_a_clear_rise_and_say_what_they_are():
+    ours = changed(vocals=noise(0.3, 0.05))
+    assert decision(ours).promoted
+    verdict = decision(ours, predicted=True)
+    assert not verdict.promoted
+    assert verdict.least_rise == 0.5
+    clear = decision(changed(vocals=noise(0.8, 0.05)), predicted=True)
+    assert clear.promoted
+    for each in (verdict, clear):
+        assert each.score == "predicted"
+        assert each.reason.endswith("predicted by the models from their own doubt, not measured")
+    assert decision(ours).score == "measured"
+
+
+def test_models_that_predict_nothing_are_no_match():
+    silent = {song: {"vocals": None} for song in SONGS}
+    verdict = decision(silent, silent, predicted=True)
+    assert not verdict.promoted
+    assert verdict.reason.startswith("there is no song whose vocals both models predict")

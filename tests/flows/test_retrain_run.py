@@ -22,9 +22,9 @@ def models(tmp_path, monkeypatch):
 def test_a_retraining_ingests_trains_and_lets_the_gate_decide(dsd100, models, tmp_path):
     from flows.retrain import retrain
 
-    def run(test=str(dsd100), out=str(tmp_path / "out"), **changes):
+    def run(**changes):
         return retrain(
-            str(tmp_path / "s.zarr"), test, out, new=[str(dsd100)], preset="cnn", steps=4,
+            str(tmp_path / "s.zarr"), str(dsd100), str(tmp_path / "out"), new=[str(dsd100)], preset="cnn", steps=4,
             settings=SMALL, device="cpu", spectrograms=False, workers=1, **changes,
         )  # fmt: skip
 
@@ -47,13 +47,49 @@ def test_a_retraining_ingests_trains_and_lets_the_gate_decide(dsd100, models, tm
     assert models.find(first.challenger).model_id == first.challenger
     decisions = read_rows(OutputLayout(tmp_path / "out"), "decisions").to_pylist()
     assert [row["challenger"] for row in decisions].count(second.challenger) == 2
-    # By any music: both models separate it side by side. Three validation songs were too few to calibrate on.
-    (mixture,) = (dsd100 / "Mixtures" / "Test").iterdir()
-    guess = run(seed=1, test=str(mixture), out=str(tmp_path / "guess"), score="predicted")
-    assert (guess.score, guess.promoted, guess.challenger) == ("predicted", False, second.challenger)
-    assert "no song whose vocals both models predict a score of" in guess.reason
-    assert "not measured" in guess.reason
-    assert {path.name for path in (tmp_path / "guess" / "models").iterdir()} == {guess.challenger, guess.champion}
+
+
+def test_where_there_are_no_stems_predictions_decide_and_say_that_they_are_predictions(
+    dsd100, models, tmp_path, monkeypatch
+):
+    from types import SimpleNamespace
+
+    import flows.retrain
+    from storage.audio.reader import read
+    from storage.audio.writer import write
+
+    (mixture,) = (dsd100 / "Mixtures" / "Test").glob("*/mixture.wav")
+    audio, rate = read(mixture)
+    for second in range(5):
+        write(tmp_path / "music" / f"{second}.wav", audio[:, second * rate : (second + 1) * rate], rate)
+    champion = models.add("cnn", calibrated_weights(5.0), "", champion=True)
+    challenger = models.add("cnn", calibrated_weights(6.0), "")
+    monkeypatch.setattr(flows.retrain, "train", lambda **_: SimpleNamespace(model_id=challenger))
+    monkeypatch.setattr(flows.retrain, "_folder", lambda *_: "unused")
+    monkeypatch.setattr(flows.retrain, "check_store", lambda *_: None)
+    decision = flows.retrain.retrain(
+        str(tmp_path / "s.zarr"), str(tmp_path / "music"), str(tmp_path / "out"), preset="cnn", device="cpu", workers=1,
+        score="predicted",
+    )  # fmt: skip
+    assert (decision.score, decision.promoted, decision.champion, decision.tracks) == ("predicted", True, champion, 5)
+    assert decision.rise == pytest.approx(1.0)
+    assert "not measured" in decision.reason
+    assert models.find("cnn").model_id == challenger
+    assert {path.name for path in (tmp_path / "out" / "models").iterdir()} == {challenger, champion}
+
+
+def calibrated_weights(sdr: float) -> bytes:
+    """Weights of `cnn` that predict the same SDR of vocals for every song."""
+    import torch
+
+    from model.checkpoint import Weights, build
+    from model.preset import load_preset
+    from model.separation.prediction import FEATURES, WINDOW_FEATURES, Calibration, StemFit
+
+    torch.manual_seed(0)
+    preset = load_preset("cnn")
+    fit = StemFit((sdr, *[0.0] * len(FEATURES)), (sdr, *[0.0] * len(WINDOW_FEATURES)), -1.0, 1.0, 1.0, 9)
+    return Weights(preset, build(preset).state_dict(), {}, {"cnn": Calibration({"vocals": fit}).to_dict()}).to_bytes()
 
 
 def test_a_search_writes_every_trial_the_best_first(dsd100, models, tmp_path):

@@ -60,7 +60,8 @@ def judged(stems: tuple[str, ...]) -> Iterator[tuple[str, Song]]:
     for path in sorted((SHARED / "stems_mp4").iterdir()):
         parts = {stem: read(path, stream=index + 1) for index, stem in enumerate(_MP4_STEMS)}
         rate = parts["vocals"][1]
-        cut = {stem: signal[:, 60 * rate : 70 * rate] for stem, (signal, _) in parts.items()}
+        start = max(0, min(60 * rate, parts["vocals"][0].shape[1] - 10 * rate))
+        cut = {stem: signal[:, start : start + 10 * rate] for stem, (signal, _) in parts.items()}
         for song in as_stems(path.name, cut, rate, stems):
             yield "stems_mp4", song
     if len(stems) == 2:

@@ -140,7 +140,8 @@ def test_results_are_asked_in_sql_and_given_to_any_library(tmp_path):
         unbraid.open_results(tmp_path / "absent")
 
 
-def test_separating_imports_nothing_that_only_mash_ups_pictures_or_museval_need():
+def test_separating_imports_nothing_that_only_mash_ups_pictures_museval_or_stored_rows_need():
     program = "import sys, flows.separate, tasks.separate; print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert not {"librosa", "numba", "python_stretch", "matplotlib", "museval", "musdb"} & set(shown.stdout.split())
+    unneeded = {"librosa", "numba", "python_stretch", "matplotlib", "museval", "musdb", "pandas", "pyarrow.dataset"}
+    assert not unneeded & set(shown.stdout.split())

@@ -5,15 +5,18 @@ from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow.dataset as ds
 
 from storage.files import naming
 from storage.files.layout import OutputLayout, shown
 from storage.files.location import is_url, object_at
 from storage.results import metrics, parquet
 from storage.results.metrics import OK
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 # Per track: whose stems lie in its place (the latest separation into it, also one that began and never ended), with the
 # files of that separation, and how the latest separation with the model and settings that are asked for ended.

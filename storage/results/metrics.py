@@ -11,14 +11,17 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from storage.files.atomic import remove_empty
 from storage.files.layout import OutputLayout
 from storage.results import parquet
 from storage.results.parquet import RunFile
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 OK, FAILED = "ok", "failed"
 INTERRUPTED = "interrupted"  # new stems were to replace a track's, and nobody lived to say that they did
@@ -210,7 +213,7 @@ def read_all(out: OutputLayout, run_id: str | None = None, columns: list[str] | 
     return parquet.read(row_files(out, run_id), SCHEMA, columns)
 
 
-def dataset(out: OutputLayout, run_id: str | None = None) -> ds.Dataset:
+def dataset(out: OutputLayout, run_id: str | None = None) -> "ds.Dataset":
     """All rows, of one run or of all, of which only what is asked for is read. Raises MetricsError."""
     return parquet.dataset(row_files(out, run_id), SCHEMA)
 

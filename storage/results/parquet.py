@@ -9,10 +9,9 @@ import datetime
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.fs
 import pyarrow.parquet as pq
 
@@ -20,6 +19,9 @@ from storage.errors import MetricsError
 from storage.files.atomic import replacing
 from storage.files.layout import writable_text
 from storage.files.location import is_url, object_at, scratch_folder
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds  # brings pandas with it; workers write rows and read none
 
 RUN_ID = pa.field("run_id", pa.string())
 _ROWS = 50_000  # that are in memory at a time
@@ -72,16 +74,7 @@ def write_file(rows: pa.Table, target: Path, staging: Path) -> Path:
     return target
 
 
-class _Streamed(ds.FileSystemDataset):
-    """A dataset that reads one file at a time and little ahead: by default Arrow holds row groups of four files, which
-    is more than all that DuckDB may use.
-    """
-
-    def scanner(self, *args: Any, **kwargs: Any) -> ds.Scanner:
-        return super().scanner(*args, **{"batch_readahead": 2, "fragment_readahead": 1, "use_threads": False, **kwargs})
-
-
-def dataset(files: Iterable[RunFile], schema: pa.Schema) -> ds.Dataset:
+def dataset(files: Iterable[RunFile], schema: pa.Schema) -> "ds.Dataset":
     """The rows of all files as one dataset, from which only what a query needs is read.
 
     Args:
@@ -91,6 +84,10 @@ def dataset(files: Iterable[RunFile], schema: pa.Schema) -> ds.Dataset:
     Raises:
         MetricsError: A file cannot be read; the sentence names it.
     """
+    import pyarrow.dataset as ds
+
+    from storage.results.streamed import StreamedDataset
+
     parquet, fragments = ds.ParquetFileFormat(), []
     filesystem: pa.fs.FileSystem = pa.fs.LocalFileSystem()
     for file in files:
@@ -105,7 +102,7 @@ def dataset(files: Iterable[RunFile], schema: pa.Schema) -> ds.Dataset:
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(file.path, error) from error
         fragments.append(fragment)
-    return _Streamed(fragments, schema, parquet, filesystem)
+    return StreamedDataset(fragments, schema, parquet, filesystem)
 
 
 def read(files: Iterable[RunFile], schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
@@ -117,7 +114,7 @@ def read(files: Iterable[RunFile], schema: pa.Schema, columns: list[str] | None 
         raise MetricsError(f"the metrics cannot be read ({error})") from error
 
 
-def select(rows: ds.Dataset, sql: str, **parameters: object) -> Iterator[pa.RecordBatch]:
+def select(rows: "ds.Dataset", sql: str, **parameters: object) -> Iterator[pa.RecordBatch]:
     """What DuckDB answers to a query over the table `parts`, the rows given, in batches.
 
     Its memory does not grow with the rows: it keeps on the disk what it cannot hold.

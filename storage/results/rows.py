@@ -15,12 +15,14 @@ import typing
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from storage.files.layout import OutputLayout
 from storage.results import parquet
 from storage.results.mashup_rows import AnalysisRow, MashupRow, PairRow
 from storage.results.training_rows import DecisionRow, TrialRow
+
+if typing.TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 _TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(),
           datetime.datetime: pa.timestamp("ms", tz="UTC")}  # fmt: skip
@@ -45,7 +47,7 @@ def read_rows(out: OutputLayout, name: str, run_id: str | None = None) -> pa.Tab
     return parquet.read(parquet.run_files(out.root / name, run_id), schema(name))
 
 
-def dataset(out: OutputLayout, name: str) -> ds.Dataset:
+def dataset(out: OutputLayout, name: str) -> "ds.Dataset":
     """All rows of a table, of which only what is asked for is read. Raises MetricsError."""
     return parquet.dataset(parquet.run_files(out.root / name), schema(name))
 

@@ -1,0 +1,14 @@
+"""A dataset in little memory."""
+
+from typing import Any
+
+import pyarrow.dataset as ds
+
+
+class StreamedDataset(ds.FileSystemDataset):
+    """A dataset that reads one file at a time and little ahead: by default Arrow holds row groups of four files, which
+    is more than all that DuckDB may use.
+    """
+
+    def scanner(self, *args: Any, **kwargs: Any) -> ds.Scanner:
+        return super().scanner(*args, **{"batch_readahead": 2, "fragment_readahead": 1, "use_threads": False, **kwargs})

@@ -112,6 +112,9 @@ class Registry:
     def find(self, name: str) -> RegisteredModel:
         """A model by id, or the champion of a preset by the preset's name.
 
+        Args:
+            name: A model id or a preset's name.
+
         Raises:
             RegistryError: No such model is registered.
         """
@@ -132,9 +135,16 @@ class Registry:
         )
 
     def read(self, name: str) -> tuple[str, bytes]:
-        """(model id, bytes) of a model by id, preset name or path of a weights file.
+        """The weights file of a model.
 
-        Raises RegistryError when a registered file's bytes do not hash to its name.
+        Args:
+            name: A model id, a preset's name (its champion is taken), or the path of a weights file.
+
+        Returns:
+            (model id, bytes of the file).
+
+        Raises:
+            RegistryError: There is no such model, or a registered file's bytes do not hash to its name.
         """
         as_path = location(name)
         if as_path.suffix == _SUFFIX:
@@ -152,7 +162,17 @@ class Registry:
         return model.model_id, data
 
     def add(self, preset: str, data: bytes, card: str, *, champion: bool = False) -> str:
-        """Register weights under their own hash; returns the model id."""
+        """Register weights under the hash of their bytes.
+
+        Args:
+            preset: The preset's name.
+            data: The weights file.
+            card: The model's card, Markdown.
+            champion: Whether the model becomes its preset's champion; the first of a preset always does.
+
+        Returns:
+            The model id.
+        """
         model_id = f"{preset}-{_digest(data)}"
         write_bytes(self.folder / f"{model_id}{_SUFFIX}", data)
         write_bytes(self.folder / f"{model_id}.md", card.encode())
@@ -185,9 +205,16 @@ class Registry:
         self._change(change)
 
     def rollback(self, preset: str) -> str:
-        """Make the champion before the present one champion again; returns its id.
+        """Make the champion before the present one champion again; behind the user's champions comes the shipped one.
 
-        Behind the user's own champions comes the shipped one. Raises RegistryError when there is none before.
+        Args:
+            preset: The preset's name.
+
+        Returns:
+            The model id of the champion.
+
+        Raises:
+            RegistryError: There was none before.
         """
         lent = self._lent(self.champions()).get(preset)
         fallback = _pointers(self._shipped).get(preset, []) or ([lent] if lent else [])

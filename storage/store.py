@@ -172,7 +172,11 @@ class Store:
     # -- reading ---------------------------------------------------------------------------------
 
     def tracks(self, split: str | None = None) -> list[StoredTrack]:
-        """All finished tracks, of one split or of all, sorted by id."""
+        """The finished tracks, sorted by id.
+
+        Args:
+            split: "train" or "test"; None for both.
+        """
         stored = []
         for _, attributes in self._track_attributes():
             if attributes.pop("complete", False) and split in (None, attributes["split"]):
@@ -181,14 +185,34 @@ class Store:
         return sorted(stored, key=lambda track: track.track_id)
 
     def waveform(self, track: StoredTrack, stem: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Samples start…stop of a stem as float32 (channels, samples) at the source's level."""
+        """A stretch of a stem's waveform.
+
+        Args:
+            track: A track of this store.
+            stem: One of its stems.
+            start: The first sample.
+            stop: The sample after the last; None for the end.
+
+        Returns:
+            float32 (channels, samples) at the source's level.
+        """
         raw = self._array(track, stem, "waveform")[start:stop]
         return np.ascontiguousarray(raw.T, np.float32) * np.float32(track.scales[stem] / 32768)
 
     def spectrogram(self, track: StoredTrack, stem: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Frames start…stop of a stem as complex64 (channels, frames, bins) at the source's level.
+        """A stretch of a stem's spectrogram.
 
-        Raises StoreError in a store that keeps waveforms alone.
+        Args:
+            track: A track of this store.
+            stem: One of its stems.
+            start: The first frame.
+            stop: The frame after the last; None for the end.
+
+        Returns:
+            complex64 (channels, frames, bins) at the source's level.
+
+        Raises:
+            StoreError: The store keeps waveforms alone.
         """
         if not self.format.n_fft:
             raise StoreError(f"{self.path} keeps waveforms alone; compute spectra from them")

@@ -38,6 +38,9 @@ __all__ = ["GROUP", "NETWORKS", "BinClassifier", "JanssonUNet", "RecurrentRefine
 def network_class(name: str) -> type[nn.Module]:
     """The class behind the name that a preset gives.
 
+    Args:
+        name: A name in `NETWORKS`, or of an entry point in the group `unbraid.networks`.
+
     Raises:
         ModelError: No network of that name is here, or the package that brings it cannot be imported.
     """

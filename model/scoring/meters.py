@@ -96,7 +96,15 @@ class TruePeakMeter:
 
 
 def activity(stem: np.ndarray, mixture_loudness: float | None) -> float | None:
-    """Share of a stem's 400 ms blocks (LUFS) that are less than 20 LU below the mixture; None without blocks."""
+    """How much of the time a stem sounds.
+
+    Args:
+        stem: Loudness of the stem's blocks of 400 ms, in LUFS.
+        mixture_loudness: Integrated loudness of the mixture in LUFS, None where it is silent.
+
+    Returns:
+        The share of blocks, 0 … 1, that are less than 20 LU below the mixture; None without blocks.
+    """
     if not len(stem) or mixture_loudness is None:
         return None
     return float(np.mean(stem > max(SILENCE_LUFS, mixture_loudness - _ACTIVE_BELOW_MIXTURE)))

@@ -11,7 +11,13 @@ _CEILING_FRONT_END = FrontEnd(44100, 4096, 1024)
 def ideal_ratio_mask(stems: dict[str, np.ndarray], mixture: np.ndarray, rate: int) -> dict[str, np.ndarray]:
     """Estimates of every stem by the ideal ratio mask |S| / Σ|S| on the mixture's STFT (SiSEC 2018's IRM1).
 
-    Arrays are (channels, samples); the STFT is the default preset's at the file's rate.
+    Args:
+        stems: Per stem its true signal, (channels, samples).
+        mixture: The mixture, of the same shape.
+        rate: Sample rate in Hz; the STFT is the default preset's at this rate.
+
+    Returns:
+        Per stem its estimate, float32 of the same shape.
     """
     front_end = _CEILING_FRONT_END.at_rate(rate)
 

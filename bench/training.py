@@ -24,17 +24,19 @@ sys.path.insert(0, str(ROOT))
 
 # Runs in a checkout of any age: batches ahead of the network, as that commit's own training loop makes them.
 _TOGETHER = """
-import json, sys, time
+import importlib, json, sys, time
 store, preset_name, device, steps, workers = sys.argv[1:]
 steps = int(steps)
 import torch
 from pathlib import Path
 from model.preset import load_preset
 from storage.store import Store
-try:
-    from model.learning.trainer import Trainer
-except ImportError:
-    from model.trainer import Trainer
+for name in ("model.learning.trainer", "model.trainer", "model.training"):
+    try:
+        Trainer = importlib.import_module(name).Trainer
+        break
+    except ImportError:
+        continue
 preset = load_preset(preset_name)
 tracks = Store.open(Path(store)).tracks("train")
 trainer = Trainer(preset, device=device)

@@ -1,6 +1,6 @@
 """The columns of a stem's row that come from the model alone, without references."""
 
-from typing import Any
+from typing import Any, TypedDict
 
 from model.separation.evidence import Evidence
 from model.separation.foreign import ForeignSeparator
@@ -9,7 +9,14 @@ from model.separation.stream import Separator
 from storage.results.windows import WindowScores
 
 
-def arithmetic_columns(separator: Separator | ForeignSeparator) -> dict[str, str]:
+class Arithmetic(TypedDict):
+    """What a network ran on."""
+
+    device: str
+    precision: str
+
+
+def arithmetic_columns(separator: Separator | ForeignSeparator) -> Arithmetic:
     """What the network ran on: `device` and `precision`, both resolved."""
     return {"device": str(separator.device).partition(":")[0], "precision": separator.precision}
 

@@ -9,6 +9,7 @@ import pytest
 from storage.audio.writer import write
 from storage.files.layout import OutputLayout
 from storage.results import metrics
+from storage.results.metrics import StemRow
 from storage.results.query import query
 from storage.sources.catalog import CatalogTrack
 from storage.sources.datasets import Source
@@ -41,18 +42,19 @@ def out(tmp_path_factory) -> OutputLayout:
         file = FLAC(root / name)
         file["genre"] = "Synthetic"
         file.save()
-        paths = tuple((stem, Source(str(root / "stems" / str(seed) / f"{stem}.flac"))) for stem in references)
-        tracks.append(CatalogTrack(name, name, str(root / name), references=paths))
+        sources = tuple((stem, Source(str(root / "stems" / str(seed) / f"{stem}.flac"))) for stem in references)
+        tracks.append(CatalogTrack(name, name, str(root / name), references=sources))
     layout = OutputLayout(root / "OUT")
     for run_id, model, chosen in (
         ("separate-20260101T000000-aaaaaa", "stereo", tracks),
         ("separate-20260102T000000-bbbbbb", "hq", tracks[2:]),
     ):
-        model_id, stems = model_stems(model)
+        model_id, separated = model_stems(model)
         settings = SeparateSettings(
-            out=str(layout.root), model=model, device="cpu", model_id=model_id, stems=stems, engine="sdr"
+            out=str(layout.root), model=model, device="cpu", model_id=model_id, stems=separated, engine="sdr"
         )
-        rows = score_batch(settings, chosen, separate_batch(settings, chosen))
+        results = score_batch(settings, chosen, separate_batch(settings, chosen))
+        rows = [row for row in results if isinstance(row, StemRow)]
         metrics.write_part(layout, run_id, rows)
         metrics.compact(layout, run_id)
     return layout

@@ -84,10 +84,10 @@ def remove_tracks(out: OutputLayout, tracks: Iterable[SeparatedSource]) -> int:
     for batch in parquet.select(metrics.dataset(out), _STEMS_OF_OTHERS, tracks=names):
         stems.difference_update(batch.column(0).to_pylist())
     for stem in sorted(stems):
-        file = out.root / stem
+        path = out.root / stem
         with contextlib.suppress(NotADirectoryError):
-            file.unlink(missing_ok=True)
-        remove_empty(file.parent, below=out.root)
+            path.unlink(missing_ok=True)
+        remove_empty(path.parent, below=out.root)
     gone = pa.array(names, pa.string())
     for file in metrics.row_files(out):
         _keep(out, file, metrics.SCHEMA, lambda batch: _others(batch, gone, "track_id", of_separation=True))

@@ -353,8 +353,8 @@ def _rows(manifest: Path) -> Iterator[dict]:
         with manifest.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if "path" not in (reader.fieldnames or []):
-                columns = ", ".join(reader.fieldnames or []) or "none"
-                raise CatalogError(f"{manifest} has no column 'path' in its first line; it has {columns}")
+                header = ", ".join(reader.fieldnames or []) or "none"
+                raise CatalogError(f"{manifest} has no column 'path' in its first line; it has {header}")
             yield from reader
     except (UnicodeDecodeError, csv.Error) as error:
         raise CatalogError(f"{manifest} is not a CSV file in UTF-8 ({error})") from error

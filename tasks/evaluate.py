@@ -31,7 +31,16 @@ class EvaluateSettings(Scoring, ModelRequest):
 
 
 def evaluate_batch(settings: EvaluateSettings, tracks: list[DatasetTrack]) -> list[StemRow | WindowScores]:
-    """Rows of several tracks; a track that cannot be read is one failed row."""
+    """Score the model on several tracks; a track that cannot be read is one failed row.
+
+    Args:
+        settings: The model, its stems and how they are scored.
+        tracks: Dataset tracks with references, scored one after the other.
+
+    Returns:
+        Per track and system (floor, model, ceiling, other systems) one row per stem, and the scores of its windows
+        where they are kept.
+    """
     rows = []
     for track in tracks:
         with deadline(settings.seconds_per_track):
@@ -43,6 +52,14 @@ def evaluate_batch(settings: EvaluateSettings, tracks: list[DatasetTrack]) -> li
 
 
 def failed_row(settings: EvaluateSettings, track: DatasetTrack, sentence: str, error_class: str) -> StemRow:
+    """The one row of a track that could not be scored.
+
+    Args:
+        settings: Names the model that the row is filed under.
+        track: The track that failed.
+        sentence: What went wrong, for the user.
+        error_class: The exception's class name, to group failures by.
+    """
     return StemRow(
         model_id=settings.model_id,
         track_id=track.track_id,
@@ -112,7 +129,7 @@ def _other_systems(
     """The estimates of the systems whose vocals lie beside the track, by their model id in the metrics.
 
     Raises:
-        AudioError: One cannot be read, is at another rate, or there are no vocals to compare it with.
+        AudioError: A file cannot be read, is at another rate, or there are no vocals to compare it with.
     """
     if track.systems and "vocals" not in references:
         raise AudioError(f"{track.name} has results of other systems but no vocals; add the vocals or remove systems/")
@@ -122,14 +139,14 @@ def _other_systems(
         if system_rate != rate:
             raise AudioError(f"{source.path} is at {system_rate} Hz, its references at {rate} Hz")
         vocals = np.broadcast_to(to_length(vocals, mixture.shape[1]), mixture.shape)
-        # Published excerpts come at a level of their own; one gain per track is not the system's doing.
+        # Published excerpts come at arbitrary levels; one gain per track is not the system's doing.
         vocals = vocals * np.float32(fitted_gain(references["vocals"], vocals))
         systems[SYSTEM + name] = {"vocals": vocals, "accompaniment": mixture - vocals}
     return systems
 
 
 def _mixture(track: DatasetTrack, references: dict[str, np.ndarray], rate: int) -> np.ndarray:
-    """The dataset's own mixture, or the sum of the stems where it has none."""
+    """The dataset's mixture, or the sum of the stems where it has none."""
     if track.mixture is None:
         channels = max(signal.shape[0] for signal in references.values())
         return np.sum([np.broadcast_to(s, (channels, s.shape[1])) for s in references.values()], axis=0)

@@ -54,9 +54,14 @@ class DiskNeed:
 
 
 def disk_need(tracks: list[DatasetTrack], form: store.StoreFormat) -> DiskNeed:
-    """How much disk `tracks` will take, from the headers of their files (of 200 tracks where there are more).
+    """How much disk `tracks` will take, from the headers of their files (of a sample of 200 or more where there are
+    many).
 
     Files that cannot be read count as nothing: they will be failed records.
+
+    Args:
+        tracks: The tracks that are not in the store yet.
+        form: The store's format: its sample rate, and its STFT where it keeps spectra.
     """
     step = max(1, len(tracks) // _PROBED_TRACKS)
     probed = tracks[::step]
@@ -80,12 +85,28 @@ def disk_need(tracks: list[DatasetTrack], form: store.StoreFormat) -> DiskNeed:
 
 
 def source_fingerprint(track: DatasetTrack) -> str:
+    """One fingerprint of all of a track's source files; a stored track with another one is out of date.
+
+    Args:
+        track: The track, whose stems and mixture (where it has one) count.
+    """
     sources = [*track.stems.values(), *([track.mixture] if track.mixture else [])]
     return joint_fingerprint(source.path for source in sources)
 
 
 def ingest_batch(store_path: str, tracks: list[DatasetTrack]) -> list[IngestRecord]:
-    """Ingest tracks one after the other; a track that cannot be read is a failed record, not an exception."""
+    """Ingest tracks one after the other; a track that cannot be read is a failed record, not an exception.
+
+    Args:
+        store_path: Path or URL of a store that exists already.
+        tracks: The tracks to write; those that are stored already from the same source bytes are left alone.
+
+    Returns:
+        One record per track, in order.
+
+    Raises:
+        StoreError: There is no such store, or it is of another version.
+    """
     opened = store.Store.open(location(store_path), consolidated=False)
     return [_ingest(opened, track) for track in tracks]
 
@@ -171,7 +192,7 @@ def _resampled(source: Source, rate: int) -> tuple[np.ndarray, int]:
 
 
 def _is_sum(mixture: np.ndarray, stems: list[np.ndarray]) -> bool:
-    """Does the mixture equal its stems' sum to what 16 bits can tell, one step a stem?"""
+    """Does the mixture equal its stems' sum to what 16 bits can tell, one step per stem?"""
     if any(stem.shape != mixture.shape for stem in stems):
         return False
     return float(np.abs(mixture - sum(stems)).max(initial=0)) <= (len(stems) + 1) / 32768
@@ -188,7 +209,7 @@ def _write_spectra(group, stem: str, signal: np.ndarray, form: store.StoreFormat
     left = n_fft - hop
     padded = np.pad(signal, ((0, 0), (left, (frames - 1) * hop + n_fft - left - signal.shape[1])))
     writer = None
-    if form.n_fft and stem != "mixture":  # a mixture's spectrum is computed when it is asked for
+    if form.n_fft and stem != "mixture":  # a mixture's spectrum is computed on demand
         channels, bins = signal.shape[0], n_fft // 2 + 1
         writer = store.SpectrogramWriter(group, stem, frames, channels, bins, form=form, scale=scale)
     power = np.zeros(n_fft // 2 + 1)

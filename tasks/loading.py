@@ -25,11 +25,17 @@ def registry() -> Registry:
 
 
 def load_weights(name: str) -> tuple[str, Weights]:
-    """(model id, weights) of a model id, a preset's champion or a weights file, under the preset of the id.
+    """The weights of a model, under the preset that its id names.
+
+    Args:
+        name: A model id, a preset's name (its champion is taken), or the path of a weights file.
+
+    Returns:
+        (model id, weights).
 
     Raises:
         RegistryError: The model is unknown or damaged.
-        CheckpointError: The file is none of ours.
+        CheckpointError: The file is not a weights file of ours.
     """
     from model.checkpoint import Weights
 
@@ -47,10 +53,18 @@ def _viewing(model_id: str, stored: Preset) -> Preset:
 def load_separator(
     name: str = "stereo", *, device: str = "auto", precision: str = "auto"
 ) -> Separator | ForeignSeparator:
-    """The separator of a model id, a preset's champion, a weights file, or another's (demucs:htdemucs).
+    """A separator ready to use, of our model or of another project's.
 
-    It runs on "cpu", "cuda", or what there is. Raises RegistryError for an unknown or damaged model,
-    CheckpointError for a file that is none, ModelError for another's model that cannot be loaded.
+    Args:
+        name: A model id, a preset's name (its champion is taken), the path of a weights file, or `family:model` for
+            another project's, e.g. demucs:htdemucs.
+        device: Where it runs: "cpu", "cuda", or "auto" for the GPU where there is one.
+        precision: "auto" or one of `model.separation.stream.PRECISIONS`; another project's model ignores it.
+
+    Raises:
+        RegistryError: The model is unknown or damaged.
+        CheckpointError: The file is not a weights file of ours.
+        ModelError: Another project's model cannot be loaded, or the device or precision is not available here.
     """
     from model.separation.stream import Separator, resolved_device
 
@@ -76,7 +90,7 @@ def resolved_arithmetic(name: str, device: str, precision: str) -> tuple[str, st
 
     Raises:
         RegistryError: The model is unknown or damaged.
-        ModelError: A device or precision is requested that is not here.
+        ModelError: The device or precision is not available here.
     """
     import torch
 
@@ -92,7 +106,19 @@ def resolved_arithmetic(name: str, device: str, precision: str) -> tuple[str, st
 
 
 def model_stems(name: str) -> tuple[str, tuple[str, ...]]:
-    """(model id, its stems), without building a network of ours. Raises what `load_separator` does."""
+    """A model's id and stems, without building a network of ours.
+
+    Args:
+        name: As `load_separator` takes it.
+
+    Returns:
+        (model id, stem names in the model's order).
+
+    Raises:
+        RegistryError: The model is unknown or damaged.
+        CheckpointError: The file is not a weights file of ours.
+        ModelError: Another project's model cannot be loaded.
+    """
     if ":" in name:
         from model.separation.foreign import is_foreign, load_foreign
 

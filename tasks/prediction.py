@@ -17,17 +17,27 @@ class Arithmetic(TypedDict):
 
 
 def arithmetic_columns(separator: Separator | ForeignSeparator) -> Arithmetic:
-    """What the network ran on: `device` and `precision`, both resolved."""
+    """What the network ran on: `device` and `precision`, both resolved.
+
+    Args:
+        separator: What separated the track.
+
+    Returns:
+        `device` is "cpu" or "cuda" without a number, `precision` "float32", "bfloat16" or "int8".
+    """
     return {"device": str(separator.device).partition(":")[0], "precision": separator.precision}
 
 
 def predicted_columns(separator: Separator | ForeignSeparator, evidence: Evidence) -> dict[str, dict[str, Any]]:
-    """Per stem the values of `predicted_sdr`, `_low`, `_high`, of `unpredicted` (why there are none) and, the same for
-    all stems, of `vocal_presence`.
+    """The predicted scores of a track, by stem and column.
 
     Args:
         separator: What separated the track.
-        evidence: Its stream's, after the last piece.
+        evidence: The evidence of its stream, after the last piece.
+
+    Returns:
+        Stem → `predicted_sdr`, `predicted_low` and `predicted_high` in dB, `unpredicted` (why there are none), and
+        `vocal_presence`, a probability that is the same for all stems.
     """
     presence, _ = vocal_presence(evidence, separator.stems, separator.calibration)
     return {
@@ -45,7 +55,17 @@ def predicted_columns(separator: Separator | ForeignSeparator, evidence: Evidenc
 def predicted_windows(
     separator: Separator | ForeignSeparator, evidence: Evidence, model_id: str, track_id: str
 ) -> list[WindowScores]:
-    """Per stem the predicted SDR of every second, and beside that of the vocals the chance that there are any."""
+    """Per stem the predicted SDR of every second, and with that of the vocals the chance that there are any.
+
+    Args:
+        separator: What separated the track.
+        evidence: The evidence of its stream, after the last piece.
+        model_id: The model that the rows are filed under.
+        track_id: The track that the rows are filed under.
+
+    Returns:
+        One entry per stem of which anything is predicted: SDR in dB and presence from 0 to 1, per window of one second.
+    """
     _, presence = vocal_presence(evidence, separator.stems, separator.calibration)
     rows = []
     for stem, prediction in predict(evidence, separator.stems, separator.calibration).items():

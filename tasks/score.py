@@ -22,7 +22,7 @@ def read_references(references: Mapping[str, Source], stems: tuple[str, ...]) ->
     An accompaniment that is not there is the sum of all that are not vocals.
 
     Args:
-        references: Stem → where its audio lies.
+        references: Stem → where its audio is.
         stems: Which references are needed.
 
     Returns:
@@ -52,7 +52,18 @@ def read_references(references: Mapping[str, Source], stems: tuple[str, ...]) ->
 def score_stems(
     references: dict[str, np.ndarray], estimates: dict[str, np.ndarray], rate: int, *, engine: Engine = "bsseval"
 ) -> TrackScores:
-    """Scores of the stems that have both; see `score_all`."""
+    """Scores of the stems that have both a reference and an estimate; see `score_all`.
+
+    Args:
+        references: Stems by name, float (channels, samples) each.
+        estimates: The system's stems, likewise.
+        rate: Sample rate in Hz of both.
+        engine: "bsseval" (ours), "sdr" (SDR alone) or "museval".
+
+    Raises:
+        ModelError: There is no stem in common.
+        ValueError: The engine has no answer.
+    """
     return score_all(references, {"": estimates}, rate, engine=engine)[""]
 
 
@@ -63,16 +74,19 @@ def score_all(
     *,
     engine: Engine = "bsseval",
 ) -> dict[str, TrackScores]:
-    """Scores of several systems, of each the stems that have a reference.
+    """Scores of several systems, each over those of its stems that have a reference.
 
     As in `museval.evaluate` an estimate is padded or cut to its reference's length. Mono references of
     stereo estimates count for both channels. Systems that estimate the same stems share the work on the references.
 
     Args:
         references: Stems by name, float (channels, samples) each.
-        systems: Estimates by stem of each system, by its name.
-        rate: in Hz.
-        engine: Who scores.
+        systems: System → stem → estimate, float (channels, samples).
+        rate: Sample rate in Hz of all of them.
+        engine: "bsseval" (ours), "sdr" (SDR alone) or "museval".
+
+    Returns:
+        System → its scores, per stem and per window.
 
     Raises:
         ModelError: A system and the references have no stem in common.
@@ -97,7 +111,16 @@ def score_all(
 
 
 def window_rows(model_id: str, track_id: str, scores: TrackScores) -> list[WindowScores]:
-    """The windows of all stems as rows of the windows table."""
+    """The windows of all stems as rows of the windows table.
+
+    Args:
+        model_id: The model or system that the rows are filed under.
+        track_id: The track that the rows are filed under.
+        scores: The track's scores, whose windows hold (4, windows) per stem in dB.
+
+    Returns:
+        One entry per stem; a window without a finite score is None.
+    """
     rows = []
     for stem, values in scores.windows.items():
         columns = [tuple(float(v) if np.isfinite(v) else None for v in row) for row in values]
@@ -107,6 +130,10 @@ def window_rows(model_id: str, track_id: str, scores: TrackScores) -> list[Windo
 
 def import_scores(out: OutputLayout, scores: list[WindowScores]) -> tuple[str, int]:
     """Write scores that another program computed as a run.
+
+    Args:
+        out: The output folder that gets the run.
+        scores: The windows of every stem of every track, all of one model; there is at least one.
 
     Returns:
         The run's id and the number of its tracks.
@@ -148,6 +175,15 @@ def _statistic(values: tuple[float | None, ...], statistic) -> float | None:
 
 
 def to_length(signal: np.ndarray, samples: int) -> np.ndarray:
+    """The signal cut at its end, or padded there with silence.
+
+    Args:
+        signal: (channels, samples) of any length.
+        samples: The length to bring it to.
+
+    Returns:
+        (channels, `samples`).
+    """
     signal = signal[:, :samples]
     return np.pad(signal, ((0, 0), (0, samples - signal.shape[1])))
 

@@ -43,6 +43,13 @@ def separate_batch(settings: SeparateSettings, tracks: list[CatalogTrack]) -> li
     """Separate tracks one after the other; each ends as one row per stem, or as one failed row.
 
     Where windows are kept, the predictions of each stem's windows follow its track's rows.
+
+    Args:
+        settings: What the run does to every track.
+        tracks: The batch, separated in this order.
+
+    Raises:
+        OutputError: The output cannot be written, so that every other track would fail alike.
     """
     rows: list[StemRow | WindowScores] = []
     for track in tracks:
@@ -52,7 +59,18 @@ def separate_batch(settings: SeparateSettings, tracks: list[CatalogTrack]) -> li
 
 
 def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[StemRow | WindowScores]:
-    """Rows of one track. Bad input is a row, not an exception."""
+    """Separate one track and write its stems; bad input is a failed row, not an exception.
+
+    Args:
+        settings: What the run does to every track.
+        track: The track as the run planned it.
+
+    Returns:
+        One row per stem, followed by its windows' predictions where they are kept; or the one failed row.
+
+    Raises:
+        OutputError: The output cannot be written: full, read-only, gone or not seen by this worker.
+    """
     began = time.perf_counter()
     # A failure counts for the file as it was before: one that is still being copied is tried again when it is at rest.
     track = replace(track, state=look(track.source))
@@ -108,14 +126,24 @@ def _of_output(settings: SeparateSettings, error: OSError) -> bool:
 
 
 def lost_row(settings: SeparateSettings, track: CatalogTrack, sentence: str) -> StemRow:
-    """The one row of a track that no worker brought to its end; what they left of it is swept up."""
+    """The one row of a track that no worker finished; what they left of it is swept up.
+
+    Args:
+        settings: What the run does to every track.
+        track: The track that was lost.
+        sentence: Why it was lost, for the user.
+    """
     _sweep(settings, track)
     return failed_row(settings, track, f"{track.source}: {sentence}", "LostTrack")
 
 
 def interrupted_row(settings: SeparateSettings, track: CatalogTrack) -> StemRow:
     """The row of a track whose stems are about to be replaced: what counts where the run is killed meanwhile, when
-    nobody knows whose stems lie in the place.
+    nobody knows which run the stems in its place are from.
+
+    Args:
+        settings: What the run does to every track.
+        track: The track, in whose place there are stems of an earlier separation.
     """
     sentence = f"the separation of {track.source} began and did not end; run again"
     row = failed_row(settings, track, sentence, "Interrupted")
@@ -145,7 +173,7 @@ def _sweep(settings: SeparateSettings, track: CatalogTrack) -> None:
 
 def _clear(settings: SeparateSettings, track: CatalogTrack, making: Collection[Path]) -> None:
     """Delete the stems of earlier separations from the track's place, but for those that stay and those about to be
-    replaced, so that stems of two models never lie side by side.
+    replaced, so that stems of two models are never side by side.
     """
     folder, place = settings.folder(), _place(settings, track)
     if track.keeps or (is_url(folder) and not track.replaces):
@@ -169,7 +197,15 @@ def _clear(settings: SeparateSettings, track: CatalogTrack, making: Collection[P
 def failed_row(
     settings: SeparateSettings, track: CatalogTrack, sentence: str, error_class: str, seconds: float | None = None
 ) -> StemRow:
-    """The one row of a track that could not be separated."""
+    """The one row of a track that could not be separated.
+
+    Args:
+        settings: Names the model, the format and the settings' hash that the row is filed under.
+        track: The track that failed.
+        sentence: What went wrong and what to do about it, for the user.
+        error_class: The exception's class name, to group failures by.
+        seconds: How long the attempt took; None where nobody measured it.
+    """
     return StemRow(
         model_id=settings.model_id,
         track_id=track.track_id,
@@ -261,7 +297,15 @@ def _stream(
 
 
 def two_stems(piece: Piece, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The first of two stems, and under the second's name what the mixture is without it."""
+    """The first of two stems, and under the second's name what the mixture is without it.
+
+    Args:
+        piece: A stretch of the separated song, its arrays (channels, samples).
+        names: The stem to keep, which the model has, and a name for the rest.
+
+    Returns:
+        Name → (channels, samples); the two add up to the mixture.
+    """
     stem, rest = names
     return {stem: piece.stems[stem], rest: piece.mixture - piece.stems[stem]}
 
@@ -281,8 +325,13 @@ def score_batch(
 ) -> list[StemRow | WindowScores]:
     """The rows of a separated batch, with scores where a track has references: of the files as delivered.
 
-    A future of its own after `separate_batch`, chained by path: it needs no model and no GPU. What goes wrong
+    A separate future after `separate_batch`, chained by path: it needs no model and no GPU. What goes wrong
     with a reference is said in the rows; the stems are good all the same.
+
+    Args:
+        settings: What the run does to every track, with the engine that scores.
+        tracks: The batch that was separated.
+        rows: What `separate_batch` returned for it.
     """
     scored: list[StemRow | WindowScores] = [row for row in rows if isinstance(row, WindowScores)]
     for track in tracks:

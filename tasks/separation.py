@@ -27,11 +27,11 @@ class SeparateSettings(Separation):
 
     @property
     def hash(self) -> str:
-        """Of the settings as requested: that of rows without samples, where no network said what it ran on."""
+        """The hash of the settings as requested: that of rows without samples, where no network said what it ran on."""
         return self.made_on(self.device, self.precision)
 
     def made_on(self, device: str, precision: str) -> str:
-        """Of what decides the samples, the model apart: which stems are written, and in which format, does not.
+        """The hash of what decides the samples apart from the model: the stems written and their format do not.
 
         Args:
             device: What the network runs on, "cpu" or "cuda".
@@ -41,7 +41,7 @@ class SeparateSettings(Separation):
 
     @property
     def target(self) -> Target:
-        """What the run wants of each track. A device or precision that is left open counts every one as done.
+        """What the run is to make of each track. A device or precision that is left open counts every one as done.
 
         Outputs of version 3 do not tell devices apart, so they are done where the device is left open and the precision
         requested is theirs; still older ones have stems and format in their hash.
@@ -59,7 +59,7 @@ class SeparateSettings(Separation):
         return [self.kbps] if self.kbps else []
 
     def folder(self) -> Path:
-        """Below which the stems lie."""
+        """The folder that holds the stems' folders."""
         out = OutputLayout(location(self.out))
         return out.stems_of(self.model_id if self.keep_models else None)
 

@@ -28,7 +28,7 @@ class SettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Cli:
-    """How a field looks on the command line where its name and type do not say it.
+    """How a field appears on the command line where its name and type do not say it.
 
     Args:
         flags: Click's declarations, e.g. `--out` and `-o`; by default `--` and the field's name.
@@ -72,16 +72,41 @@ class Settings(BaseModel):
 
     @classmethod
     def cli(cls, name: str) -> Cli:
-        """How a field looks on the command line."""
+        """How a field appears on the command line.
+
+        Args:
+            name: The field's name.
+
+        Returns:
+            What the field is annotated with, or the defaults of `Cli`.
+
+        Raises:
+            KeyError: There is no such field.
+        """
         return next((item for item in cls.model_fields[name].metadata if isinstance(item, Cli)), Cli())
 
     def part(self, kind: type[Part], **more: Any) -> Part:
-        """The settings of another class as far as both have them, with `more` added or replaced."""
+        """The settings of another class as far as both have them, with `more` added or replaced.
+
+        Args:
+            kind: The class to make, e.g. what a worker is told.
+            more: Values by field of that class; they take precedence over these settings.
+
+        Raises:
+            SettingsError: A field of `kind` has neither a value nor a default, or a value does not fit.
+        """
         shared = {name: getattr(self, name) for name in kind.model_fields if name in type(self).model_fields}
         return kind(**{**shared, **more})
 
     def replaced(self: Part, **values: Any) -> Part:
-        """The same settings with some values replaced."""
+        """The same settings with some values replaced.
+
+        Args:
+            values: New values by field.
+
+        Raises:
+            SettingsError: There is no such field, or a value does not fit.
+        """
         return self.part(type(self), **values)
 
     def values(self) -> dict[str, Any]:
@@ -120,7 +145,14 @@ def _lower(value: Any) -> Any:
 
 
 def size_of_memory(value: str) -> str:
-    """The size as it was given. Raises ValueError for what is no size, or too little for a worker."""
+    """Check a worker's memory limit; returns it as it was given.
+
+    Args:
+        value: "auto", or a size in Dask's notation such as 4GB or 500MB.
+
+    Raises:
+        ValueError: It is not a size of memory, or less than the 256 MiB that a worker needs.
+    """
     from dask.utils import parse_bytes
 
     if value == "auto":

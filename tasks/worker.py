@@ -26,7 +26,13 @@ _is_worker = False
 def prepare(request: ModelRequest | None, threads: int) -> None:
     """Set this worker process up: its torch threads, its scratch folder, its resident separator.
 
-    Raises what `tasks.loading.load_separator` does.
+    Args:
+        request: The separator to load; None where the work needs none.
+        threads: How many threads torch uses in this process.
+
+    Raises:
+        RegistryError: The model is unknown or damaged.
+        ModelError: The model cannot be loaded, or its device or precision is not available here.
     """
     import torch
 
@@ -38,7 +44,15 @@ def prepare(request: ModelRequest | None, threads: int) -> None:
 
 @lru_cache(maxsize=1)
 def resident_separator(request: ModelRequest) -> Separator | ForeignSeparator:
-    """The process's separator, loaded at the first call with a request and kept."""
+    """The process's separator, loaded at the first call with a request and kept.
+
+    Args:
+        request: The model, its device and its precision; another request replaces the separator kept.
+
+    Raises:
+        RegistryError: The model is unknown or damaged.
+        ModelError: The model cannot be loaded, or its device or precision is not available here.
+    """
     from tasks.loading import load_separator
 
     log.info("loading %s in process %d", request.model, os.getpid())
@@ -50,7 +64,10 @@ def deadline(seconds: float | None) -> Iterator[None]:
     """End this worker process when the body takes longer, also inside C code that never returns.
 
     The scheduler sees a lost worker and the fan-out records the track. Outside a worker, where
-    the process is the user's own, there is no deadline.
+    the process is the user's, there is no deadline.
+
+    Args:
+        seconds: How long the body may take; None or 0 for no limit.
     """
     if not seconds or not in_worker():
         yield
@@ -64,7 +81,11 @@ def deadline(seconds: float | None) -> Iterator[None]:
 
 
 def unseen(paths: list[str]) -> list[str]:
-    """Those of some paths that this machine does not see."""
+    """Those of some paths that this machine does not see.
+
+    Args:
+        paths: Absolute paths of files and folders on a disk that machines share; no URLs.
+    """
     return [path for path in paths if not os.path.exists(path)]
 
 
@@ -75,7 +96,7 @@ def mark_as_worker() -> None:
 
 
 def in_worker() -> bool:
-    """Is this a worker process, that may be ended without harm to anybody?"""
+    """Is this a worker process, which may be ended without harm to anybody?"""
     if _is_worker:
         return True
     distributed = sys.modules.get("distributed")

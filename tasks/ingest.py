@@ -18,7 +18,16 @@ _BANDWIDTH_FLOOR = 1e-7  # −70 dB of the strongest bin: below it a stem has no
 
 @dataclass(frozen=True)
 class IngestRecord:
-    """What became of one track: `status` is ok, failed or done (it was there already)."""
+    """What became of one track.
+
+    Attributes:
+        track_id: The track's id.
+        status: "ok", "failed", or "done" where it was there already.
+        error: What went wrong, as a sentence; None where nothing did.
+        stems: The stems in the store; empty where it failed.
+        duration: The length of what was written, seconds.
+        seconds: How long it took.
+    """
 
     track_id: str
     status: str
@@ -44,12 +53,12 @@ class DiskNeed:
 
     @property
     def bytes(self) -> int:
-        """At most so many bytes."""
+        """The most it will take, in bytes."""
         return self.waveforms + self.spectra
 
     @property
     def least(self) -> int:
-        """Fewer than so many bytes it will not be: compression rarely saves more than three quarters."""
+        """The least it will take, in bytes: compression rarely saves more than three quarters."""
         return self.spectra + self.waveforms // 4
 
 

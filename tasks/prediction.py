@@ -37,7 +37,7 @@ def predicted_columns(separator: Separator | ForeignSeparator, evidence: Evidenc
 
     Returns:
         Stem → `predicted_sdr`, `predicted_low` and `predicted_high` in dB, `unpredicted` (why there are none), and
-        `vocal_presence`, a probability that is the same for all stems.
+        `vocal_presence`, a probability that is the same for all stems; None for what cannot be said.
     """
     presence, _ = vocal_presence(evidence, separator.stems, separator.calibration)
     return {

@@ -1,4 +1,4 @@
-"""A worker process without a scheduler: what it is sent over a socket it does, until the socket closes.
+"""A worker process without a scheduler: it does what it is sent over a socket, until the socket closes.
 
     python -P -m tasks.process DESCRIPTOR OWNER
 
@@ -17,8 +17,8 @@ def serve(connection: Connection, owner: int) -> None:
     """Answer calls until the other end is closed.
 
     Args:
-        connection: Where calls come from.
-        owner: The process number of the one that started this one; when it is gone, this one ends in mid-call.
+        connection: Where calls come from, as (function, arguments), and answers go.
+        owner: The id of the process that started this one; when it is gone, this one ends, even in mid-call.
     """
     threading.Thread(target=_outlive_nobody, args=(owner,), daemon=True).start()
     while True:

@@ -93,7 +93,8 @@ class Settings(BaseModel):
             more: Values by field of that class; they take precedence over these settings.
 
         Raises:
-            SettingsError: A field of `kind` has neither a value nor a default, or a value does not fit.
+            SettingsError: A field of `kind` has neither a value nor a default, or one of `more` is unknown or does not
+                fit.
         """
         shared = {name: getattr(self, name) for name in kind.model_fields if name in type(self).model_fields}
         return kind(**{**shared, **more})

@@ -15,8 +15,8 @@ def write_songs(root: Path, *, train: int, test: int, seconds: float = 20.0, see
         root: The dataset's folder.
         train: How many songs under Dev.
         test: How many under Test.
-        seconds: The length of each.
-        seed: Of the first song; the others count on from there.
+        seconds: The length of each song.
+        seed: The seed of the first song; the others count up from there.
 
     Returns:
         The paths of the mixtures.

@@ -25,9 +25,15 @@ _VOWELS = {
 
 @dataclass(frozen=True)
 class Song:
-    """A song that was made: stems (2, samples) float32 whose sum peaks at −1 dB, and what it was made of.
+    """A song that was made, and what it was made of.
 
-    `tonic` is a pitch class (0 is C), `downbeats` are seconds.
+    Attributes:
+        title: Its name, which says the seed.
+        stems: Stem → float32 (2, samples) at `RATE`; their sum peaks at −1 dB of full scale.
+        tempo: Beats per minute.
+        tonic: Pitch class of the key's tonic, 0 (C) to 11.
+        minor: Whether the key is minor.
+        downbeats: When each bar begins, seconds.
     """
 
     title: str
@@ -43,7 +49,14 @@ class Song:
 
 
 def compose(seed: int, seconds: float = 20.0, *, tempo: float | None = None, tonic: int | None = None) -> Song:
-    """The song of a seed, the same to the last bit each time on one machine."""
+    """The song of a seed, the same to the last bit each time on one machine.
+
+    Args:
+        seed: Decides all that is drawn.
+        seconds: The song's length.
+        tempo: Beats per minute; by default drawn from 84 to 139.
+        tonic: Pitch class of the key's tonic, 0 (C) to 11; by default drawn. Major or minor is drawn always.
+    """
     random = np.random.default_rng([seed, 0x50A6])
     tempo = float(tempo or random.integers(84, 140))
     tonic = int(random.integers(12)) if tonic is None else tonic

@@ -13,7 +13,7 @@ from model.separation.stream import Separator
 
 log = logging.getLogger("unbraid.train")
 
-# Vocal levels in dB against the song's own balance, taken in turn: a catalog has them all.
+# Vocal levels in dB against the song's original balance, taken in turn: a catalog has them all.
 GAINS = (0.0, -9.0, 3.0, -12.0, 0.0, 6.0, -6.0, 0.0, -3.0)
 _SECONDS = 20
 
@@ -28,6 +28,9 @@ def observations(
         songs: (name, stems (channels, samples) each of one shape, rate). A song without a stem has zeros for it. The
             first 20 s are taken.
         remixes: How many of `GAINS` each song gets; the next song goes on with the next.
+
+    Returns:
+        `remixes` observations per song; one for a song whose first stem is silent.
     """
     seen = []
     for index, (name, stems, rate) in enumerate(songs):
@@ -39,7 +42,12 @@ def observations(
 
 
 def calibrated(weights: Weights, observed: dict[str, list[Observation]]) -> Weights:
-    """The weights with a calibration per preset, fitted to what was observed with it; the tensors stay as they are."""
+    """The weights with a calibration per preset, fitted to what was observed with it; the tensors stay as they are.
+
+    Args:
+        weights: What is calibrated; calibrations it has of other presets are kept.
+        observed: Preset → separations of known mixtures under it. One with too few songs gets no calibration.
+    """
     fits = {preset: fit(seen) for preset, seen in observed.items()}
     for preset, calibration in fits.items():
         for stem, line in calibration.stems.items():
@@ -52,6 +60,15 @@ def calibrated(weights: Weights, observed: dict[str, list[Observation]]) -> Weig
 
 
 def borrowed(weights: Weights, preset: str, **options) -> Separator:
-    """A separator of `weights` under another preset that borrows them."""
+    """A separator of `weights` under another preset that borrows them.
+
+    Args:
+        weights: The lender's weights.
+        preset: The name of the preset that borrows them.
+        options: Those of `Separator`: model_id, device, precision.
+
+    Raises:
+        PresetError: There is no such preset.
+    """
     viewing = load_preset(preset).viewing(weights.preset)
     return Separator.from_weights(dataclasses.replace(weights, preset=viewing), **options)

@@ -8,7 +8,10 @@ def model_card(data: bytes, name: str | None = None) -> str:
 
     Args:
         data: A weights file's bytes.
-        name: The model id to show instead of the weights' own, for a preset that borrows them.
+        name: The model id to show instead of that of the weights, for a preset that borrows them.
+
+    Raises:
+        CheckpointError: The bytes are not weights of ours.
     """
     weights = Weights.from_bytes(data, "weights")
     record, preset = weights.record, weights.preset

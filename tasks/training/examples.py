@@ -22,7 +22,7 @@ from storage.store import Store, StoredTrack
 from tasks.training.spans import Span, SpanPool
 
 LANES = 8  # pools of spans: example n is made of those of lane n modulo LANES, by whoever makes it
-_SPANS, _SPAN_SECONDS = 3, 20.0  # of a stem in a lane at a time
+_SPANS, _SPAN_SECONDS = 3, 20.0  # per stem and lane at a time
 _SPECTRAL_SPANS, _SPECTRAL_FRAMES = 1, 1024  # a stereo span of spectra holds 34 MB
 _EXAMPLES_PER_SPAN = 5
 
@@ -31,23 +31,44 @@ class ExampleSource(Protocol):
     """Whatever reads what examples are made of, and mixes batches of it."""
 
     def ingredients(self, number: int) -> Any:
-        """What the example of this number is made of; it can be passed from one process to another."""
+        """What an example is made of; it can be passed from one process to another.
+
+        Args:
+            number: The example's number in the run, from 0; it decides all that is drawn.
+        """
         ...
 
     def mixed(self, ingredients: Sequence[Any], device: str = "cpu") -> Batch:
-        """The batch of these examples, made on a device."""
+        """The batch of some examples.
+
+        Args:
+            ingredients: What `ingredients` gave for each.
+            device: Torch device that mixes them and holds the batch.
+        """
         ...
 
     def batch(self, step: int, device: str = "cpu") -> Batch:
-        """The batch of a training step."""
+        """The batch of a training step.
+
+        Args:
+            step: The step, from 0: its examples are numbers step · batch size and on.
+            device: Torch device that mixes them and holds the batch.
+        """
         ...
 
 
 def example_source(store_path: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> ExampleSource:
     """Batches of random mixtures of `tracks` for a preset.
 
-    Raises StoreError when the store lacks vocals or backings, or spectra of the preset's front end
-    where the preset wants its examples from them.
+    Args:
+        store_path: Path or URL of the store.
+        tracks: The store's tracks to learn from.
+        preset: Its stems, its mixing, and whether examples come from waveforms or spectra.
+        seed: The run's seed, which decides every example.
+
+    Raises:
+        StoreError: The store lacks one of the preset's stems, or spectra of its front end where examples are made
+            from them.
     """
     kind = SpectrogramExamples if preset.training.source == "spectrogram" else WaveformExamples
     return kind(store_path, tracks, preset, seed)
@@ -87,7 +108,7 @@ class _PooledExamples(abc.ABC):
 
 @dataclass(frozen=True)
 class WaveformIngredients:
-    """The parts of an example, and where their content ends, in Hz."""
+    """The parts of an example, and the frequency at which their content ends, in Hz."""
 
     parts: mixing.Parts
     bandwidth: float
@@ -104,7 +125,11 @@ class WaveformExamples(_PooledExamples):
         self._length = length  # at the preset's
 
     def ingredients(self, number: int) -> WaveformIngredients:
-        """Patches of the stems of an example, and what is to be done to them."""
+        """Patches of the stems of an example, and what is to be done to them.
+
+        Args:
+            number: The example's number in the run, from 0.
+        """
         spans, random = self._spans_of(number)
         settings = self._preset.mixing
         patches, bandwidth = self._drawn(spans, random)
@@ -119,7 +144,15 @@ class WaveformExamples(_PooledExamples):
         return WaveformIngredients(parts, bandwidth)
 
     def mixed(self, ingredients: Sequence[WaveformIngredients], device: str = "cpu") -> Batch:
-        """Waveforms float32 (batch, stems, channels, samples) of examples, made on a device."""
+        """The waveforms of some examples.
+
+        Args:
+            ingredients: What `ingredients` gave for each.
+            device: Torch device that mixes them and holds the batch.
+
+        Returns:
+            Stems float32 (batch, stems, channels, samples) at the preset's rate and length.
+        """
         preset = self._preset
         examples = [each.parts for each in ingredients]
         stems = mixing.mixed(examples, len(preset.stems), self._samples, self._rate, device)
@@ -141,7 +174,7 @@ class WaveformExamples(_PooledExamples):
     def _drawn(
         self, spans: list[list[Span]], random: np.random.Generator
     ) -> tuple[list[tuple[np.ndarray, float]], float]:
-        """A patch of every stem with its speed, and where their content ends: all of one song, or each of its own."""
+        """A patch of every stem with its speed, and where their content ends: all of one song, or of a song each."""
         settings = self._preset.mixing
         first = spans[0][random.integers(len(spans[0]))]
         if first.partners and random.random() < settings.same_track:
@@ -173,7 +206,9 @@ class WaveformExamples(_PooledExamples):
 
 @dataclass(frozen=True)
 class SpectralIngredients:
-    """Spectra (stems, channels, frames, bins) of an example, their balance, and where their content ends, in Hz."""
+    """Spectra complex64 of an example, (stems, channels, frames, bins), their balance, and the frequency at which their
+    content ends, in Hz.
+    """
 
     spectra: torch.Tensor
     balance: mixing.Balance
@@ -195,7 +230,11 @@ class SpectrogramExamples(_PooledExamples):
         super().__init__(store_path, tracks, preset, seed, size=_SPECTRAL_SPANS, length=_SPECTRAL_FRAMES, spectra=True)
 
     def ingredients(self, number: int) -> SpectralIngredients:
-        """Spectra of the stems of an example, and how they are to be balanced."""
+        """Spectra of the stems of an example, and how they are to be balanced.
+
+        Args:
+            number: The example's number in the run, from 0.
+        """
         spans, random = self._spans_of(number)
         first = spans[0][random.integers(len(spans[0]))]
         if first.partners and random.random() < self._preset.mixing.same_track:
@@ -209,7 +248,15 @@ class SpectrogramExamples(_PooledExamples):
         return SpectralIngredients(torch.from_numpy(np.stack(stems)), balance, bandwidth)
 
     def mixed(self, ingredients: Sequence[SpectralIngredients], device: str = "cpu") -> Batch:
-        """Spectra complex64 (batch, stems, channels, frames, bins) of examples, made on a device."""
+        """The spectra of some examples.
+
+        Args:
+            ingredients: What `ingredients` gave for each.
+            device: Torch device that balances them and holds the batch.
+
+        Returns:
+            Stems complex64 (batch, stems, channels, frames, bins) of the preset's front end.
+        """
         spectra = torch.stack([each.spectra for each in ingredients])
         if device.startswith("cuda"):
             spectra = spectra.pin_memory().to(device, non_blocking=True)

@@ -1,7 +1,7 @@
-"""Examples made beside the network: worker processes over the map (seed, number) → ingredients, mixed in batches.
+"""Examples made ahead of the network: worker processes over the map (seed, number) → ingredients, mixed in batches.
 
 torch's DataLoader gives example n to worker n modulo their number. `tasks.training.examples` keeps a pool of spans per
-lane, n modulo `LANES`, so a worker reads the spans of its own lanes alone, and what an example is does not depend on
+lane, n modulo `LANES`, so a worker reads the spans of its lanes alone, and what an example is does not depend on
 how many workers there are.
 """
 
@@ -31,6 +31,12 @@ class Examples(Dataset):
     """The map from an example's number to what it is made of.
 
     The store is opened in the process that reads it: zarr's handles do not survive a fork.
+
+    Args:
+        store: The store's path.
+        tracks: The tracks to learn from.
+        preset: The preset whose examples they are.
+        seed: The run's seed.
     """
 
     def __init__(self, store: str, tracks: list[StoredTrack], preset: Preset, seed: int) -> None:
@@ -50,7 +56,7 @@ class Examples(Dataset):
 
 
 class Feed:
-    """Batches of training steps, made ahead of them. `waited` is for how many seconds the network had none.
+    """Batches of training steps, made ahead of them. `waited` is how many seconds the network had none.
 
     Args:
         store: The store's path.
@@ -61,7 +67,7 @@ class Feed:
         device: Where batches are mixed: a GPU does it itself, while workers read what comes next.
 
     Raises:
-        StoreError: The store lacks a stem, or spectra of the preset's front end where they are wanted.
+        StoreError: The store lacks a stem, or spectra of the preset's front end where examples are made from them.
     """
 
     def __init__(
@@ -76,7 +82,12 @@ class Feed:
         self.waited = 0.0
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """The batches of steps start … stop − 1, in order."""
+        """The batches of some training steps, in order; closing the iterator ends what makes them.
+
+        Args:
+            start: The first step.
+            stop: The step after the last.
+        """
         made = self._by_workers(start, stop) if self.workers else _in_a_thread(self._local, start, stop, self._device)
         with contextlib.closing(made):
             while True:
@@ -90,7 +101,7 @@ class Feed:
     def _by_workers(self, start: int, stop: int) -> Generator[Batch, None, None]:
         loader = DataLoader(
             self._examples,
-            batch_size=None,  # example by example, so that a worker's lanes are its own
+            batch_size=None,  # example by example, so that no two workers share a lane
             sampler=range(start * self._size, stop * self._size),
             num_workers=self.workers,
             prefetch_factor=-(-_AHEAD * self._size // self.workers),
@@ -105,7 +116,13 @@ class Feed:
 def chosen_workers(gpu: bool) -> int:
     """How many processes make examples: a power of two, so that a worker keeps its lanes.
 
-    Beside a network on the CPU none but a thread, since it shares the cores; beside a GPU as many as there are cores.
+    A network on the CPU shares the cores with them, so a thread has to do; one on a GPU leaves the cores to them.
+
+    Args:
+        gpu: Whether the network runs on a GPU.
+
+    Returns:
+        A power of two, at most 16; 0 for a thread of this process.
     """
     return min(_MOST_WORKERS, 1 << (available_cores().bit_length() - 1)) if gpu else 0
 
@@ -114,7 +131,7 @@ def chosen_workers(gpu: bool) -> int:
 def _may_have_children() -> Iterator[None]:
     """A Dask worker is a daemonic process, which multiprocessing allows no children.
 
-    The loader's own end with it all the same: they watch for their parent.
+    The loader's workers end with it all the same: they watch for their parent.
     """
     configuration = multiprocessing.current_process()._config  # type: ignore[attr-defined]
     before = configuration.get("daemon")

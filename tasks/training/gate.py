@@ -13,7 +13,7 @@ from storage.results.training_rows import DecisionRow
 LEAD = "vocals"
 TOLERANCE_DB = 0.1
 LEAST_RISE_DB = 0.1
-# Each model's prediction has a calibration of its own, which is off by some tenths of a dB over any one kind of music
+# Each model's prediction is calibrated separately, and is off by some tenths of a dB over any one kind of music
 # (`bench/predict.py`): a smaller difference of two predictions says nothing of the sound.
 LEAST_PREDICTED_RISE_DB = 0.5
 CONFIDENCE = 0.9
@@ -46,12 +46,12 @@ class Contest:
 
 
 def contest(rows: list[dict], challenger: str, champion: str) -> Contest:
-    """Pair the scores of two models.
+    """Pair the scores of two models, song by song and stem by stem.
 
     Args:
-        rows: Rows of the metrics table.
-        challenger: A model id.
-        champion: A model id.
+        rows: Rows of the metrics table, of which the models' OK rows with an SDR count.
+        challenger: The model id of the newly trained model.
+        champion: The model id of the preset's present model.
     """
     scores: dict[str, dict[tuple[str, str], float]] = {challenger: {}, champion: {}}
     for row in rows:
@@ -114,13 +114,13 @@ def decide(
     challenger that cannot do a track the champion does is not promoted, whatever its scores.
 
     Args:
-        preset: Whose champion is challenged.
-        challenger: Its model id.
+        preset: The preset whose champion is challenged.
+        challenger: The challenger's model id.
         champion: The champion's model id, or None.
         dataset: The test set.
         result: What the two came to on it, None without a champion.
         least_rise: The least median rise of vocals that is worth a promotion, dB.
-        looks: How many decisions, with this one, have been taken by this test set.
+        looks: How many decisions, this one included, have been taken on this test set.
         predicted: Whether the scores are each model's predictions of its own stems. The rise must then be at least
             `LEAST_PREDICTED_RISE_DB`, and the reason says what the scores are.
     """

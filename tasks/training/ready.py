@@ -15,10 +15,16 @@ from tasks.training.tune import Dimension
 
 
 def trainable(name: str, settings: dict[str, object], *, continued: bool = False) -> Preset:
-    """A preset with settings replaced, whose network takes its options; `continued` where it begins with weights.
+    """A preset with settings replaced, checked to be one that can be trained.
+
+    Args:
+        name: A preset's name, or the path of a TOML file in the presets' format.
+        settings: Training fields by name, others as `mixing.speed` or `network_options.rows`.
+        continued: Whether the training begins with a model's weights, for which a preset may have other settings.
 
     Raises:
-        PresetError: There is no such preset or setting, or the values do not fit together.
+        PresetError: There is no such preset or setting, the values do not fit together, the preset borrows its
+            weights, or its network lacks an option.
     """
     preset = load_trainable(name, continued=continued, **settings)
     known = set(inspect.signature(NETWORKS[preset.network]).parameters) - {"bins"}
@@ -31,14 +37,30 @@ def trainable(name: str, settings: dict[str, object], *, continued: bool = False
 
 
 def check_space(preset: str, space: list[Dimension]) -> None:
-    """Raise PresetError where a dimension is no setting of the preset, or one of its values does not fit."""
+    """Check that a preset can be trained with every value of a search; of a range its two ends are tried.
+
+    Args:
+        preset: The preset's name.
+        space: The settings to search, each checked alone.
+
+    Raises:
+        PresetError: A dimension is not a setting of the preset, or one of its values does not fit.
+    """
     for dimension in space:
         for value in dimension.choices or (dimension.low, dimension.high):
             trainable(preset, {dimension.setting: value})
 
 
 def check_store(store: str, preset: Preset) -> None:
-    """Raise StoreError where a preset cannot be trained on a store: no such store, a stem missing, no spectra."""
+    """Check that a preset can be trained on a store.
+
+    Args:
+        store: Path or URL of the store.
+        preset: The preset to train.
+
+    Raises:
+        StoreError: There is no such store, its train split is empty, or it lacks a stem or the preset's spectra.
+    """
     tracks = Store.open(location(store)).tracks("train")
     if not tracks:
         raise StoreError(f"{store} has no tracks in its train split; ingest some with --split train")
@@ -46,6 +68,14 @@ def check_store(store: str, preset: Preset) -> None:
 
 
 def check_folder(folder: str, *, resume: bool) -> None:
-    """Raise StoreError where a run's folder holds a training that is not to go on."""
+    """Check that a run's folder is free, or holds a run to continue.
+
+    Args:
+        folder: The run's folder, which need not exist.
+        resume: Whether the command continues the run in it.
+
+    Raises:
+        StoreError: It holds a training run, and `resume` is off.
+    """
     if not resume and TrainingLayout(Path(folder)).checkpoint.exists():
         raise StoreError(f"{folder} holds a training run already; add --resume or choose another --run")

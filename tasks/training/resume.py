@@ -1,4 +1,4 @@
-"""Where a training run stands, and whether another command may go on with it."""
+"""How far a training run has come, and whether another command may go on with it."""
 
 import json
 from dataclasses import dataclass, field
@@ -19,9 +19,16 @@ _MEANING = {
 
 @dataclass
 class RunState:
-    """What a run has reached. `stopped` says why it ended, empty while it goes on; scores in dB.
+    """How far a run has come; it is kept in the header of its checkpoint.
 
-    `curve` holds (step, mean cSDR on validation tracks) of every validation.
+    Attributes:
+        best_db: Mean cSDR of the best weights over the validation tracks, in dB.
+        best_step: The step of the best weights, −1 before the first validation.
+        seconds: Time spent on steps, that of earlier commands included.
+        stopped: Why it ended, empty while it goes on.
+        diverged: Whether it ended because the loss or its gradient was no longer finite.
+        attempt: The mark of the command that works on it, empty where it has none.
+        curve: (step, mean cSDR in dB) of every validation.
     """
 
     best_db: float = -1e9
@@ -33,7 +40,12 @@ class RunState:
     curve: list[tuple[int, float]] = field(default_factory=list)
 
     def finished(self, step: int, steps: int) -> bool:
-        """Is there nothing left to do at `step`? More `steps` lengthen a run that had done all of its own."""
+        """Is there nothing left to do? More `steps` lengthen a run that had done all of its steps.
+
+        Args:
+            step: How many steps the run has done.
+            steps: How many the preset asks for now.
+        """
         return bool(self.stopped) and not (self.stopped == ALL_STEPS and step < steps)
 
 
@@ -44,8 +56,8 @@ def resumed_state(root: Path, header: dict, origin: dict, *, resume: bool, attem
         root: The run's folder, for the sentence.
         header: The header of its checkpoint.
         origin: What the command would begin a run with: preset (as a dict), seed, start, store.
-        resume: Whether it was asked to go on.
-        attempt: The command's own mark; a run that it has begun itself may go on.
+        resume: Whether the command is to go on with a run (`--resume`).
+        attempt: The mark of the command; a run that it has begun itself may go on without `resume`.
 
     Raises:
         StoreError: It must not go on, or was begun with something else.

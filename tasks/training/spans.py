@@ -19,9 +19,13 @@ _AUDIBLE = 1e-3
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a stem as waveform (channels, samples) or spectra (channels, frames, bins).
+    """A stretch of a stem.
 
-    `partners` are the other stems of the same track over the same stretch, in order, where it has them all.
+    Attributes:
+        signal: Its waveform (channels, samples) or spectra (channels, frames, bins).
+        bandwidth: The frequency at which its content ends, in Hz.
+        partners: The other stems of the same track over the same stretch, in order; empty where the track lacks one or
+            the stem is not the first.
     """
 
     signal: np.ndarray
@@ -32,9 +36,19 @@ class Span:
 class SpanPool:
     """`size` spans of every stem for each block of examples, a function of (seed, lane, block).
 
-    `stems` names what is drawn, the vocals first. `spectra` reads the store's spectrograms instead of its
-    waveforms; `length` counts frames then. `favour` multiplies how often a dataset is drawn, and `part_db` is the
-    range of gains on the parts of which a stem is summed. Raises StoreError when the tracks lack one of the stems.
+    Args:
+        store_path: Path or URL of the store.
+        tracks: The store's tracks to draw from.
+        seed: The run's seed.
+        stems: What is drawn, the vocals first.
+        size: Spans per stem and block.
+        length: Samples of a span at the store's rate; frames where `spectra` is on.
+        spectra: Whether to read the store's spectrograms instead of its waveforms.
+        favour: Dataset → factor on how often it is drawn; 1 where it is not named.
+        part_db: Range of the gains in dB on the parts of which a stem is summed.
+
+    Raises:
+        StoreError: The tracks lack one of the stems.
     """
 
     def __init__(
@@ -53,7 +67,15 @@ class SpanPool:
         self._blocks: dict[int, tuple[int, list[list[Span]]]] = {}
 
     def block(self, lane: int, number: int) -> list[list[Span]]:
-        """The spans of a block of a lane, one list per stem; the last block of every lane is kept."""
+        """The spans of a block of a lane; the last block of every lane is kept in memory.
+
+        Args:
+            lane: The lane: example n belongs to lane n modulo the number of lanes.
+            number: The block's number in its lane, from 0.
+
+        Returns:
+            One list of `size` spans per stem, in the order of `stems`.
+        """
         kept = self._blocks.get(lane)
         if kept is None or kept[0] != number:
             random = np.random.default_rng([self._seed, 0, lane, number])
@@ -119,18 +141,43 @@ class _Weighted:
 
 
 def stem_parts(track: StoredTrack, stem: str) -> list[str]:
-    """The track's stems whose sum is `stem`: itself, or for the accompaniment all that are not vocals."""
+    """The track's stems whose sum is `stem`: itself, or for the accompaniment all that are not vocals.
+
+    Args:
+        track: A track of the store.
+        stem: The stem needed, which the track may lack.
+
+    Returns:
+        Names of stored stems; none where the track cannot give the stem.
+    """
     if stem in track.stems:
         return [stem]
     return [part for part in track.stems if part not in ("vocals", "mixture")] if stem == "accompaniment" else []
 
 
 def has_stem(track: StoredTrack, stem: str) -> bool:
+    """Does the track have a stem, as itself or as a sum of others?
+
+    Args:
+        track: A track of the store.
+        stem: The stem needed.
+    """
     return bool(stem_parts(track, stem))
 
 
 def read_stem(store: Store, track: StoredTrack, stem: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """A stem over a stretch, float32 (channels, samples)."""
+    """A stem over a stretch, summed from its parts where it is not stored itself.
+
+    Args:
+        store: The store.
+        track: A track of it that has the stem (`has_stem`).
+        stem: The stem to read.
+        start: The first sample, at the store's rate.
+        stop: The sample after the last; None for the end.
+
+    Returns:
+        float32 (channels, samples).
+    """
     return _sum([store.waveform(track, part, start, stop) for part in stem_parts(track, stem)])
 
 

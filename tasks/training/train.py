@@ -1,8 +1,8 @@
 """One training run, from a store to weights, on one worker.
 
-Everything of the run lies in its folder: the checkpoint (weights, averages, optimiser), the best
-weights so far, a log line a step report, and the record of what shaped it. Killed at any moment and
-started again it goes on from its last checkpoint.
+Everything of the run is in its folder: the checkpoint (weights, averages, optimiser), the best
+weights so far, the log with one line per report, and the record of what shaped it. Killed at any
+moment and started again it goes on from its last checkpoint.
 """
 
 import dataclasses
@@ -61,9 +61,17 @@ class TrainRequest(OneTraining):
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What came of it. `best_db` is the mean cSDR of what the network estimates over the validation tracks.
+    """The result of a training.
 
-    `stopped` says why it ended, in words; `diverged` whether that was a loss that was no longer finite.
+    Attributes:
+        model_id: The id of the best weights, from their bytes.
+        weights: Path of the best weights' file.
+        steps: How many steps were done.
+        best_step: The step of the best weights.
+        best_db: Their mean cSDR over the validation tracks, of the stems that the network estimates, in dB.
+        seconds: Time spent on steps, that of earlier commands included.
+        stopped: Why it ended, in words.
+        diverged: Whether it ended because the loss or its gradient was no longer finite.
     """
 
     model_id: str
@@ -81,10 +89,18 @@ def train(request: TrainRequest) -> TrainReport:
 
     A run that ended is finished: resumed it does nothing, unless it had done all its steps and gets more.
 
+    Args:
+        request: The store, the preset and what replaces its settings, and the folder that the run is kept in.
+
+    Returns:
+        How the run ended, and its best weights' id and path.
+
     Raises:
         StoreError: There are no usable tracks, or the folder holds a run and `resume` is off, or a run that
             was begun with other settings, another seed, start or store.
         PresetError: The preset is unknown, or borrows its weights.
+        RegistryError: The model to start from is unknown or damaged.
+        ModelError: The device or precision is not available here, or the weights to start from do not fit.
     """
     if request.threads:
         torch.set_num_threads(request.threads)
@@ -192,7 +208,7 @@ class _Run:
         )  # fmt: skip
 
     def _validate(self) -> None:
-        """Score the averaged weights on whole tracks; keep them where they are the best so far."""
+        """Score the averaged weights on the validation tracks; keep them where they are the best so far."""
         trainer, state = self._trainer, self._state
         separator = trainer.separator()
         scores = [pair for stems, rate in self._references for pair in validation_scores(separator, stems, rate)]
@@ -209,7 +225,7 @@ class _Run:
             write_bytes(self._folder.best, weights.to_bytes(torch.float16))
 
     def _snapshot(self) -> None:
-        """Keep the averaged weights of this step beside the run, to average over steps and runs."""
+        """Keep the averaged weights of this step in the run's folder, to average over steps and runs."""
         trainer = self._trainer
         weights = Weights(trainer.preset, trainer.average, {**self._record, "best_step": trainer.step})
         target = self._folder.root / "snapshots" / f"{trainer.step:05d}.safetensors"

@@ -20,7 +20,14 @@ from tasks.training.train import TrainRequest, train
 
 @dataclass(frozen=True)
 class Dimension:
-    """A setting and where its values come from: `choices`, or a range `low` … `high`."""
+    """A setting and where its values come from: `choices`, or a range `low` … `high`.
+
+    Args:
+        setting: The setting's name, as `load_preset` takes it.
+        choices: The values to choose from; empty for a range.
+        low: The low end of the range.
+        high: Its high end.
+    """
 
     setting: str
     choices: tuple = ()
@@ -29,7 +36,14 @@ class Dimension:
 
     @classmethod
     def parse(cls, text: str) -> "Dimension":
-        """From `setting=a,b,c` or `setting=low..high`. Raises PresetError."""
+        """A dimension as the command line writes it.
+
+        Args:
+            text: `setting=a,b,c` or `setting=low..high`; values are JSON, or text where they are not.
+
+        Raises:
+            PresetError: It is neither, or a range's low end is not below its high end.
+        """
         setting, equals, values = text.partition("=")
         try:
             if not equals or not values:
@@ -44,7 +58,15 @@ class Dimension:
             raise PresetError(f"{text} is no dimension; write setting=a,b,c or setting=low..high") from error
 
     def draw(self, random: np.random.Generator) -> object:
-        """A choice, or a number of the range: uniform in its logarithm where both ends are positive."""
+        """A choice, or a number of the range: uniform in its logarithm where both ends are positive.
+
+        Args:
+            random: The source of chance.
+
+        Returns:
+            One of the choices as it is; of a range an integer where both its ends are, else a float of four
+            significant digits.
+        """
         if self.choices:
             return self.choices[int(random.integers(len(self.choices)))]
         if self.low > 0:
@@ -55,9 +77,19 @@ class Dimension:
 
 
 def trials(space: list[Dimension], search: str, number: int, seed: int) -> list[dict]:
-    """Settings of each trial, none twice: `number` drawn at random, or the whole grid of choices.
+    """Settings of each trial: `number` drawn at random, none twice, or the complete grid of choices.
 
-    Raises PresetError for a grid over a range, or an empty space.
+    Args:
+        space: The settings to search.
+        search: "grid" for every combination of choices, otherwise trials are drawn at random.
+        number: How many trials to draw at random; there are fewer where the space has fewer.
+        seed: Of what is drawn; a grid does not depend on it.
+
+    Returns:
+        Setting → value, per trial.
+
+    Raises:
+        PresetError: The space is empty, or a grid has a range in it.
     """
     if not space:
         raise PresetError("there is nothing to search; give a --space")
@@ -88,7 +120,15 @@ class TuneSettings(Training):
 
 
 def run_trials(settings: TuneSettings, numbered: list[tuple[int, dict]]) -> list[TrialRow]:
-    """Train each trial to its end; one that was killed before goes on. Settings that fit nothing are a failed row."""
+    """Train each trial to its end; one that was killed before goes on. Settings that fit nothing are a failed row.
+
+    Args:
+        settings: What all trials share.
+        numbered: (number of the trial, its settings), which may replace the steps too.
+
+    Returns:
+        One row per trial, with the best validation cSDR in dB, or with the error.
+    """
     rows = []
     for trial, chosen in numbered:
         began = time.perf_counter()
@@ -127,7 +167,13 @@ def run_trials(settings: TuneSettings, numbered: list[tuple[int, dict]]) -> list
 
 
 def lost_trial(settings: TuneSettings, numbered: tuple[int, dict], why: str) -> TrialRow:
-    """The row of a trial that took its worker with it."""
+    """The row of a trial that took its worker with it.
+
+    Args:
+        settings: What all trials share.
+        numbered: (number of the trial, its settings).
+        why: Why it was lost, for the user.
+    """
     return TrialRow(
         numbered[0], settings.preset, json.dumps(numbered[1], sort_keys=True), FAILED, error=f"LostTrial: {why}"
     )

@@ -14,11 +14,11 @@ from storage.files.location import location
 from storage.store import Store, StoredTrack
 from tasks.training.spans import has_stem, read_stem
 
-_SHARE = 25  # one song in so many is kept for validation
+_SHARE = 25  # one song in this many is kept for validation
 _TRACKS = 14
 _SECONDS = 60
 
-Reference = tuple[dict[str, np.ndarray], int]  # stems (channels, samples) of a track, and their rate
+Reference = tuple[dict[str, np.ndarray], int]  # stems (channels, samples) of a track, and their rate in Hz
 
 
 def split_for_validation(
@@ -26,7 +26,7 @@ def split_for_validation(
 ) -> tuple[list[StoredTrack], list[StoredTrack]]:
     """Training and validation tracks. Tracks of one artist or of one song go the same way, whatever their dataset.
 
-    The artist of a dataset that has only one does not count, or a dataset would go one way whole.
+    The artist of a dataset that has only one does not count, or the entire dataset would go one way.
 
     Args:
         tracks: All tracks to learn from.
@@ -42,7 +42,7 @@ def split_for_validation(
     held_out = {group for group, name in names.items() if _hash(name) % _SHARE == 0}
     validation = [track for track, group in zip(tracks, groups, strict=True) if group in held_out]
     if not all(any(has_stem(track, stem) for track in validation) for stem in stems):
-        # A small store: keep the last song, or the last of each stem, rather than train without a look.
+        # A small store: keep the last song, or the last of each stem, rather than train without validation.
         complete = [track for track in tracks if all(has_stem(track, stem) for stem in stems)]
         validation += complete[-max(1, len(complete) // 5) :]
         for stem in stems:
@@ -92,7 +92,16 @@ def _hash(text: str) -> int:
 def validation_scores(
     separator: Separator, stems: dict[str, np.ndarray], rate: int
 ) -> list[tuple[float | None, float | None]]:
-    """(cSDR, uSDR) in dB of every estimated stem of one whole track, separated as a catalog's would be."""
+    """The scores of every estimated stem of one reference track, separated as a catalog's would be.
+
+    Args:
+        separator: The network as trained so far.
+        stems: The track's stems by name, float32 (channels, samples) of one shape; their sum is separated.
+        rate: Sample rate in Hz.
+
+    Returns:
+        (cSDR, uSDR) in dB per stem that the network estimates, in its order; None where a stem has no score.
+    """
     estimates = separator.separate(np.add.reduce(list(stems.values()), axis=0, dtype=np.float32), rate)
     scores = []
     for stem in separator.preset.estimated:
@@ -103,7 +112,15 @@ def validation_scores(
 
 
 def validation_mixtures(store_path: str, tracks: list[StoredTrack], stems: tuple[str, ...]) -> list[Reference]:
-    """The first minute of tracks, evenly from all datasets; loose stems are paired at equal energy.
+    """The first minute of up to 14 tracks, evenly from all datasets; loose stems are paired at equal energy.
+
+    Args:
+        store_path: Path or URL of the store.
+        tracks: The tracks kept for validation.
+        stems: What the network separates, the vocals first.
+
+    Returns:
+        Per track its stems, float32 (channels, samples) of one shape, and their rate in Hz.
 
     Raises:
         StoreError: No track, or pair of loose stems, has all of `stems`.

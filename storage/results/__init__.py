@@ -1,1 +1,1 @@
-"""What runs leave in Parquet: metrics, windows, other rows; and what is asked of them."""
+"""What runs leave in Parquet (metrics, windows, other rows), and the queries over it."""

@@ -10,7 +10,15 @@ _LEAST = 3  # tracks; with fewer a correlation says nothing
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of one stem: over how many tracks, Pearson's r, mean absolute error in dB, share of scores in their interval."""
+    """How well predicted and true SDR of one stem agree.
+
+    Attributes:
+        stem: The stem.
+        tracks: How many tracks have both scores.
+        r: Pearson's correlation; None with fewer than three tracks, or where either score never varies.
+        error: The mean absolute error in dB.
+        coverage: The share of true scores within their predicted interval, 0 … 1.
+    """
 
     stem: str
     tracks: int
@@ -27,7 +35,16 @@ class Agreement:
 
 
 def agreements(out: OutputLayout, run_id: str, model_id: str) -> list[Agreement]:
-    """One entry per stem of the model that has tracks with both scores. Raises MetricsError."""
+    """One entry per stem of a model that has tracks with both scores.
+
+    Args:
+        out: The output's layout.
+        run_id: The run, an evaluation.
+        model_id: The model.
+
+    Raises:
+        MetricsError: The rows cannot be read.
+    """
     import numpy as np
 
     columns = ["model_id", "stem", "sdr", "predicted_sdr", "predicted_low", "predicted_high"]

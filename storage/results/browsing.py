@@ -1,7 +1,7 @@
-"""A run folder's tracks as one table to search in: one row per track and model, answered in milliseconds.
+"""A run folder's tracks as one table to search: one row per track and model, answered in milliseconds.
 
-The rows that stand are gathered once into a DuckDB file in a scratch folder, which is then opened read-only and
-without access to anything else.
+The current rows are gathered once into a DuckDB file in a scratch folder, which is then opened read-only and without
+access to anything else.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
 
 PAGE = 50
-_SECONDS = 10.0  # after which a question is given up
+_SECONDS = 10.0  # after which a query is given up
 _NUMBERS = ("BIGINT", "INTEGER", "DOUBLE", "FLOAT", "HUGEINT")
 OPERATORS = {"=": "=", "≠": "<>", "<": "<", "≤": "<=", ">": ">", "≥": ">="}
 CONTAINS = "contains"
@@ -55,7 +55,7 @@ select tracks.* exclude (lower_path), a.tempo, a.tonic, a.minor, tracks.lower_pa
 
 @dataclass(frozen=True)
 class Filter:
-    """A condition on one column: an operator of `OPERATORS` or `CONTAINS`, and a value as it was typed."""
+    """A condition on one column: an operator of `OPERATORS` or `CONTAINS`, and the value as the user typed it."""
 
     column: str
     operator: str
@@ -67,11 +67,11 @@ class Search:
     """What a page of the catalog shows.
 
     Attributes:
-        text: Part of a path, in any case.
+        text: Part of a path, in upper or lower case.
         filters: Conditions that all hold.
         condition: A condition in SQL, as after `where`; "" for none.
         order: The column to sort by.
-        descending: From the largest.
+        descending: The largest first.
         page: The page, from 1.
     """
 
@@ -85,7 +85,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Answer:
-    """Rows of a page as dicts, and how many there are in all."""
+    """Rows of a page, as one dict per row by column, and how many there are in all."""
 
     rows: list[dict]
     total: int
@@ -95,7 +95,7 @@ class TrackTable:
     """The tracks of a run folder. `close` deletes its scratch file."""
 
     def __init__(self, out: OutputLayout) -> None:
-        """Gather the rows that stand.
+        """Gather the current rows.
 
         Args:
             out: The run folder.
@@ -138,14 +138,24 @@ class TrackTable:
         self._stack.close()
 
     def search(self, search: Search) -> Answer:
-        """A page of tracks. Raises MetricsError with one sentence where the question makes no sense."""
+        """A page of tracks.
+
+        Args:
+            search: Conditions, order and page; a page beyond the last gives the last, an unknown order that of paths.
+
+        Returns:
+            Up to `PAGE` rows, and how many rows fulfil the conditions.
+
+        Raises:
+            MetricsError: A filter or the condition makes no sense, or the query takes longer than ten seconds.
+        """
         where, parameters = self._where(search)
         total = self.count
         if where:
             total = self._ask(f"select count(*) as n from tracks {where}", parameters)[0]["n"]
         begin = (min(max(1, search.page), max(1, -(-total // PAGE))) - 1) * PAGE
         size = min(PAGE, total - begin)
-        # The table lies in the order of paths. A page in the second half is found from the end: fewer rows are kept.
+        # The table is sorted by path. A page in the second half is counted from the end: fewer rows are kept.
         order = search.order if search.order in self.columns and search.order != "path" else "rowid"
         backwards = begin > total // 2
         falling = search.descending != backwards
@@ -166,13 +176,32 @@ class TrackTable:
         return Answer([rows[number] for number in numbers], total)
 
     def select(self, sql: str, most: int = 1000) -> tuple[list[str], list[tuple]]:
-        """Names and first rows of one SELECT over `tracks`. Raises MetricsError with DuckDB's sentence."""
+        """Column names and first rows of one SELECT over `tracks`.
+
+        Args:
+            sql: The statement, as the user typed it.
+            most: How many rows at most.
+
+        Returns:
+            The names, empty where there are no rows, and the rows.
+
+        Raises:
+            MetricsError: The SQL is wrong (in DuckDB's words), is no SELECT, or takes longer than ten seconds.
+        """
         rows = self._ask(f"select * from (\n{sql.strip().rstrip(';')}\n) limit {most}", {})
         names = list(rows[0]) if rows else []
         return names, [tuple(row.values()) for row in rows]
 
     def track(self, track_id: str, model_id: str) -> dict | None:
-        """The row of a track and model, None where there is none."""
+        """The row of a track and model.
+
+        Args:
+            track_id: The track.
+            model_id: The model.
+
+        Returns:
+            The row by column, None where there is none.
+        """
         names = ", ".join(self.columns)
         rows = self._ask(
             f"select {names} from tracks where track_id = $track and model_id = $model",
@@ -181,13 +210,30 @@ class TrackTable:
         return rows[0] if rows else None
 
     def history(self, track_id: str) -> list[dict]:
-        """All rows of a track, of all runs and models, the latest first."""
+        """All rows of a track in the metrics, of all runs and models, the latest first.
+
+        Args:
+            track_id: The track.
+
+        Returns:
+            One dict per row with the columns of `metrics.SCHEMA`.
+
+        Raises:
+            MetricsError: The metrics cannot be read.
+        """
         rows = _of_track(metrics.dataset(self.out), track_id)
         rows.sort(key=lambda row: (row["model_id"], row["stem"] or ""))
         return sorted(rows, key=lambda row: row["finished_at"], reverse=True)
 
     def sources(self, track_ids: list[str]) -> list[tuple[str, str | None]]:
-        """(track id, source) of tracks, in their order; of several models the latest row counts."""
+        """The files or URLs that tracks were read from; of several models the latest row counts.
+
+        Args:
+            track_ids: The tracks.
+
+        Returns:
+            (track id, source, None where unknown) in the order given, without the tracks that have no row.
+        """
         rows = self._ask(
             "select track_id, arg_max(source, finished_at) as source from tracks "
             "where list_contains($ids, track_id) group by track_id",
@@ -197,7 +243,16 @@ class TrackTable:
         return [(track_id, known[track_id]) for track_id in track_ids if track_id in known]
 
     def partners(self, track_id: str, most: int = 12) -> list[dict]:
-        """Tracks of the nearest tempo (octaves apart count as near) and key; empty before `mashup --find` looked."""
+        """Tracks of the nearest tempo (octaves apart count as near) and key.
+
+        Args:
+            track_id: The track to find partners for.
+            most: How many at most.
+
+        Returns:
+            One dict per partner, the nearest first: columns of its row, `apart` (distance of tempi in octaves, modulo
+            octaves), `semitones` (distance of tonics) and `same_mode`. Empty before `mashup --find` has run.
+        """
         if "tempo" not in self.columns:
             return []
         return self._ask(
@@ -243,7 +298,7 @@ class TrackTable:
         return (f"where {' and '.join(conditions)}" if conditions else ""), parameters
 
     def _ask(self, sql: str, parameters: dict) -> list[dict]:
-        """The answer to one SELECT, given up after ten seconds."""
+        """The answer to one SELECT, interrupted after ten seconds."""
         import duckdb
 
         cursor = self._connection.cursor()
@@ -265,7 +320,7 @@ class TrackTable:
 
 
 def _typed(one: Filter, kind: str) -> object:
-    """The value of a filter in the type of its column. Raises MetricsError where it is none."""
+    """The value of a filter in the type of its column. Raises MetricsError where it cannot be converted."""
     try:
         if kind in _NUMBERS:
             return float(one.value)
@@ -285,7 +340,20 @@ def _first_line(error: Exception) -> str:
 
 
 def window_scores(out: OutputLayout, run_id: str, track_id: str, model_id: str) -> list[dict]:
-    """The scores of a track's windows in a run, by stem and window; empty where they were not kept."""
+    """The scores of a track's windows in a run, sorted by stem and window.
+
+    Args:
+        out: The output's layout.
+        run_id: The run.
+        track_id: The track.
+        model_id: The model whose stems were scored.
+
+    Returns:
+        One dict per window with the columns of `windows.SCHEMA`; empty where windows were not kept.
+
+    Raises:
+        MetricsError: The windows cannot be read.
+    """
     dataset = parquet.dataset(windows.window_files(out, run_id), windows.SCHEMA)
     rows = [row for row in _of_track(dataset, track_id) if row["model_id"] == model_id]
     return sorted(rows, key=lambda row: (row["stem"], row["window"]))

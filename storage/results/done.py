@@ -1,4 +1,4 @@
-"""What an output holds already: which tracks are done, where their stems lie, and which source each name belongs to."""
+"""What an output holds already: which tracks are done, where their stems are, and which source each name belongs to."""
 
 import os
 from array import array
@@ -18,8 +18,8 @@ from storage.results.metrics import OK
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
-# Per track: whose stems lie in its place (the latest separation into it, also one that began and never ended), with the
-# files of that separation, and how the latest separation with the model and settings that are asked for ended.
+# Per track: whose stems are in its place (the latest separation into it, even one that began and never ended), with the
+# files of that separation, and how the latest separation with the requested model and settings ended.
 _HELD = r"""
 with separations as (
     select track_id, stem, status, finished_at, stem_path, starts_with(coalesce(stem_path, ''), $root) as here,
@@ -52,7 +52,8 @@ _STEMS = "select distinct stem from parts where stem is not null and stem_path i
 class Keys:
     """A set of anything hashable in 8 bytes each, without the things themselves.
 
-    That one of a million that are not in it is taken for one of a million that are has a chance of 1 in 20 million.
+    With a million things in the set and a million others looked up, the chance that any of these is taken for a member
+    is 1 in 20 million.
     """
 
     def __init__(self, things: Iterable[object] = ()) -> None:
@@ -73,7 +74,7 @@ class Keys:
         return len(self._sorted)
 
     def repeated(self) -> "Keys":
-        """Those that were added more than once, as long as nobody has looked into the set since."""
+        """The things that were added more than once; known only until the set is next queried or measured."""
         values = np.sort(np.frombuffer(self._new, np.int64)) if len(self._new) else self._sorted
         repeated = Keys()
         repeated._sorted = np.unique(values[1:][values[1:] == values[:-1]])
@@ -87,15 +88,15 @@ class Keys:
 
 @dataclass(frozen=True)
 class Target:
-    """What a run wants of each track.
+    """What a run requires of each track.
 
     Args:
         model_id: The model.
-        settings: The hashes of settings that give the samples that are wanted.
-        stems: The stems to be there.
+        settings: The hashes of all settings that give the required samples.
+        stems: The required stems.
         format: Their format, one of `naming.STEM_EXTENSIONS`.
-        template: How their files are called, one of `naming.TEMPLATES`.
-        beside: Whether the model keeps its stems beside those of others.
+        template: How their files are named, one of `naming.TEMPLATES`.
+        beside: Whether the model keeps its stems beside those of other models, below OUT/models.
     """
 
     model_id: str
@@ -107,7 +108,11 @@ class Target:
 
 
 class DoneTracks:
-    """Tracks that ended, well or not, with their sources' fingerprints then; of each only a hash is kept."""
+    """Tracks that ended, well or not, with the fingerprints their sources had; only a hash of each is kept.
+
+    Args:
+        tracks: (track id, its source's fingerprint, whether it ended well).
+    """
 
     def __init__(self, tracks: Iterable[tuple[str, str, bool]] = ()) -> None:
         self._well, self._failed = Keys(), Keys()
@@ -127,7 +132,15 @@ class DoneTracks:
         return len(self._well) + len(self._failed) + sum(map(len, self._partly.values()))
 
     def ended(self, track_id: str, fingerprint: str) -> bool | None:
-        """True where the track with this fingerprint ended well, False where it failed, None where neither."""
+        """How a track ended.
+
+        Args:
+            track_id: The track.
+            fingerprint: Its source's, as the source is now.
+
+        Returns:
+            True where the track with this fingerprint ended well, False where it failed, None where neither.
+        """
         key = (track_id, fingerprint)
         return False if key in self._failed else True if key in self._well else None
 
@@ -141,7 +154,7 @@ class DoneTracks:
 
         Args:
             track_id: The track.
-            fingerprint: Its source's.
+            fingerprint: Its source's, as the source is now.
             settings: The hash of the settings that missing stems would be made with; None where that is not known
                 before they are made.
 
@@ -152,23 +165,39 @@ class DoneTracks:
         return next((stems for (stems, made), keys in self._partly.items() if made == settings and key in keys), ())
 
     def holds(self, track_id: str) -> bool:
-        """Has the track had stems in its place, of whatever model?"""
+        """Has the track had stems in its place, from any model?
+
+        Args:
+            track_id: The track.
+        """
         return track_id in self._held
 
     def place(self, track_id: str, places: tuple[str, ...]) -> str | None:
-        """The one of these places that the track has already, None where it has none."""
+        """The place that a track has already, so that its stems go there again.
+
+        Args:
+            track_id: The track.
+            places: Those it could have, as `naming.candidates` gives them.
+
+        Returns:
+            The first of them that it has, None where it has none.
+        """
         return next((place for place in places if (track_id, place) in self._own_places), None)
 
     def taken(self, place: str) -> bool:
-        """Do stems of any track lie in this place?"""
+        """Does any track have stems in this place?
+
+        Args:
+            place: A path below the folder of stems; spellings that a file system may not tell apart are one place.
+        """
         return naming.folded(place) in self._places
 
     def anothers(self, track_id: str, source: str) -> bool:
-        """Is this the name of another file, which is still there?
+        """Does this name belong to another file, which still exists?
 
         Args:
             track_id: The name in the catalog.
-            source: The file or URL that the catalog calls so; see `source_name`.
+            source: The file or URL to which the catalog gives that name; see `source_name`.
         """
         if track_id not in self._names or (track_id, source) in self._sources:
             return False
@@ -181,15 +210,26 @@ class DoneTracks:
 
 
 def source_name(source: str) -> str:
-    """A track's source as its rows name it: the same in every working folder."""
+    """A track's source as its rows name it: the same in every working folder.
+
+    Args:
+        source: A file, by a relative or absolute path, or a URL, which is kept as it is.
+    """
     return source if is_url(source) else shown(os.path.abspath(source))
 
 
 def done_tracks(out: OutputLayout, target: Target) -> DoneTracks:
-    """What `out` holds, as seen by a run that wants this of each track.
+    """What an output holds, compared with what a run requires of each track.
 
     A track is done where its stems are on the disk, made by this model with these settings, and no other separation
-    has gone into its place since. Raises MetricsError.
+    has gone into its place since.
+
+    Args:
+        out: The output's layout.
+        target: What the run requires.
+
+    Raises:
+        MetricsError: The rows cannot be read.
     """
     done = DoneTracks()
     rows = metrics.dataset(out)
@@ -227,7 +267,7 @@ def done_tracks(out: OutputLayout, target: Target) -> DoneTracks:
 
 
 class _Presence:
-    """Is a file of an output there? Of an object store the names are listed once, and 8 bytes of each kept."""
+    """Does a file of an output exist? An object store's names are listed once, and 8 bytes of each are kept."""
 
     def __init__(self, out: OutputLayout) -> None:
         self._root = out.root
@@ -252,7 +292,7 @@ def _dicts(batches: Iterable) -> Iterator[dict]:
 
 
 def _is_another(other: str, source: str) -> bool:
-    """Is `other` a file that is there, and not the same file by another name? A URL is taken to be there."""
+    """Is `other` a file that exists, and not `source` by another name? A URL is assumed to exist."""
     if is_url(other) or is_url(source):
         return other != source
     try:

@@ -1,4 +1,4 @@
-"""Rows that mash-ups leave: the mash-ups themselves, what was heard in a song, and which songs go together."""
+"""Rows that mash-ups leave: the mash-ups themselves, the analyses of songs, and which songs go together."""
 
 import dataclasses
 import datetime
@@ -8,7 +8,7 @@ from storage.results.parquet import now
 
 @dataclasses.dataclass(frozen=True)
 class MashupRow:
-    """A mash-up: A's vocals over B's accompaniment. Tempi in beats a minute, times in seconds, levels in LUFS.
+    """A mash-up: A's vocals over B's accompaniment. Tempi in beats per minute, times in seconds, levels in LUFS.
 
     `status` is ok, or misfit for a pair that does not go together, or failed; `error` then says why.
     """
@@ -45,7 +45,7 @@ class MashupRow:
 
 @dataclasses.dataclass(frozen=True)
 class AnalysisRow:
-    """What a mash-up must know of a separated track. `predicted_sdr` of the vocals in dB, from the stems alone."""
+    """What a mash-up must know of a separated track. `predicted_sdr` is that of the vocals, in dB, from stems alone."""
 
     track_id: str
     path: str

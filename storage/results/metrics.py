@@ -1,9 +1,9 @@
 """The metrics table: one row per run, model, track and stem, in Parquet under OUT/metrics/run_id=<run>/.
 
-While a run goes on each batch of tracks is a small part under OUT/runs/<run>/metrics, where no other program looks; a
-part that is there is the mark that its tracks are done. At the end the parts of a run become one sorted file, which
-appears under OUT/metrics in one step, so that whoever reads that folder sees every row once, always. The file names
-the parts it took in, so that a crash before they are deleted counts no row twice.
+While a run goes on, each batch of tracks is a small part under OUT/runs/<run>/metrics, which no other program reads; a
+part that exists marks its tracks as done. At the end the parts of a run become one sorted file, which appears under
+OUT/metrics in one step, so that a reader of that folder always sees every row exactly once. The file names the parts
+it took in, so that a crash before they are deleted counts no row twice.
 """
 
 import datetime
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 OK, FAILED = "ok", "failed"
-INTERRUPTED = "interrupted"  # new stems were to replace a track's, and nobody lived to say that they did
+INTERRUPTED = "interrupted"  # new stems were to replace a track's, and the run died before it could say that they did
 
 # Columns are only ever added, at the end.
 SCHEMA = pa.schema(
@@ -134,7 +134,12 @@ class StemRow:
 
 
 def write_part(out: OutputLayout, run_id: str, rows: list[StemRow]) -> Path:
-    """Write a batch's rows as one part of a run that goes on: the commit mark of the batch's tracks.
+    """Write a batch's rows as one part of a run in progress: the commit mark of the batch's tracks.
+
+    Args:
+        out: The output's layout.
+        run_id: The run that made the rows.
+        rows: All rows of the batch's tracks, at least one per track.
 
     Returns:
         The part, named by its track ids: the same batch twice is the same file.
@@ -147,6 +152,10 @@ def write_part(out: OutputLayout, run_id: str, rows: list[StemRow]) -> Path:
 
 def compact(out: OutputLayout, run_id: str) -> Path | None:
     """Join a run's parts into one sorted file, which appears in one step where other programs read.
+
+    Args:
+        out: The output's layout.
+        run_id: The run, which may have been compacted before.
 
     Returns:
         The file; None where the run has no rows.
@@ -170,8 +179,15 @@ def compact(out: OutputLayout, run_id: str) -> Path | None:
 
 
 def modernise(out: OutputLayout) -> None:
-    """Bring the files of older versions to today's columns and folders, so that any program reads all of them as one
-    table. Only for the process that writes to `out`.
+    """Bring the files of older versions to today's columns and folders, so that any program reads them as one table.
+
+    Only for the process that writes to `out`.
+
+    Args:
+        out: The output's layout.
+
+    Raises:
+        MetricsError: A file of a run whose parts an older version left cannot be read.
     """
     for folder in sorted(out.metrics.glob("run_id=*")):
         run_id = folder.name.removeprefix("run_id=")
@@ -181,7 +197,12 @@ def modernise(out: OutputLayout) -> None:
 
 
 def compacted(out: OutputLayout, run_id: str) -> Path:
-    """The file of a run's rows once they are compacted."""
+    """The file of a run's rows once they are compacted.
+
+    Args:
+        out: The output's layout.
+        run_id: The run.
+    """
     return out.run_metrics(run_id) / _COMPACTED
 
 
@@ -190,6 +211,13 @@ def row_files(out: OutputLayout, run_id: str | None = None) -> list[RunFile]:
 
     Parts that a compacted file has taken in are left out, so that a crash between writing it and deleting them counts
     no row twice.
+
+    Args:
+        out: The output's layout.
+        run_id: The run; None for all.
+
+    Raises:
+        MetricsError: A compacted file cannot be read.
     """
     files = []
     for run in [run_id] if run_id else _run_ids(out):
@@ -201,7 +229,15 @@ def row_files(out: OutputLayout, run_id: str | None = None) -> list[RunFile]:
 
 
 def joined_names(out: OutputLayout, run_id: str) -> set[str]:
-    """The names of the parts that a run's compacted file has taken in; none where there is no such file."""
+    """The file names of the parts that a run's compacted file has taken in; none where there is no such file.
+
+    Args:
+        out: The output's layout.
+        run_id: The run.
+
+    Raises:
+        MetricsError: The compacted file cannot be read.
+    """
     file = compacted(out, run_id)
     if not file.exists():
         return set()
@@ -209,18 +245,39 @@ def joined_names(out: OutputLayout, run_id: str) -> set[str]:
 
 
 def read_all(out: OutputLayout, run_id: str | None = None, columns: list[str] | None = None) -> pa.Table:
-    """All rows in memory, of one run or of all. Columns that older files lack are null. Raises MetricsError."""
+    """All rows in memory, of one run or of all.
+
+    Args:
+        out: The output's layout.
+        run_id: The run; None for all.
+        columns: The columns to read; None for those of `SCHEMA`.
+
+    Returns:
+        The rows. Columns that older files lack are null.
+
+    Raises:
+        MetricsError: A file cannot be read.
+    """
     return parquet.read(row_files(out, run_id), SCHEMA, columns)
 
 
 def dataset(out: OutputLayout, run_id: str | None = None) -> "ds.Dataset":
-    """All rows, of one run or of all, of which only what is asked for is read. Raises MetricsError."""
+    """All rows, of one run or of all, as a dataset from which only what a query needs is read.
+
+    Args:
+        out: The output's layout.
+        run_id: The run; None for all.
+
+    Raises:
+        MetricsError: A file cannot be read.
+    """
     return parquet.dataset(row_files(out, run_id), SCHEMA)
 
 
 def _each_once(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Of sorted rows the first of each track, model and stem: a batch that was lost may have been written twice. A row
-    that says that a track was begun goes where another says how it ended.
+    """The first of the sorted rows of each track, model and stem: a batch that was lost may have been written twice.
+
+    A row that says that a track was begun is dropped where another says how it ended.
     """
     last: tuple = (None, None, None, None)
     for batch in batches:

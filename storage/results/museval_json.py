@@ -18,7 +18,16 @@ _MUSEVAL_VERSION = "0.4.1"
 
 
 def write_museval(folder: Path, scores: Iterable[WindowScores], *, split: str = "test") -> list[Path]:
-    """Write the windows of one model's tracks; returns the files. Stems come in the order given."""
+    """Write the windows of one model's tracks, one file per track.
+
+    Args:
+        folder: The parent of the split's folder.
+        scores: The windows of one model; a file lists its stems in this order.
+        split: The name of the split's folder, train or test in museval's tools.
+
+    Returns:
+        The files.
+    """
     tracks: dict[str, list[WindowScores]] = {}
     for stem in scores:
         tracks.setdefault(stem.track_id, []).append(stem)
@@ -35,7 +44,18 @@ def write_museval(folder: Path, scores: Iterable[WindowScores], *, split: str = 
 
 
 def read_museval(folder: Path, model_id: str) -> list[WindowScores]:
-    """Every stem of every track below `folder`, as scores of `model_id`. Raises MetricsError for other JSON."""
+    """Every stem of every track below a folder.
+
+    Args:
+        folder: It is searched with all folders below it; a file's name without .json is its track's id.
+        model_id: The model that the scores are ascribed to: the files do not name it.
+
+    Returns:
+        One entry per track and stem, in dB; windows that are NaN in the file are None.
+
+    Raises:
+        MetricsError: A file is other JSON, or there is none.
+    """
     scores = []
     for path in sorted(folder.rglob("*.json")):
         try:

@@ -1,4 +1,4 @@
-"""Which tracks of a catalog go together as mash-ups: all pairs, ranked in DuckDB by weights that its caller knows."""
+"""Which tracks of a catalog go together as mash-ups: all pairs, ranked in DuckDB by the weights that a caller gives."""
 
 from collections.abc import Mapping
 
@@ -45,10 +45,10 @@ def rank_pairs(out: OutputLayout, keys: list[dict], weights: Mapping[str, float]
 
     Args:
         out: The run folder.
-        keys: For every two keys (tonic_a, minor_a, tonic_b, minor_b) the semitones to shift and the distance that is
-            left then.
-        weights: What the score is made of; see `tasks.mashup.pairing.WEIGHTS`.
-        top: How many.
+        keys: One dict per two keys (tonic_a, minor_a, tonic_b, minor_b): the `semitones` to shift, and the `distance`
+            in fifths that is left then.
+        weights: The parameters of the score, by name; see `tasks.mashup.pairing.WEIGHTS`.
+        top: How many pairs at most.
 
     Raises:
         MetricsError: There are no analyses.

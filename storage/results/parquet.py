@@ -1,7 +1,7 @@
-"""Parquet files of a run's rows: written whole or not at all, read together as one dataset.
+"""Parquet files of a run's rows: written completely or not at all, read together as one dataset.
 
 No file has the column `run_id`: it is the name of the folder (`run_id=<run>`), where every reader of hive partitions
-finds it, and here it is added to the rows of a file when they are read.
+finds it, and this module adds it to the rows of a file when they are read.
 """
 
 import contextlib
@@ -42,18 +42,35 @@ class RunFile:
 
 
 def run_files(folder: Path, run_id: str | None = None) -> list[RunFile]:
-    """The parts of one run, or of all, of a table whose parts are never joined: FOLDER/run_id=<run>/part-*.parquet."""
+    """The parts of one run, or of all, of a table whose parts are never joined: FOLDER/run_id=<run>/part-*.parquet.
+
+    Args:
+        folder: The table's folder.
+        run_id: The run; None for all.
+
+    Returns:
+        The parts, sorted by path; empty where the folder does not exist.
+    """
     parts = sorted(folder.glob(f"run_id={run_id or '*'}/part-*.parquet"))
     return [RunFile(part, part.parent.name.removeprefix("run_id=")) for part in parts]
 
 
 def stored(schema: pa.Schema) -> pa.Schema:
-    """The columns of `schema` that are in the files: all but `run_id`."""
+    """The columns of `schema` that are in the files: all but `run_id`.
+
+    Args:
+        schema: A table's columns as readers see them.
+    """
     return pa.schema([field for field in schema if field.name != RUN_ID.name])
 
 
 def table(values: list[dict], schema: pa.Schema) -> pa.Table:
-    """Rows as a table; text that no Parquet file can hold (bytes of a file name that is not UTF-8) is escaped."""
+    """Rows as a table; text that no Parquet file can hold (bytes of a file name that is not UTF-8) is escaped.
+
+    Args:
+        values: One dict per row, by column; a column that a row lacks is null, and what is no column is dropped.
+        schema: The table's columns.
+    """
     clean = [
         {name: writable_text(value) if isinstance(value, str) else value for name, value in row.items()}
         for row in values
@@ -65,9 +82,9 @@ def write_file(rows: pa.Table, target: Path, staging: Path) -> Path:
     """Write a file without its column `run_id`; returns `target`. It is on the disk when this returns.
 
     Args:
-        rows: The rows.
+        rows: The rows, with or without `run_id`.
         target: Where they appear, in one step.
-        staging: A folder of the same disk that no reader of tables looks into; the file is made there.
+        staging: A folder on the same disk that no reader of tables searches; the file is made there.
     """
     with replacing(target, durable=True, staging=staging) as temporary:
         pq.write_table(rows.select(stored(rows.schema).names), temporary, compression="zstd")
@@ -106,7 +123,16 @@ def dataset(files: Iterable[RunFile], schema: pa.Schema) -> "ds.Dataset":
 
 
 def read(files: Iterable[RunFile], schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
-    """All rows of all files in memory. Raises MetricsError when a file cannot be read."""
+    """All rows of all files in memory.
+
+    Args:
+        files: Files and their runs.
+        schema: The table's columns, `run_id` among them; null where a file lacks one.
+        columns: The columns to read; None for all of `schema`.
+
+    Raises:
+        MetricsError: A file cannot be read.
+    """
     rows = dataset(files, schema)
     try:
         return rows.to_table(columns=columns or schema.names)
@@ -115,12 +141,20 @@ def read(files: Iterable[RunFile], schema: pa.Schema, columns: list[str] | None 
 
 
 def select(rows: "ds.Dataset", sql: str, **parameters: object) -> Iterator[pa.RecordBatch]:
-    """What DuckDB answers to a query over the table `parts`, the rows given, in batches.
+    """DuckDB's answer to a query over rows, in batches.
 
     Its memory does not grow with the rows: it keeps on the disk what it cannot hold.
 
+    Args:
+        rows: The rows, which the query reads as the table `parts`.
+        sql: One SELECT.
+        **parameters: Values of the query's `$name` parameters.
+
+    Yields:
+        Batches of up to 50 000 rows, in the query's order.
+
     Raises:
-        MetricsError: The rows cannot be read.
+        MetricsError: The rows cannot be read, or DuckDB rejects the query.
     """
     import duckdb
 
@@ -142,11 +176,11 @@ def write_rows(
     """Write batches of rows as one file, as they come; returns `target`.
 
     Args:
-        batches: The rows, with the columns of `schema` at least.
+        batches: The rows, with at least the columns of `schema`.
         schema: The columns, `run_id` among them.
         target: Where the file appears, in one step.
-        staging: A folder of the same disk that no reader of tables looks into.
-        metadata: What is written beside the rows.
+        staging: A folder on the same disk that no reader of tables searches; the file is made there.
+        metadata: Key-value pairs for the file's footer; see `file_metadata`.
     """
     columns = stored(schema)
     with (
@@ -160,20 +194,40 @@ def write_rows(
 
 
 def file_metadata(file: Path) -> dict[bytes, bytes]:
-    """What was written beside the rows. Raises MetricsError when the file cannot be read."""
+    """The key-value metadata that was written beside the rows, empty where there is none.
+
+    Args:
+        file: A Parquet file.
+
+    Raises:
+        MetricsError: The file cannot be read.
+    """
     return _footer(file).metadata or {}
 
 
 def is_current(file: Path, schema: pa.Schema) -> bool:
-    """Has the file the columns of `schema` as they are stored today? Raises MetricsError when it cannot be read."""
+    """Does the file have the columns of `schema` as they are stored today?
+
+    Args:
+        file: A Parquet file.
+        schema: The table's columns as readers see them.
+
+    Raises:
+        MetricsError: The file cannot be read.
+    """
     return _footer(file).remove_metadata().equals(stored(schema))
 
 
 def modernise(files: list[RunFile], schema: pa.Schema, staging: Path) -> int:
-    """Write files of an older version again with today's columns, since readers of the folder want all files alike.
+    """Rewrite files of an older version with today's columns, since readers of the folder need all files alike.
+
+    Args:
+        files: Files of one table, of any version.
+        schema: The table's columns, `run_id` among them.
+        staging: A folder on the same disk that no reader of tables searches; the files are made there.
 
     Returns:
-        How many were written. A file that cannot be read stays as it is.
+        How many were rewritten. A file that cannot be read stays as it is.
     """
     count = 0
     for file in files:

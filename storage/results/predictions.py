@@ -1,4 +1,4 @@
-"""What predicted scores come to: over all that a catalog's output holds, by folder and genre, and from run to run."""
+"""Summaries of predicted scores: over all that a catalog's output holds, by folder and genre, and from run to run."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ from storage.results import metrics
 from storage.results.query import opened
 from storage.results.summary import MEASURES, earlier_runs, opened_run
 
-_RUNS = 5  # earlier ones that a run is set beside
+_RUNS = 5  # earlier ones that a run is compared with
 _GROUPS = 12
 _WORST = 10
-_LEAST = 2  # tracks of a folder or genre, whose median says something only of several
+_LEAST = 2  # tracks of a folder or genre, since a median of one says nothing
 _MEASURE = next(measure for measure in MEASURES if measure.column == "predicted_sdr")
 
-# One row per track whose stem lies on the disk; of models side by side, one per model.
+# One row per track whose stem is on the disk; of models side by side, one per model.
 _PREDICTED = """
 create temp table predicted as
 select path, model_id, predicted_sdr as sdr, predicted_low as low, predicted_high as high,
@@ -48,14 +48,14 @@ class Group:
 
 @dataclass(frozen=True)
 class CatalogPredictions:
-    """The predicted SDR of one stem over all tracks whose stems lie in an output.
+    """The predicted SDR of one stem over all tracks whose stems are in an output.
 
     Attributes:
         stem: The stem, vocals where there are any.
         tracks: How many tracks.
         quantiles: First decile, median and last decile, in dB.
         counts: Tracks per bin of `storage.results.summary.MEASURES`.
-        folders: Those with the lowest medians, the lowest first; `_LEAST` tracks at least.
+        folders: Those with the lowest medians, the lowest first, of those with at least `_LEAST` tracks.
         genres: The same by the sources' genre tag.
         worst: `path`, `model_id`, `sdr`, `low` and `high` of the tracks with the lowest predictions.
     """
@@ -70,14 +70,14 @@ class CatalogPredictions:
 
 
 def run_medians(out: OutputLayout, run_id: str) -> list[RunMedian]:
-    """The medians of a run and of the five runs of its kind before it, as far as they predicted the same stem.
+    """The medians of a run and of the five runs of its kind before it, of those that predicted the same stem.
 
     Args:
-        out: The run folder.
+        out: The output's layout.
         run_id: The run, whose rows are compacted.
 
     Returns:
-        The latest first, which is the run's own; empty where it predicted nothing.
+        The run's own median, then the others, the latest first; empty where the run predicted nothing.
     """
     this = _run_median(out, run_id)
     if this is None:
@@ -100,9 +100,15 @@ def _run_median(out: OutputLayout, run_id: str) -> RunMedian | None:
 
 
 def drift_sentence(medians: list[RunMedian]) -> str | None:
-    """How a run's median stands to those before it; None where there is none before.
+    """A sentence that compares a run's median with those of earlier runs.
 
-    Medians of other models are named as such: each model's predictions have a calibration of their own.
+    Medians of other models are marked as such: each model's predictions have a calibration of their own.
+
+    Args:
+        medians: The run's own first, then the earlier ones, the latest first, as `run_medians` gives them.
+
+    Returns:
+        The sentence, with medians in dB; None where there is no earlier run.
     """
     if len(medians) < 2:
         return None
@@ -119,10 +125,15 @@ def drift_sentence(medians: list[RunMedian]) -> str | None:
 
 
 def predicted_scores(out: OutputLayout, models: tuple[str, ...]) -> list[dict]:
-    """What these models predicted of their stems that lie in an output.
+    """What models predicted of those of their stems that are in an output.
+
+    Args:
+        out: The output's layout.
+        models: The ids of the models.
 
     Returns:
-        One entry per track, model and stem: `track_id`, `model_id`, `stem`, `status` and the prediction as `sdr`, dB.
+        One dict per track, model and stem: `track_id`, `model_id`, `stem`, `status` and the prediction as `sdr`, in dB,
+        None where there is none.
 
     Raises:
         MetricsError: The output has no rows.
@@ -136,7 +147,17 @@ def predicted_scores(out: OutputLayout, models: tuple[str, ...]) -> list[dict]:
 
 
 def catalog_predictions(out: OutputLayout) -> CatalogPredictions | None:
-    """The predictions of all stems that lie in an output, None where there are none. Raises MetricsError."""
+    """The predictions of the leading stem over all tracks in an output.
+
+    Args:
+        out: The output's layout.
+
+    Returns:
+        The summary, None where nothing was predicted.
+
+    Raises:
+        MetricsError: The rows cannot be read.
+    """
     if not metrics.row_files(out):
         return None
     with opened(out.root) as connection:

@@ -1,4 +1,4 @@
-"""What an output keeps of tracks that no catalog lists any more, and taking it away."""
+"""What an output keeps of tracks that no catalog lists any more, and its removal."""
 
 import contextlib
 from collections.abc import Container, Iterable, Iterator
@@ -13,7 +13,7 @@ from storage.files.layout import OutputLayout
 from storage.results import metrics, parquet, rows, windows
 from storage.results.parquet import RunFile
 
-# Rows of separations alone: those of evaluations are of datasets, which are no catalog.
+# Rows of separations alone: evaluations are of datasets, which are no catalog.
 _SEPARATED = """
 select track_id, max_by(source, finished_at) as source,
     list(distinct stem_path order by stem_path) filter (status = 'ok' and stem_path is not null) as stems
@@ -25,13 +25,13 @@ where status = 'ok' and stem_path is not null and track_id not in (select unnest
 """
 _STEM_FOLDERS = ("stems", "models")
 _OF_SEPARATION = "separate-"  # what the ids of its runs begin with
-# The small tables that tell of a track, with the columns that name it.
+# The small tables with rows about tracks, and the columns that name these.
 _NAMING = {"analyses": ("track_id",), "pairs": ("vocals_id", "accompaniment_id")}
 
 
 @dataclass(frozen=True)
 class SeparatedSource:
-    """A track of an output: where it came from, and the files of all separations of it, below the output's folder."""
+    """A track of an output: its source, and the stem files of all its separations, relative to the output's folder."""
 
     track_id: str
     source: str | None
@@ -42,7 +42,7 @@ def unlisted_tracks(out: OutputLayout, listed: Container[str]) -> Iterator[Separ
     """The separated and the failed tracks of an output that are not listed, sorted by their ids.
 
     Args:
-        out: The output.
+        out: The output's layout.
         listed: The ids of all tracks of its catalogs.
 
     Raises:
@@ -55,19 +55,26 @@ def unlisted_tracks(out: OutputLayout, listed: Container[str]) -> Iterator[Separ
 
 
 def count_tracks(out: OutputLayout) -> int:
-    """How many tracks an output has rows of. Raises MetricsError."""
+    """How many tracks have been separated into an output, or have failed to be.
+
+    Args:
+        out: The output's layout.
+
+    Raises:
+        MetricsError: The rows cannot be read.
+    """
     return sum(batch.num_rows for batch in parquet.select(metrics.dataset(out), _SEPARATED))
 
 
 def remove_tracks(out: OutputLayout, tracks: Iterable[SeparatedSource]) -> int:
     """Delete the stems of tracks, then their rows. Only for the process that writes to `out`.
 
-    The rows go last: where this is interrupted, the next time finds what is left by them. A file that a row of another
+    The rows go last: where this is interrupted, the next call finds by them what is left. A file that a row of another
     track names too stays.
 
     Args:
-        out: The output.
-        tracks: What goes.
+        out: The output's layout.
+        tracks: What to remove, as `unlisted_tracks` gives it.
 
     Returns:
         How many stems were deleted.
@@ -101,13 +108,13 @@ def remove_tracks(out: OutputLayout, tracks: Iterable[SeparatedSource]) -> int:
 
 
 def _is_a_stem(name: str) -> bool:
-    """Does a row's path lead to where stems lie? Rows are data, and may have been written by anybody."""
+    """Does a row's path lead into a folder of stems? Rows are data, and may have been written by anybody."""
     parts = PurePosixPath(name).parts
     return len(parts) > 1 and parts[0] in _STEM_FOLDERS and ".." not in parts
 
 
 def _others(batch: pa.RecordBatch, gone: pa.Array, *columns: str, of_separation: bool = False) -> pa.RecordBatch:
-    """The rows of a batch that name none of the tracks that go."""
+    """The rows of a batch that name none of the tracks to remove."""
     named = [pc.is_in(batch.column(column), value_set=gone) for column in columns]
     leaving = named[0] if len(named) == 1 else pc.or_(*named)
     if of_separation:
@@ -116,7 +123,7 @@ def _others(batch: pa.RecordBatch, gone: pa.Array, *columns: str, of_separation:
 
 
 def _keep(out: OutputLayout, file: RunFile, schema: pa.Schema, keep) -> None:
-    """Write a file again without the rows that go, in one step; without any rows left it is deleted."""
+    """Rewrite a file with only the rows to keep, in one step; it is deleted where no rows are left."""
     source = parquet.dataset([file], schema)
     left = sum(keep(batch).num_rows for batch in source.to_batches())
     if left == source.count_rows():

@@ -1,4 +1,4 @@
-"""SQL over a run folder's tables, read-only: the query sees those it is given and nothing else."""
+"""SQL over a run folder's tables, read-only: a query sees these tables and nothing else."""
 
 import contextlib
 import os
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 _MEMORY = "300MB"  # of DuckDB, which keeps on the disk what does not fit
-_THREADS = 4  # at most: each needs about 100 MB before anything of it is kept on the disk
+_THREADS = 4  # at most: each needs about 100 MB before DuckDB moves anything to the disk
 
-# The rows that count today. Of a track and a model those of the latest separation (the same settings and the same
+# The rows that count today: per track and model those of the latest separation (the same settings and the same
 # source), each stem once; a failure replaces what was there before. A stem is on the disk where no other model,
 # settings or source has been separated into the track's folder since.
 # Separations are compared by their hashes: an aggregate of fixed size can be kept on the disk, one of texts cannot.
@@ -56,7 +56,7 @@ row_number() over (
 _STANDING = "select * from metrics where settings_hash is not null and (on_disk or status = 'failed')"
 _BATCH = 50_000  # tracks
 
-# Of a single run that has ended nothing was replaced.
+# In a single run that has ended, nothing was replaced.
 _CURRENT_OF_ONE_RUN = """
 create view metrics as
 select *, status = 'ok' and stem_path is not null as on_disk from history where status <> 'interrupted'
@@ -70,6 +70,9 @@ def opened(out: Path) -> Iterator["DuckDBPyConnection"]:
     `metrics` holds the rows that count today, `history` those of all runs; the tables of `storage.results.rows` are
     there where they have rows. All are views of the Parquet files: of these only what a query needs is read, and what
     does not fit into memory is kept on the disk for as long as the connection is open.
+
+    Args:
+        out: The run folder, or its URL as a path.
 
     Raises:
         MetricsError: The folder has no tables, or one cannot be read.
@@ -101,7 +104,15 @@ def opened(out: Path) -> Iterator["DuckDBPyConnection"]:
 
 
 def register_metrics(connection: "DuckDBPyConnection", layout: OutputLayout) -> None:
-    """Give a connection `history`, the rows of all runs, and `metrics`, those that count today. Raises MetricsError."""
+    """Give a connection `history`, the rows of all runs, and `metrics`, those that count today.
+
+    Args:
+        connection: A DuckDB connection that has no tables of these names yet.
+        layout: The run folder's layout; one without rows gives empty views.
+
+    Raises:
+        MetricsError: A file of the metrics cannot be read.
+    """
     files = metrics.row_files(layout)
     connection.register("history", metrics.dataset(layout))
     one_run = [file.path for file in files] == [metrics.compacted(layout, files[0].run_id)] if files else True
@@ -109,7 +120,14 @@ def register_metrics(connection: "DuckDBPyConnection", layout: OutputLayout) -> 
 
 
 def columns(out: Path) -> dict[str, list[str]]:
-    """The columns of every table of a run folder, by table. Raises MetricsError."""
+    """The column names of every table of a run folder, by table.
+
+    Args:
+        out: The run folder.
+
+    Raises:
+        MetricsError: The folder has no tables, or one cannot be read.
+    """
     with opened(out) as connection:
         names = ["metrics", "history", *rows.present_tables(OutputLayout(location(out)))]
         return {name: list(connection.table(name).columns) for name in names}
@@ -118,8 +136,15 @@ def columns(out: Path) -> dict[str, list[str]]:
 def query(out: Path, sql: str) -> pa.Table:
     """Run one SELECT in DuckDB over the tables of a run folder; see `opened`.
 
+    Args:
+        out: The run folder.
+        sql: The statement, as the user typed it.
+
+    Returns:
+        The complete answer, in memory.
+
     Raises:
-        MetricsError: With DuckDB's sentence, when the SQL is wrong, writes, or reaches for files.
+        MetricsError: The folder has no tables; or, with DuckDB's sentence, the SQL is wrong, writes, or reads files.
     """
     import duckdb
 
@@ -133,19 +158,19 @@ def query(out: Path, sql: str) -> pa.Table:
 def tracks_where(out: Path, condition: str, most: int | None = None) -> Iterator[tuple[str, float | None]]:
     """The tracks of which at least one row fulfils a condition, as a stream.
 
-    Only separations count, and of them the rows that stand: of stems that are on the disk, and of failures. Rows of
-    `unbraid evaluate`, and of stems that another model has replaced, choose nothing.
+    Only separations count, and of them the current rows: stems that are on the disk, and failures. Rows of
+    `unbraid evaluate`, and of stems that another model has replaced, select nothing.
 
     Args:
         out: The run folder.
-        condition: SQL that is true or false of a row of `metrics`; it may ask the other tables in a subquery.
-        most: How many tracks at most.
+        condition: SQL that is true or false of a row of `metrics`; it may query the other tables in a subquery.
+        most: How many tracks at most; None for all.
 
     Yields:
-        (track id, seconds of audio, None where nobody knows).
+        (track id, seconds of audio, None where unknown).
 
     Raises:
-        MetricsError: There are no rows, or DuckDB cannot make sense of the condition; the sentence is its own.
+        MetricsError: There are no rows, or DuckDB cannot make sense of the condition; the sentence is DuckDB's.
     """
     with opened(out) as connection, _sentences(out, f"the condition {condition!r}"):
         standing = connection.sql(_STANDING).filter(condition)  # as one expression: no statement can follow it
@@ -170,6 +195,6 @@ def _sentences(out: Path, what: str) -> Iterator[None]:
 
 
 def _candidates(message: str) -> str:
-    """What DuckDB offers for a misspelt column or table, in its second line."""
+    """DuckDB's suggestions for a misspelt column or table, which it gives in its second line."""
     match = re.search(r"(?:Candidate bindings|Did you mean)\b:? ?(.*)", message)
     return f" (did you mean {match[1].strip().rstrip('?')}?)" if match else ""

@@ -32,7 +32,19 @@ TABLES = {"decisions": DecisionRow, "trials": TrialRow, "mashups": MashupRow, "a
 
 
 def write_rows(out: OutputLayout, run_id: str, rows: list) -> Path:
-    """Write rows of one kind as a part of a run, named by their contents. Raises ValueError without rows."""
+    """Write rows of one kind as a part of a run, named by their contents: the same rows twice are the same file.
+
+    Args:
+        out: The output's layout.
+        run_id: The run that made the rows.
+        rows: Instances of one of the dataclasses in `TABLES`.
+
+    Returns:
+        The part.
+
+    Raises:
+        ValueError: There are no rows.
+    """
     if not rows:
         raise ValueError("there are no rows to write")
     name = next(name for name, kind in TABLES.items() if isinstance(rows[0], kind))
@@ -43,23 +55,48 @@ def write_rows(out: OutputLayout, run_id: str, rows: list) -> Path:
 
 
 def read_rows(out: OutputLayout, name: str, run_id: str | None = None) -> pa.Table:
-    """All rows of a table in memory, of one run or of all; empty where there is none. Raises MetricsError."""
+    """All rows of a table in memory, of one run or of all; empty where there is none.
+
+    Args:
+        out: The output's layout.
+        name: The table, one of `TABLES`.
+        run_id: The run; None for all.
+
+    Raises:
+        MetricsError: A part cannot be read.
+    """
     return parquet.read(parquet.run_files(out.root / name, run_id), schema(name))
 
 
 def dataset(out: OutputLayout, name: str) -> "ds.Dataset":
-    """All rows of a table, of which only what is asked for is read. Raises MetricsError."""
+    """All rows of a table as a dataset from which only what a query needs is read.
+
+    Args:
+        out: The output's layout.
+        name: The table, one of `TABLES`.
+
+    Raises:
+        MetricsError: A part cannot be read.
+    """
     return parquet.dataset(parquet.run_files(out.root / name), schema(name))
 
 
 def modernise(out: OutputLayout) -> None:
-    """Bring the files of older versions to today's columns. Only for the process that writes to `out`."""
+    """Bring the files of older versions to today's columns. Only for the process that writes to `out`.
+
+    Args:
+        out: The output's layout.
+    """
     for name in present_tables(out):
         parquet.modernise(parquet.run_files(out.root / name), schema(name), out.staging)
 
 
 def present_tables(out: OutputLayout) -> list[str]:
-    """The tables that have a part below `out`."""
+    """The names of the tables that have a part below `out`, in the order of `TABLES`.
+
+    Args:
+        out: The output's layout.
+    """
     return [name for name in TABLES if any((out.root / name).glob("run_id=*/part-*.parquet"))]
 
 

@@ -1,4 +1,4 @@
-"""Tracks of an output that a condition chooses, in SQL over the rows of the stems that lie there."""
+"""Tracks of an output that a condition selects, in SQL over the rows of the stems that are there."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,7 +12,7 @@ class Selection:
     """Tracks and how long they are; of each, two numbers of 8 bytes are kept.
 
     Args:
-        tracks: (track id, seconds of audio, None where nobody knows).
+        tracks: (track id, seconds of audio, None where unknown).
     """
 
     def __init__(self, tracks: Iterable[tuple[str, float | None]]) -> None:
@@ -30,7 +30,14 @@ class Selection:
         return self._place(track_id) is not None
 
     def seconds(self, track_id: str) -> float:
-        """How long a track is, 0 where that is not known. Raises KeyError for a track that was not chosen."""
+        """How long a track is, in seconds; 0 where that is unknown.
+
+        Args:
+            track_id: A track of the selection.
+
+        Raises:
+            KeyError: The track was not selected.
+        """
         place = self._place(track_id)
         if place is None:
             raise KeyError(track_id)
@@ -59,6 +66,14 @@ def select_tracks(out: Path, condition: str) -> Selection:
 
 
 def check_condition(out: Path, condition: str) -> None:
-    """Raise MetricsError where a condition cannot be asked of the rows of `out`; no row is read for it."""
+    """Check that a condition can be applied to the rows of a run folder; no row is read for it.
+
+    Args:
+        out: The run folder.
+        condition: The condition, as for `select_tracks`.
+
+    Raises:
+        MetricsError: There are no rows, or the condition does not work; the sentence is DuckDB's.
+    """
     for _ in tracks_where(out, condition, most=0):
         pass

@@ -48,10 +48,10 @@ class SeparatedTrack:
     """A track with vocals and at least one other stem on the disk.
 
     Attributes:
-        source: the file or URL it was separated from; None in rows of old versions.
+        source: The file or URL it was separated from; None in rows of old versions.
         stems: (stem, path of its file) pairs, sorted by stem; their sum is the mixture.
-        predicted_sdr: of the vocals, in dB; None where the model says nothing of it.
-        activity: share of the track in which the vocals sing, 0 … 1; None where it was not measured.
+        predicted_sdr: That of the vocals, in dB; None where the model predicts none.
+        activity: The share of the track in which the vocals sing, 0 … 1; None where it was not measured.
     """
 
     track_id: str
@@ -84,15 +84,15 @@ def separated_tracks(out: OutputLayout, track_ids: Sequence[str] | None = None) 
 
 
 def separated_sources(out: OutputLayout, sources: Iterable[str], model_id: str) -> dict[str, SeparatedTrack]:
-    """The tracks that a model separated from some files, whatever the catalog was called in which they came.
+    """The tracks that a model separated from some files, whatever name a catalog gave them.
 
     Args:
         out: The run folder.
-        sources: Files and URLs, by absolute paths.
-        model_id: The model whose stems are looked for.
+        sources: Files, by absolute paths, and URLs.
+        model_id: The model whose stems to find.
 
     Returns:
-        Per source its track, where the file is as it was then and its stems are on the disk still.
+        The track of each source that has not changed since and whose stems are still on the disk.
     """
     by_name = {source_name(source): source for source in sources}
     try:
@@ -125,7 +125,13 @@ def failure_of(out: OutputLayout, source: str) -> str | None:
 
 
 def unanalysed_tracks(out: OutputLayout) -> Iterator[SeparatedTrack]:
-    """The separated tracks that no row of the table of analyses is of, as they are on the disk now.
+    """The separated tracks without a row in the table of analyses, of the stems that are on the disk now.
+
+    Args:
+        out: The output's layout.
+
+    Yields:
+        The tracks, sorted by their ids.
 
     Raises:
         MetricsError: The folder has no metrics, or they cannot be read.

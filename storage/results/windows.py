@@ -1,4 +1,4 @@
-"""The scores of every window, for who wants more than medians: OUT/windows/run_id=<run>/<part>.parquet."""
+"""The scores of every window, where medians are not enough: OUT/windows/run_id=<run>/<part>.parquet."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -28,10 +28,10 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class WindowScores:
-    """What is known of a stem's windows of one second; None where a window has no value.
+    """What is known of a stem's windows of one second each; None where a window has no value.
 
-    SDR, ISR, SIR and SAR in dB where there are references, else empty; the predicted SDR in dB and the chance of vocals
-    where the model predicts.
+    SDR, ISR, SIR and SAR in dB where there are references, else empty; the predicted SDR in dB and the probability of
+    vocals where the model predicts them, else empty.
     """
 
     model_id: str
@@ -45,10 +45,10 @@ class WindowScores:
     vocal_presence: tuple[float | None, ...] = ()
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per window; a column that is shorter than the longest is None beyond its end.
+        """One row per window, by column; a column that is shorter than the longest is None beyond its end.
 
         `scored` tells a window that was compared with a reference, and may have no score because it is silent, from one
-        that was not.
+        that was not compared.
         """
         columns = {name: getattr(self, name) for name in (*SCORES, *PREDICTIONS)}
         return [
@@ -62,7 +62,11 @@ class WindowScores:
 
 
 def joined(windows: list[WindowScores]) -> list[WindowScores]:
-    """One entry per model, track and stem: scores and predictions of the same windows side by side."""
+    """One entry per model, track and stem: scores and predictions of the same windows side by side.
+
+    Args:
+        windows: Entries, of which several may share model, track and stem; the last one to have a column gives it.
+    """
     stems: dict[tuple[str, str, str], WindowScores] = {}
     for entry in windows:
         key = (entry.model_id, entry.track_id, entry.stem)
@@ -72,7 +76,16 @@ def joined(windows: list[WindowScores]) -> list[WindowScores]:
 
 
 def write_windows(out: OutputLayout, run_id: str, scores: list[WindowScores]) -> Path | None:
-    """Write a batch's windows as one part named by its tracks; None where there are none."""
+    """Write a batch's windows as one part, named by its track ids.
+
+    Args:
+        out: The output's layout.
+        run_id: The run that made the windows.
+        scores: All windows of the batch's tracks, scores and predictions in any order.
+
+    Returns:
+        The part; None where there are no windows.
+    """
     if not scores:
         return None
     name = hashlib.sha256("\n".join(sorted({s.track_id for s in scores})).encode()).hexdigest()[:20]
@@ -82,17 +95,37 @@ def write_windows(out: OutputLayout, run_id: str, scores: list[WindowScores]) ->
 
 
 def read_windows(out: OutputLayout, run_id: str | None = None) -> pa.Table:
-    """All windows, of one run or of all. Raises MetricsError."""
+    """All windows in memory, one row per window, of one run or of all.
+
+    Args:
+        out: The output's layout.
+        run_id: The run; None for all.
+
+    Returns:
+        The columns of `SCHEMA`; scores and predicted SDR in dB.
+
+    Raises:
+        MetricsError: A file cannot be read.
+    """
     return parquet.read(window_files(out, run_id), SCHEMA)
 
 
 def window_files(out: OutputLayout, run_id: str | None = None) -> list[RunFile]:
-    """The Parquet files of windows, of one run or of all."""
+    """The Parquet files of windows, of one run or of all.
+
+    Args:
+        out: The output's layout.
+        run_id: The run; None for all.
+    """
     return parquet.run_files(out.windows, run_id)
 
 
 def modernise(out: OutputLayout) -> None:
-    """Bring the files of older versions to today's columns. Only for the process that writes to `out`."""
+    """Bring the files of older versions to today's columns. Only for the process that writes to `out`.
+
+    Args:
+        out: The output's layout.
+    """
     parquet.modernise(window_files(out), SCHEMA, out.staging)
 
 
@@ -100,6 +133,15 @@ def stored_windows(out: OutputLayout) -> list[WindowScores]:
     """The scores of all windows that were compared with a reference, stem by stem in the order they were written.
 
     Of several runs the latest counts. Windows that were only predicted are left out.
+
+    Args:
+        out: The output's layout.
+
+    Returns:
+        One entry per model, track and stem, without predictions.
+
+    Raises:
+        MetricsError: A file cannot be read.
     """
     scores: dict[tuple[str, str, str], WindowScores] = {}
     for folder in sorted(out.windows.glob("run_id=*"), key=lambda path: path.name.split("-", 1)[-1]):
@@ -115,7 +157,7 @@ def stored_windows(out: OutputLayout) -> list[WindowScores]:
 
 
 def _scored(rows: list[dict]) -> list[dict]:
-    """The windows of one stem that were compared with a reference, in their order."""
+    """The windows of one stem that were compared with a reference, in order of time."""
     rows.sort(key=lambda row: row["window"])
     if all(row["scored"] is not None for row in rows):
         return [row for row in rows if row["scored"]]

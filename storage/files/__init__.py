@@ -1,1 +1,1 @@
-"""Files and objects: where they lie, what every path is called, whole or not at all, changed or not."""
+"""Files and objects: where they are, what every path is called, atomic writes, and whether a source has changed."""

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: a temporary name beside the target, then a rename; for an object of a
+"""Files that appear complete or not at all: a temporary name beside the target, then a rename; for an object of a
 store a scratch file, then an upload.
 """
 
@@ -17,7 +17,14 @@ SUFFIX = ".tmp"
 
 
 def temporary_beside(target: Path) -> Path:
-    """A name in `target`'s folder that no reader takes for a result; short, so long names still fit."""
+    """Name a temporary file in `target`'s folder that no reader takes for a result; short, so long names still fit.
+
+    Args:
+        target: The file that the temporary one will become.
+
+    Returns:
+        The path of a file that does not exist yet.
+    """
     return target.parent / f"{PREFIX}{uuid.uuid4().hex[:12]}{SUFFIX}"
 
 
@@ -28,8 +35,14 @@ def replacing(target: Path, *, durable: bool = False, staging: Path | None = Non
     Args:
         target: The file or object to write.
         durable: Flush file and folder to the disk first, so that the rename survives a power cut: worth its
-            milliseconds for commit marks, not for every stem.
+            milliseconds for commit marks, not for every stem. Objects ignore it.
         staging: The folder of the temporary file, on the disk of `target`. Default: the target's own.
+
+    Yields:
+        The temporary path; the body writes the complete file there.
+
+    Raises:
+        OSError: The disk or the object store refuses the file.
     """
     if is_url(target):
         with scratch_folder() as folder:
@@ -63,11 +76,14 @@ def write_json(target: Path, value: object) -> None:
 
 
 def remove_leftovers(folder: Path, *, deep: bool = True) -> int:
-    """Delete temporary files that a killed process left in `folder`; returns how many. A store has none.
+    """Delete temporary files that a killed process left in a folder; an object store has none.
 
     Args:
-        folder: Where to look.
-        deep: Look into the folders below, too.
+        folder: Where to search.
+        deep: Whether to search the folders below, too.
+
+    Returns:
+        How many files were deleted.
     """
     count = 0
     if is_url(folder):
@@ -80,7 +96,12 @@ def remove_leftovers(folder: Path, *, deep: bool = True) -> int:
 
 
 def remove_empty(folder: Path, *, below: Path) -> None:
-    """Delete a folder and those above it, up to but without `below`, as far as they are empty. A store has none."""
+    """Delete a folder and its parents, as far as they are empty; an object store has none.
+
+    Args:
+        folder: The deepest folder to delete; it need not exist.
+        below: The parent at which to stop; it stays even when it is empty.
+    """
     while not is_url(folder) and folder != below and below in folder.parents:
         try:
             folder.rmdir()

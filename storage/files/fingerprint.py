@@ -13,8 +13,10 @@ ABSENT = "absent"
 
 @dataclass(frozen=True)
 class FileState:
-    """What a listing tells of a file: bytes, seconds since 1970 (None where a store does not tell), and a mark that
-    changes with the content: the time in nanoseconds, or an object's ETag.
+    """What a listing says of a file.
+
+    `size` is in bytes, `modified` in seconds since 1970 (None where a store does not say). `mark` changes with the
+    content: the modification time in nanoseconds, or an object's ETag.
     """
 
     size: int
@@ -31,7 +33,11 @@ class FileState:
 
     @classmethod
     def of_object(cls, entry: Mapping) -> "FileState":
-        """From an entry of fsspec's `info` or `ls`, whose names differ from store to store."""
+        """Read the state of an object from fsspec's entry, whose names differ from store to store.
+
+        Args:
+            entry: What fsspec's `info`, `ls` or `glob` with details says of the object.
+        """
         told = (entry.get(name) for name in ("LastModified", "mtime", "updated", "created"))
         modified: Any = next((when for when in told if when), None)
         seconds = modified.timestamp() if hasattr(modified, "timestamp") else modified
@@ -40,9 +46,15 @@ class FileState:
 
 
 def look(path: str | os.PathLike) -> FileState | None:
-    """The state of a file or object, None where it cannot be looked at.
+    """Read the state of a file or object.
 
     A stat call or a listing, not a hash of the bytes: a million tracks are planned in seconds.
+
+    Args:
+        path: File or URL.
+
+    Returns:
+        The state, or None where it cannot be read.
     """
     try:
         if not is_url(path):
@@ -54,12 +66,26 @@ def look(path: str | os.PathLike) -> FileState | None:
 
 
 def fingerprint(path: str | os.PathLike) -> str:
-    """Size and mark of a file, as a short string; ABSENT where it cannot be looked at."""
+    """Condense the size and mark of a file into a short string.
+
+    Args:
+        path: File or URL.
+
+    Returns:
+        "<size in hexadecimal>-<mark>", or ABSENT where the state cannot be read.
+    """
     state = look(path)
     return state.fingerprint if state else ABSENT
 
 
 def joint_fingerprint(paths: Iterable[str | os.PathLike]) -> str:
-    """One fingerprint for several files."""
+    """Condense the paths and fingerprints of several files into one.
+
+    Args:
+        paths: Files or URLs, in any order.
+
+    Returns:
+        16 hexadecimal digits, which change when a file changes, moves, joins or leaves.
+    """
     joined = "\n".join(f"{path}\0{fingerprint(path)}" for path in sorted(map(str, paths)))
     return hashlib.sha256(joined.encode("utf-8", "surrogateescape")).hexdigest()[:16]

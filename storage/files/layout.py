@@ -4,7 +4,7 @@ OUT/.unbraid                   says that this is an output
 OUT/stems/<place of the track>/<stem>.<ext>      or <place>_<stem>.<ext>; see storage/files/naming.py
 OUT/models/<model id>/<place of the track>/<stem>.<ext>     where models are kept side by side
 OUT/metrics/run_id=<run>/metrics.parquet     the rows of a run that has ended, in one step
-OUT/runs/<run>/metrics/<part>.parquet        the rows of a run that goes on, where no reader of tables looks
+OUT/runs/<run>/metrics/<part>.parquet        the rows of an unfinished run, which readers of tables do not search
 OUT/windows/run_id=<run>/<part>.parquet     scores of every window, where they are kept
 OUT/runs/<run>.json            what shaped a run (and <run>.beat while it goes on)
 OUT/reports/<run>.html         what came out of it
@@ -61,12 +61,16 @@ class OutputLayout:
         return self.root / MARKER
 
     def mark(self) -> None:
-        """Make the folder, and say that it is an output."""
+        """Make the folder, and mark it as an output."""
         if not self.marker.exists():
             write_bytes(self.marker, b"An output of unbraid: stems, metrics and reports, and no catalog of songs.\n")
 
     def stems_of(self, model_id: str | None) -> Path:
-        """The folder of all stems; of one model's alone where models are kept side by side."""
+        """The folder below which a model's stems lie.
+
+        Args:
+            model_id: The model where models are kept side by side; None for the folder that all models share.
+        """
         return self.root / "models" / model_id if model_id else self.stems
 
     def run_metrics(self, run_id: str) -> Path:
@@ -76,7 +80,11 @@ class OutputLayout:
         return self.windows / f"run_id={run_id}"
 
     def live_metrics(self, run_id: str) -> Path:
-        """The rows of a run that goes on: a part per batch, outside the folder that other programs read."""
+        """The folder of an unfinished run's rows: one part per batch, outside the folder that other programs read.
+
+        Args:
+            run_id: The run.
+        """
         return self.runs / run_id / "metrics"
 
     @property
@@ -97,13 +105,26 @@ class OutputLayout:
         return self.reports / f"{run_id}.html"
 
     def traceback(self, run_id: str, track_id: str) -> Path:
-        """Where an internal error came from: a file per track that met one."""
+        """The text file of a track's internal error.
+
+        Args:
+            run_id: The run.
+            track_id: The track that met the error; its hash names the file, since an id may hold any character.
+        """
         return self.reports / f"{run_id}.errors" / f"{hashlib.sha256(track_id.encode()).hexdigest()[:16]}.txt"
 
 
 def trainings(store: str) -> str:
-    """The folder of a store's training runs: beside it, or in the present folder for a store at a URL, since
-    checkpoints are written on the machine that trains.
+    """The folder of a store's training runs.
+
+    It lies beside a local store; for a store at a URL it lies in the current folder, since checkpoints are written on
+    the machine that trains.
+
+    Args:
+        store: Path or URL of the zarr store.
+
+    Returns:
+        The path of the folder, which need not exist.
     """
     return f"{location(store).name if is_url(store) else store.rstrip('/')}.runs"
 
@@ -135,13 +156,20 @@ def shown(name: str | os.PathLike) -> str:
     """A path as any table and screen can hold it: bytes that are not UTF-8 become \\xNN.
 
     A backslash that would read as such a byte becomes \\x5c, so two names are never shown as one.
+
+    Args:
+        name: A path or URL, with Python's surrogates for bytes that are not UTF-8.
     """
     text = _LIKE_A_BYTE.sub(r"\\x5c", os.fspath(name))
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def writable_text(text: str) -> str:
-    """The text as UTF-8 can hold it: bytes of a file name that is not UTF-8 become \\xNN, other surrogates \\uNNNN."""
+    """The text as UTF-8 can hold it: bytes of a file name that is not UTF-8 become \\xNN, other surrogates \\uNNNN.
+
+    Args:
+        text: Any string, e.g. a value of a table's row.
+    """
     if text.isascii():
         return text
     try:

@@ -1,7 +1,7 @@
 """Where things lie: a path of this machine, or a URL of an object store. Both are used as pathlib's Path.
 
-A URL's scheme decides (s3://bucket/key, or any other that fsspec has a package for). An object appears whole, when
-its upload ends, or not at all; what must be a file of this machine while it is read is fetched into a scratch folder.
+A URL's scheme decides (s3://bucket/key, or any other that fsspec has a package for). An object appears complete, when
+its upload ends, or not at all; what must be a local file while it is read is fetched into a scratch folder.
 """
 
 import contextlib
@@ -22,14 +22,22 @@ _SCRATCH = "unbraid-scratch-"
 
 
 def is_url(name: str | os.PathLike) -> bool:
-    """Is this a URL of an object store, and no path of this machine?"""
+    """Is this a URL of an object store rather than a path of this machine?
+
+    Args:
+        name: A path or URL; file:// URLs count as paths.
+    """
     return bool(_URL.match(str(name))) and not str(name).startswith("file://")
 
 
 def location(name: str | os.PathLike) -> Path:
-    """A Path for a path of this machine (~ is the user's folder), a universal path for a URL.
+    """Turn a name into a Path for this machine, or into a universal path with the same methods for a URL.
 
-    Raises StorageError for a scheme that no installed package knows.
+    Args:
+        name: A path (~ is the user's folder), a file:// URL, or a URL of an object store.
+
+    Raises:
+        StorageError: No installed package knows the URL's scheme.
     """
     if not is_url(name):
         return Path(str(name).removeprefix("file://")).expanduser()
@@ -47,27 +55,52 @@ def location(name: str | os.PathLike) -> Path:
 
 
 def absolute(name: str | os.PathLike) -> str:
-    """The location by a name that means the same in every folder; a URL does already."""
+    """The name that means the same in every working folder.
+
+    Args:
+        name: A path or URL.
+
+    Returns:
+        The absolute path with links resolved, or the URL as it is.
+    """
     return str(name) if is_url(name) else str(location(name).resolve())
 
 
 def object_at(path: Path) -> tuple[Any, str]:
-    """The fsspec file system that a URL's `location` lies in, and its key there."""
+    """The fsspec file system that holds an object, and the object's key in it.
+
+    Args:
+        path: The `location` of a URL.
+
+    Returns:
+        (file system, key).
+    """
     url: Any = path
     return url.fs, url.path
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it. An object store has none to make."""
+    """Make a folder and its parents; an object store needs none.
+
+    Args:
+        folder: A `location`; it may exist already.
+    """
     if not is_url(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
 def local_file(path: Path) -> Iterator[Path]:
-    """The file itself, or a copy of the object in a scratch folder for as long as the body lasts.
+    """Give the body a local file: the file itself, or a copy of an object in a scratch folder that ends with the body.
 
-    Raises StorageError when the object cannot be fetched.
+    Args:
+        path: The `location` of a file or object.
+
+    Yields:
+        The path of the local file. A local file is not checked: it may be missing.
+
+    Raises:
+        StorageError: The object does not exist or cannot be fetched.
     """
     if not is_url(path):
         yield path
@@ -85,7 +118,15 @@ def local_file(path: Path) -> Iterator[Path]:
 
 
 def upload(source: Path, target: Path) -> None:
-    """A local file becomes an object, visible whole or not at all. Raises OSError where the store refuses it."""
+    """Make a local file an object, which becomes visible complete or not at all.
+
+    Args:
+        source: The local file.
+        target: The `location` of the object's URL.
+
+    Raises:
+        OSError: The store refuses it.
+    """
     try:
         store, key = object_at(target)
         store.put_file(str(source), key)
@@ -100,7 +141,7 @@ def not_written(out: str | os.PathLike, error: OSError | str) -> OutputError:
 
     Args:
         out: The output folder or URL.
-        error: What went wrong.
+        error: What went wrong; the sentence quotes it.
     """
     reason = error if isinstance(error, str) else error.strerror or str(error)
     disk = ""
@@ -118,7 +159,13 @@ def not_written(out: str | os.PathLike, error: OSError | str) -> OutputError:
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder for a while, named after this process so that `sweep_scratch` knows when nobody needs it."""
+    """Make a folder that is deleted with its content when the body ends.
+
+    It is named after this process, so that `sweep_scratch` knows when nobody needs it.
+
+    Yields:
+        The empty folder.
+    """
     with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{os.getpid()}-") as folder:
         yield Path(folder)
 

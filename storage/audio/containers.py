@@ -1,4 +1,4 @@
-"""Is a container whole? What the decoders pass over in silence is read from the bytes here.
+"""Is a container complete? What the decoders ignore in silence is read from the bytes here.
 
 libsndfile trusts the file's length over the header of WAV and AIFF, and FFmpeg ends an Ogg where
 the bytes end; both hand back a shortened song without an error.
@@ -12,7 +12,17 @@ _OGG_TAIL = 1 << 17  # a page is at most 65 307 bytes, so the last one starts wi
 
 
 def missing_bytes(path: Path) -> str | None:
-    """A clause on what the container promised and lacks ("..."), or None where it is whole."""
+    """A clause on what a WAV, AIFF or Ogg file promises and lacks.
+
+    Args:
+        path: A local file.
+
+    Returns:
+        The clause, for the middle of a sentence; None where nothing is missing or the container is none of these.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
     with open(path, "rb") as file:
         head = file.read(12)
         size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""A stretch of an audio file without the rest of it, and small encoded copies for a page."""
+"""A stretch of an audio file without the rest of it, and copies encoded for a page."""
 
 import io
 import os
@@ -35,7 +35,15 @@ def read_excerpt(path: str | os.PathLike, start: float, seconds: float) -> tuple
 
 
 def opus(audio: np.ndarray, rate: int) -> bytes:
-    """Encode (channels, samples) as Ogg Opus of about 48 kbit/s per channel; at most two channels are kept."""
+    """Encode audio as Ogg Opus of about 48 kbit/s per channel, at 48 kHz.
+
+    Args:
+        audio: Float (channels, samples), clipped at full scale 1.0; only the first two channels are kept.
+        rate: Sample rate in Hz.
+
+    Returns:
+        The bytes of the file.
+    """
     import soundfile
     import soxr
 
@@ -51,7 +59,15 @@ def opus(audio: np.ndarray, rate: int) -> bytes:
 
 
 def wav(audio: np.ndarray, rate: int) -> bytes:
-    """Encode (channels, samples) as 16-bit WAV, which every browser decodes to the sample."""
+    """Encode audio as 16-bit WAV, which every browser decodes to the sample.
+
+    Args:
+        audio: Float (channels, samples), clipped at full scale 1.0.
+        rate: Sample rate in Hz.
+
+    Returns:
+        The bytes of the file.
+    """
     import soundfile
 
     target = io.BytesIO()

@@ -1,8 +1,7 @@
-"""Audio files in and out, block by block.
+"""Audio files in, block by block.
 
-Arrays are float32 of shape (channels, samples) in the file's own rate; full scale is 1.0.
-libsndfile (soundfile) reads first because it is fast; FFmpeg (PyAV) reads what it cannot. A reader
-delivers the whole file or raises: never a part of it as if it were all.
+Arrays are float32 (channels, samples) at the file's rate; full scale is 1.0. libsndfile (soundfile) reads first because
+it is fast; FFmpeg (PyAV) reads what it cannot. A reader delivers the complete file or raises: never a part as if all.
 """
 
 import contextlib
@@ -72,17 +71,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a file says of itself. `samples` is None where the container does not tell.
+    """What a file says of itself."""
 
-    `depth` is "int16", "int24", "int32" or "float". Lossy codecs have no depth; they decode to
-    float and count as "int16", which is what a stem of them is written with.
-    """
-
-    path: str
-    sample_rate: int
+    path: str  # or URL, as `shown` writes it
+    sample_rate: int  # Hz
     channels: int
-    samples: int | None
-    depth: str
+    samples: int | None  # per channel; None where the container does not tell
+    depth: str  # "int16", "int24", "int32" or "float"; "int16" for lossy codecs, as their stems are written with it
     lossy: bool
 
     @property
@@ -92,19 +87,20 @@ class AudioInfo:
 
 
 class AudioReader:
-    """One open file: `info`, then `blocks()` once. Use as a context manager.
-
-    `file` is what is read; `info.path` is the name it is known by, which of an object in a store is another.
-    """
+    """One open file: `info`, then `blocks()` once. Use as a context manager."""
 
     info: AudioInfo
-    file: Path
+    file: Path  # what is read; of an object it is a scratch copy, while `info.path` is the object's name
     promised_elsewhere = 0  # samples another decoder promised, for a container that tells this one nothing
 
     def blocks(self, size: int = BLOCK) -> Iterator[np.ndarray]:
-        """Yield float32 arrays (channels, ≤ size) to the end of the file.
+        """Yield float32 blocks (channels, ≤ size) from the beginning of the file to its end.
 
-        Raises AudioError when the file ends before its header said, or holds NaN or Inf.
+        Args:
+            size: The most samples per block.
+
+        Raises:
+            DamagedAudio: The file ends before its header says, stops decoding, or holds NaN or Inf.
         """
         samples = 0
         decoded = self._decoded(size)
@@ -156,7 +152,7 @@ class AudioReader:
 
 
 class DamagedAudio(AudioError):
-    """The file decodes, and what comes out is short or holds no numbers, or its header is absurd."""
+    """The file decodes, but what comes out is short or holds no numbers, or its header is absurd."""
 
 
 class _SoundfileReader(AudioReader):
@@ -316,11 +312,16 @@ def _check_claims(info: AudioInfo) -> None:
 
 
 def with_decoders(path: str | os.PathLike, work: Callable[[AudioReader], Result], *, stream: int = 0) -> Result:
-    """`work(reader)` with the first decoder that carries it to its end. An object of a store is fetched first.
+    """Return `work(reader)` of the first decoder that carries it to its end. An object is fetched first.
 
-    When a decoder fails in mid-file the other starts from the beginning, so `work` must be able to
-    start again (write to temporary names, keep nothing between calls). Raises AudioError, with the
-    reason of the decoder that knows the format best, when none does.
+    Args:
+        path: File or URL.
+        work: Is called again where a decoder fails in mid-file, so it writes to temporary names and keeps nothing.
+        stream: Which audio stream of the container to read, from 0.
+
+    Raises:
+        AudioError: No decoder reads the file; gives the reason of the one that knows the format best.
+        StorageError: The object cannot be fetched.
     """
     with local_file(location(path)) as file:
         return _with_decoders(file, shown(path), work, stream)
@@ -357,12 +358,22 @@ def _clause(failure: AudioError) -> str:
 
 
 def probe(path: str | os.PathLike, *, stream: int = 0) -> AudioInfo:
-    """Read the header. Raises AudioError when no decoder knows the file."""
+    """Read the header. Raises AudioError when no decoder knows the file.
+
+    Args:
+        path: File or URL.
+        stream: Which audio stream of the container to read, from 0.
+    """
     return with_decoders(path, lambda reader: reader.info, stream=stream)
 
 
 def read(path: str | os.PathLike, *, stream: int = 0) -> tuple[np.ndarray, int]:
-    """The whole file as (audio of shape (channels, samples), rate). Raises AudioError."""
+    """Read a complete file as (float32 (channels, samples), rate in Hz). Raises AudioError when no decoder reads it.
+
+    Args:
+        path: File or URL.
+        stream: Which audio stream of the container to read, from 0.
+    """
 
     def whole(reader: AudioReader) -> tuple[np.ndarray, int]:
         parts = list(reader.blocks())
@@ -373,7 +384,11 @@ def read(path: str | os.PathLike, *, stream: int = 0) -> tuple[np.ndarray, int]:
 
 
 def stream_count(path: str | os.PathLike) -> int:
-    """How many audio streams a container holds (a .stem.mp4 has five). Raises AudioError."""
+    """Count the audio streams of a container (a .stem.mp4 has five). Raises AudioError when FFmpeg cannot.
+
+    Args:
+        path: File or URL.
+    """
     import av
 
     with local_file(location(path)) as file:

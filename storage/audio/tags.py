@@ -24,7 +24,14 @@ class Tags:
 
 
 def read_tags(path: Path) -> Tags:
-    """What the file says of itself; empty where it has no tags or they cannot be parsed."""
+    """Read the tags and pictures of an audio file.
+
+    Args:
+        path: A local file.
+
+    Returns:
+        The tags; empty where the file has none or they cannot be parsed.
+    """
     import mutagen
 
     try:
@@ -38,7 +45,16 @@ def read_tags(path: Path) -> Tags:
 
 
 def write_tags(path: Path, tags: Tags, stem_format: str) -> None:
-    """Write `tags` into the audio file at `path`, whose format is "flac", "wav", "ogg", "opus" or "mp3"."""
+    """Write tags and pictures into an audio file.
+
+    Args:
+        path: A local file that exists.
+        tags: The tags to add; the file is left alone where they are empty.
+        stem_format: The file's format: "flac", "wav", "ogg", "opus" or "mp3".
+
+    Raises:
+        Exception: mutagen cannot write them; it raises what its parsers raise.
+    """
     if not tags.text and not tags.pictures:
         return
     from mutagen import flac, oggopus, oggvorbis

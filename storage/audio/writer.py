@@ -1,4 +1,4 @@
-"""Audio files out: written block by block to a temporary name, renamed when whole."""
+"""Audio files out: written block by block to a temporary name, renamed when complete."""
 
 import contextlib
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _RIFF_LIMIT = 4_000_000_000
 
 @dataclass(frozen=True)
 class StemFormat:
-    """How stems are written: a format name of `FORMATS`, a depth ("int16", "int24", "int32", "float"), a bitrate."""
+    """How stems are written: a format of `FORMATS`, a depth of `DEPTHS`, and a bitrate in kbit/s."""
 
     name: str
     depth: str
@@ -45,9 +45,15 @@ class StemFormat:
 
     @classmethod
     def keeping(cls, source: AudioInfo, name: str, kbps: int | None = None) -> "StemFormat":
-        """The format `name` at the source's own depth, or the deepest that the format has.
+        """The format `name` at the source's own depth, or at the deepest that the format has.
 
-        Raises AudioError where the format cannot hold the source's channels.
+        Args:
+            source: What the source file says of itself.
+            name: One of `FORMATS`.
+            kbps: The bitrate of mp3 in kbit/s; None leaves it to the encoder.
+
+        Raises:
+            AudioError: There is no such format, or it cannot hold the source's channels.
         """
         if name not in FORMATS:
             raise AudioError(f"{name} is not a stem format; choose one of {', '.join(FORMATS)}")
@@ -60,14 +66,28 @@ class StemFormat:
         return cls(name, "int24" if deep else source.depth, kbps)
 
     def rate(self, source_rate: int) -> int:
-        """The rate to write at: the source's own where the codec has it, else the next one up that it has."""
+        """The sample rate to write at: the source's where the codec has it, else the next higher one, else the highest.
+
+        Args:
+            source_rate: The source's sample rate in Hz.
+
+        Returns:
+            The rate in Hz.
+        """
         rates = _RATES.get(self.name)
         if rates is None or source_rate in rates:
             return source_rate
         return next((rate for rate in rates if rate > source_rate), rates[-1])
 
     def encoding(self, rate: int) -> dict[str, Any]:
-        """What libsndfile is told of the bitrate: it takes a level between the codec's highest rate and its lowest."""
+        """What libsndfile is told of the bitrate: a level from 0 (the codec's highest bitrate) to below 1 (its lowest).
+
+        Args:
+            rate: The sample rate written, in Hz, on which the range of mp3's bitrates depends.
+
+        Returns:
+            Keyword arguments of `soundfile.SoundFile`; none where no bitrate is chosen.
+        """
         if self.name != "mp3" or self.kbps is None:
             return {}
         lowest, highest = (32, 320) if rate >= 32000 else (8, 160) if rate >= 16000 else (8, 64)
@@ -82,9 +102,19 @@ class StemFormat:
 
 
 class AudioWriter(contextlib.AbstractContextManager):
-    """Write float32 (channels, samples) blocks to `target`, which appears whole when the `with` ends.
+    """Write blocks of audio to a file, which appears complete when the `with` ends, or not at all.
 
-    Raises OutputError when the disk is full or gone, AudioError when the codec refuses the rate.
+    Args:
+        target: The file or object to write.
+        stem_format: Its format, depth and bitrate.
+        rate: Sample rate of the blocks in Hz; they are resampled where the codec lacks it.
+        channels: Channels of the blocks.
+        samples: Samples per channel that will come, None where unknown: a long WAV becomes RF64.
+        tags: Tags and pictures to write into the file.
+
+    Raises:
+        OutputError: The disk is full or gone.
+        AudioError: The codec refuses the rate or the channels, or the tags cannot be written.
     """
 
     def __init__(
@@ -129,7 +159,15 @@ class AudioWriter(contextlib.AbstractContextManager):
         return self
 
     def write(self, block: np.ndarray, *, last: bool = False) -> None:
-        """Append `block` (channels, samples); `last` flushes the resampler where there is one."""
+        """Append a block.
+
+        Args:
+            block: Float (channels, samples) at the rate of the blocks; full scale is 1.0.
+            last: Whether this is the last block, which flushes the resampler where there is one.
+
+        Raises:
+            OutputError: The disk is full or gone.
+        """
         frames = block.T
         if self._resampler is not None:
             frames = self._resampler.resample_chunk(np.ascontiguousarray(frames), last=last)
@@ -155,6 +193,18 @@ class AudioWriter(contextlib.AbstractContextManager):
 
 
 def write(target: Path, audio: np.ndarray, rate: int, *, name: str = "wav", depth: str = "int16") -> None:
-    """Write a whole array (channels, samples) at once. Raises AudioError."""
+    """Write a complete array at once.
+
+    Args:
+        target: The file or URL to write.
+        audio: Float (channels, samples); full scale is 1.0.
+        rate: Sample rate in Hz.
+        name: One of `FORMATS`.
+        depth: One of `DEPTHS`; lossy formats ignore it.
+
+    Raises:
+        OutputError: The disk is full or gone.
+        AudioError: The codec refuses the rate or the channels.
+    """
     with AudioWriter(location(target), StemFormat(name, depth), rate, audio.shape[0], audio.shape[1]) as writer:
         writer.write(np.asarray(audio, np.float32), last=True)

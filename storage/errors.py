@@ -1,12 +1,12 @@
-"""What can be wrong with what lies on disk, each said in one sentence a user can act on."""
+"""What can be wrong with files on disk, each stated in one sentence a user can act on."""
 
 
 class StorageError(Exception):
-    """Base of every error this room raises on purpose; its text is shown to the user as it is."""
+    """Base of every error this package raises on purpose; its text is shown to the user as it is."""
 
 
 class AudioError(StorageError):
-    """An audio file cannot be read or written whole."""
+    """An audio file cannot be read or written completely."""
 
 
 class OutputError(StorageError):

@@ -3,7 +3,7 @@
     FOLDER/<model id>.safetensors   FOLDER/<model id>.md (card)   FOLDER/champions.json
 
 The folder of the package holds the shipped models; a user's own folder (UNBRAID_MODELS, or
-~/.local/share/unbraid/models) is looked at first. A preset may borrow another's weights: `hq` has no file
+~/.local/share/unbraid/models) is searched first. A preset may borrow another's weights: `hq` has no file
 of its own, and `hq-8ca0a150` is the file `stereo-8ca0a150.safetensors` under another view.
 """
 
@@ -27,17 +27,17 @@ _ID = re.compile(r"^(?P<preset>[\w.-]+)-(?P<digest>[0-9a-f]{8})$")
 _SUFFIX = ".safetensors"
 _CHAMPIONS = "champions.json"
 _LOCK_SECONDS = 30.0
-_SWAPS = 20  # tries, where others write too
+_SWAPS = 20  # tries where others write at the same time
 
 ANY = "any champion"
-Pointers = dict[str, list[str]]  # preset → its champions, the present one first
+Pointers = dict[str, list[str]]  # preset → its champions, the current one first
 
 
 @dataclass(frozen=True)
 class RegisteredModel:
     """A model on disk. `champion` marks the one that its preset's bare name stands for.
 
-    `path` is the file with its weights, of the lending preset where its own borrows them.
+    `path` is the file with its weights; where its preset borrows them, the file of the lending preset.
     """
 
     model_id: str
@@ -56,11 +56,11 @@ class RegisteredModel:
 
 
 class Registry:
-    """The user's folder before the shipped one.
+    """The registered models: those of the user's folder before the shipped ones.
 
     Args:
         shipped: Folder of the models that came with the package.
-        folder: The user's folder; `default_folder()` where none is given.
+        folder: The user's folder; None for `default_folder()`.
         borrowers: Preset → the preset whose weights it uses.
     """
 
@@ -87,7 +87,7 @@ class Registry:
         return sorted(models.values(), key=lambda model: model.model_id)
 
     def champions(self) -> dict[str, str]:
-        """Preset → model id; the user's choice over the shipped one, the lender's champion where there is none."""
+        """Preset → model id: the user's choice, else the shipped one, else the lender's champion."""
         pointers = {**_pointers(self._shipped), **_pointers(self.folder)}
         champions = {preset: ids[0] for preset, ids in pointers.items() if ids}
         return {**self._lent(champions), **champions}
@@ -110,13 +110,13 @@ class Registry:
         return dataclasses.replace(lent, model_id=model_id, preset=match["preset"], champion=False)
 
     def find(self, name: str) -> RegisteredModel:
-        """A model by id, or the champion of a preset by the preset's name.
+        """Find a model by its id, or the champion of a preset by the preset's name.
 
         Args:
             name: A model id or a preset's name.
 
         Raises:
-            RegistryError: No such model is registered.
+            RegistryError: No such model is registered, or the preset has no champion.
         """
         models = self.models()
         for model in models:
@@ -135,10 +135,10 @@ class Registry:
         )
 
     def read(self, name: str) -> tuple[str, bytes]:
-        """The weights file of a model.
+        """Read the weights file of a model.
 
         Args:
-            name: A model id, a preset's name (its champion is taken), or the path of a weights file.
+            name: A model id, a preset's name (its champion is taken), or the path or URL of a weights file.
 
         Returns:
             (model id, bytes of the file).
@@ -181,14 +181,14 @@ class Registry:
         return model_id
 
     def promote(self, model_id: str, *, instead_of: str | None = ANY) -> None:
-        """Make a model the champion of its preset, in one step; the one before is kept.
+        """Make a model the champion of its preset, in one step; the previous champion is kept for `rollback`.
 
         Args:
             model_id: A registered model.
             instead_of: The champion that the decision was made against (None for no champion); by default any.
 
         Raises:
-            RegistryError: There is no such model, or meanwhile another one than `instead_of` became champion.
+            RegistryError: There is no such model, or another one than `instead_of` has become champion meanwhile.
         """
         model = self.find(model_id)
 
@@ -205,7 +205,7 @@ class Registry:
         self._change(change)
 
     def rollback(self, preset: str) -> str:
-        """Make the champion before the present one champion again; behind the user's champions comes the shipped one.
+        """Make a preset's previous champion its champion again; after the user's champions comes the shipped one.
 
         Args:
             preset: The preset's name.
@@ -214,7 +214,7 @@ class Registry:
             The model id of the champion.
 
         Raises:
-            RegistryError: There was none before.
+            RegistryError: There is no previous champion.
         """
         lent = self._lent(self.champions()).get(preset)
         fallback = _pointers(self._shipped).get(preset, []) or ([lent] if lent else [])
@@ -243,7 +243,10 @@ class Registry:
 
 
 def _swap_object(target: Path, changed: Callable[[], Pointers]) -> None:
-    """Write an object on the condition that it is the one that was read. Only S3 is asked for the condition."""
+    """Write an object on the condition that it is still the one that was read.
+
+    The condition is set on S3 only; other stores write regardless.
+    """
     store, key = object_at(target)
     for _ in range(_SWAPS):
         entry = store.info(key) if target.exists() else None
@@ -262,7 +265,7 @@ def _swap_object(target: Path, changed: Callable[[], Pointers]) -> None:
 
 
 def default_folder() -> Path:
-    """UNBRAID_MODELS, or the platform's usual data folder."""
+    """UNBRAID_MODELS, else unbraid/models in the user's data folder (XDG_DATA_HOME or ~/.local/share)."""
     if chosen := os.environ.get("UNBRAID_MODELS"):
         return location(chosen)
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"

@@ -1,8 +1,8 @@
-"""Run records: one JSON file per run that says what was asked for, with what, and how it ended.
+"""Run records: one JSON file per run that says what was requested, with which versions, and how it ended.
 
-While a run goes on, its flow also renews a file beside the record now and then: its beat. Another run over the same
-output tells by it a run that goes on from one that was killed. A process table says so only within one PID namespace
-of one boot: containers share host names and not process numbers, and machines share neither.
+While a run goes on, its flow regularly renews a file beside the record: its beat. By the beat another run over the
+same output tells a live run from a killed one. A process table can tell only within one PID namespace of one boot:
+containers share host names but not process numbers, and machines share neither.
 """
 
 import contextlib
@@ -33,13 +33,23 @@ _PACKAGES = ("unbraid", "prefect", "dask", "distributed", "torch", "zarr", "pyar
 
 
 def new_run_id(kind: str) -> str:
-    """A name that sorts by time: separate-20260131T235959-1a2b3c."""
+    """Make a name for a run, which sorts by time within its kind: separate-20260131T235959-1a2b3c.
+
+    Args:
+        kind: The first part of the name: what the run does, e.g. "separate" or "import".
+    """
     now = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
     return f"{kind}-{now}-{uuid.uuid4().hex[:6]}"
 
 
 def begin(out: OutputLayout, run_id: str, parameters: dict) -> None:
-    """Write the record of a run that starts, and mark its folder as an output."""
+    """Write the record of a run that starts, and mark its folder as an output.
+
+    Args:
+        out: The output the run writes to.
+        run_id: The run.
+        parameters: What shaped the run, as JSON values by name.
+    """
     out.mark()
     write_json(
         out.run_record(run_id),
@@ -59,13 +69,34 @@ def begin(out: OutputLayout, run_id: str, parameters: dict) -> None:
 
 
 def end(out: OutputLayout, run_id: str, state: str, summary: dict) -> None:
-    """Complete the record of a run that ends."""
+    """Complete the record of a run that ends.
+
+    Args:
+        out: The output the run wrote to.
+        run_id: The run.
+        state: How it ended: COMPLETED, FAILED, STOPPED or KILLED.
+        summary: What came of it, as JSON values by name.
+
+    Raises:
+        MetricsError: The run has no record that can be read.
+    """
     record = read(out, run_id)
     write_json(out.run_record(run_id), {**record, "state": state, "ended_at": _now(), "summary": summary})
 
 
 def read(out: OutputLayout, run_id: str) -> dict:
-    """A run's record. Raises MetricsError when there is none."""
+    """Read a run's record.
+
+    Args:
+        out: The output the run writes to.
+        run_id: The run.
+
+    Returns:
+        What `begin` wrote and, once the run has ended, "ended_at" and "summary".
+
+    Raises:
+        MetricsError: There is no record, or it cannot be read.
+    """
     try:
         return json.loads(out.run_record(run_id).read_text())
     except (OSError, ValueError) as error:
@@ -73,29 +104,40 @@ def read(out: OutputLayout, run_id: str) -> dict:
 
 
 def beat(out: OutputLayout, run_id: str) -> None:
-    """Say that a run goes on. A disk that is full does not end the run by this."""
+    """Renew the beat of a run that goes on. A full disk does not end the run here.
+
+    Args:
+        out: The output the run writes to.
+        run_id: The run.
+    """
     with contextlib.suppress(OSError):
         write_bytes(out.run_beat(run_id), _now().encode(), durable=False)
 
 
 def fall_silent(out: OutputLayout, run_id: str) -> None:
-    """Remove a run's beat, as the last thing it does."""
+    """Remove a run's beat, as the last thing the run does.
+
+    Args:
+        out: The output the run wrote to.
+        run_id: The run.
+    """
     with contextlib.suppress(OSError):
         out.run_beat(run_id).unlink(missing_ok=True)
 
 
 def close_abandoned(out: OutputLayout, watching: Callable[[str], None] = lambda sentence: None) -> list[str]:
-    """Mark runs that were killed as such.
+    """Mark killed runs as killed.
 
     Args:
-        out: The output whose runs are looked at.
-        watching: Is told why it takes a while, where a beat has to be watched.
+        out: The output whose runs are checked.
+        watching: Is given a sentence for the user when a beat has to be watched, which takes a while.
 
     Returns:
         The ids of the runs that were killed.
 
     Raises:
         OutputInUse: A run still writes to this output.
+        MetricsError: A run's record cannot be read.
     """
     killed = []
     for run_id, record in _running(out):
@@ -107,7 +149,16 @@ def close_abandoned(out: OutputLayout, watching: Callable[[str], None] = lambda 
 
 
 def refuse_company(out: OutputLayout, run_id: str) -> None:
-    """Raise OutputInUse where another run than `run_id` goes on: of two that start together both may give way."""
+    """Refuse to share an output with another live run; of two that start together, both may give way.
+
+    Args:
+        out: The output whose runs are checked.
+        run_id: The run that checks, which does not count.
+
+    Raises:
+        OutputInUse: Another run goes on.
+        MetricsError: A run's record cannot be read.
+    """
     for other, record in _running(out):
         if other != run_id:
             _refuse_beside(out, other, record)
@@ -122,7 +173,7 @@ def _running(out: OutputLayout) -> list[tuple[str, dict]]:
 def _refuse_beside(
     out: OutputLayout, run_id: str, record: dict, watching: Callable[[str], None] = lambda sentence: None
 ) -> None:
-    """Raise OutputInUse where a run that says it goes on really does."""
+    """Raise OutputInUse where a run whose record says it goes on is really alive."""
     writer = record.get("process") or {}
     namespace = _namespace()
     if namespace is not None and writer.get("namespace") == namespace:

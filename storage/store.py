@@ -1,11 +1,11 @@
-"""The zarr store of a training set: one group a track, waveforms and complex spectra of its stems.
+"""The zarr store of a training set: one group per track, with waveforms and complex spectra of its stems.
 
     STORE/<split>/<dataset>/<track>/<stem>/waveform      int16   (samples, channels)
     STORE/<split>/<dataset>/<track>/<stem>/spectrogram   float16 (frames, channels, bins, 2: real, imaginary)
 
-Time comes first and a shard holds a span of time, so that a reader takes one span in one read and
-cuts many patches from it. A track's group is written whole by one task (two writers in one shard
-lose data) and its attribute `complete`, set last, is its commit mark.
+Time comes first and a shard holds a span of time, so that a reader takes one span in one read and cuts many patches
+from it. One task writes a track's entire group (two writers in one shard lose data); the group's attribute `complete`,
+set last, is its commit mark.
 
 Arrays name their dimensions and carry `units`, `scale_factor` and the step of their time axis, so that
 `xarray.open_datatree(STORE, engine="zarr")` shows them at the level of the source.
@@ -33,7 +33,7 @@ FRAMES_PER_SHARD = 4096
 
 @dataclass(frozen=True)
 class StoreFormat:
-    """The store's one sample rate and front end; `n_fft` 0 keeps waveforms alone (a twelfth of the disk)."""
+    """The store's sample rate in Hz and front end in samples; `n_fft` 0 keeps waveforms alone (1/12 of the disk)."""
 
     sample_rate: int = 44100
     n_fft: int = 4096
@@ -42,9 +42,11 @@ class StoreFormat:
 
 @dataclass(frozen=True)
 class StoredTrack:
-    """What the store knows of a track. `stems` are sorted names; `bandwidth_hz` is where its content ends.
+    """What the store knows of a track.
 
-    `scales` multiply the int16 waveforms / 32768 and the spectra back to the level of the source.
+    `stems` are sorted names; `samples` is their length at the store's rate, `source_rate` (Hz) the rate of the files.
+    `bandwidth_hz` is the frequency at which a stem's content ends. `scales` multiply the int16 waveforms / 32768 and
+    the spectra back to the level of the source. `checksums` are the SHA-256 of the waveforms' bytes.
     """
 
     track_id: str
@@ -82,7 +84,15 @@ class Store:
 
     @classmethod
     def create(cls, path: Path, form: StoreFormat) -> "Store":
-        """Open the store at `path`, or make it. Raises StoreError when it has another format."""
+        """Open the store at `path` for writing, or make it.
+
+        Args:
+            path: Folder or URL of the store.
+            form: The format of all its tracks.
+
+        Raises:
+            StoreError: The store has another format or version, or the folder holds something else.
+        """
         import zarr
 
         path = location(path)
@@ -101,7 +111,15 @@ class Store:
 
     @classmethod
     def open(cls, path: Path, *, consolidated: bool = True) -> "Store":
-        """Open for reading. Raises StoreError when there is no store, or one of another version."""
+        """Open an existing store.
+
+        Args:
+            path: Folder or URL of the store.
+            consolidated: True to read only, by the metadata gathered in the root; False to write, group by group.
+
+        Raises:
+            StoreError: There is no store, or one of another version.
+        """
         import zarr
 
         path = location(path)
@@ -120,27 +138,51 @@ class Store:
     # -- writing ---------------------------------------------------------------------------------
 
     def prepare(self, parents: set[str]) -> None:
-        """Make the groups above the tracks, before many tasks would make them at once."""
+        """Make the groups above the tracks, before many tasks would make them at once.
+
+        Args:
+            parents: Paths of groups, as `group_path` makes them.
+        """
         for parent in sorted(parents):
             self._group.require_group(parent)
 
     def finished(self, group: str, fingerprint: str) -> bool:
-        """Is a track there whole, from the same source bytes?"""
+        """Is a track complete in the store, and made from the same sources?
+
+        Args:
+            group: Path of the track's group.
+            fingerprint: The joint fingerprint of the sources as they are now.
+        """
         attributes = self._attributes(group)
         return bool(attributes.get("complete")) and attributes.get("fingerprint") == fingerprint
 
     def begin_track(self, group: str):
-        """An empty group for the track, whatever a killed task left in its place."""
+        """Make an empty group for a track, in place of whatever a killed task left.
+
+        Args:
+            group: Path of the track's group.
+
+        Returns:
+            The zarr group, to write arrays to.
+        """
         return self._group.create_group(group, overwrite=True)
 
     def finish_track(self, track: StoredTrack) -> None:
-        """Set the commit mark: from here on the track is in the store."""
+        """Set the commit mark: from here on the track is in the store.
+
+        Args:
+            track: The track whose arrays are all written.
+        """
         fields = asdict(track)
         fields["stems"] = list(track.stems)
         self._group[track.group].attrs.update({**fields, "complete": True})
 
     def consolidate(self) -> int:
-        """Gather all metadata in the root, as the last step of one writer; returns how many tracks there are."""
+        """Delete unfinished tracks and gather all metadata in the root, as the last step of a single writer.
+
+        Returns:
+            How many tracks the store has.
+        """
         import zarr
 
         for group in self._unfinished():
@@ -220,7 +262,14 @@ class Store:
         return np.ascontiguousarray(raw).view(np.complex64)[..., 0].swapaxes(0, 1) * np.float32(track.scales[stem])
 
     def frames(self, track: StoredTrack) -> int:
-        """How many frames the track's spectra have. Raises StoreError in a store that keeps waveforms alone."""
+        """How many frames the track's spectra have.
+
+        Args:
+            track: A track of this store.
+
+        Raises:
+            StoreError: The store keeps waveforms alone.
+        """
         stem = next(stem for stem in track.stems if stem != "mixture")
         return self._array(track, stem, "spectrogram").shape[0]
 
@@ -274,7 +323,17 @@ def write_waveform(group, stem: str, waveform: np.ndarray, *, rate: int, scale: 
 
 
 class SpectrogramWriter:
-    """Writes a stem's spectra shard by shard, each verified as it lands."""
+    """Writes a stem's spectra shard by shard, each verified as it lands.
+
+    Args:
+        group: The track's zarr group.
+        stem: Name of the stem.
+        frames: Frames of the complete spectrogram.
+        channels: Channels of the stem.
+        bins: Frequency bins per frame.
+        form: The store's format.
+        scale: What the spectra are multiplied by to get the level of the source.
+    """
 
     def __init__(
         self, group, stem: str, frames: int, channels: int, bins: int, *, form: StoreFormat, scale: float
@@ -301,7 +360,15 @@ class SpectrogramWriter:
         self._name = f"{group.path}/{stem}"
 
     def write(self, start: int, spectrum: np.ndarray) -> None:
-        """`spectrum` complex64 (channels, frames, bins), a whole shard or the last piece. Raises StoreError."""
+        """Write a complete shard, or the last piece, and read it back.
+
+        Args:
+            start: The first frame, a multiple of `FRAMES_PER_SHARD`.
+            spectrum: complex64 (channels, frames, bins) of the waveform as stored: the source's level / the scale.
+
+        Raises:
+            StoreError: The disk gives back something else.
+        """
         pairs = np.ascontiguousarray(spectrum.swapaxes(0, 1)).view(np.float32)
         halves = pairs.reshape(*pairs.shape[:2], -1, 2).astype(np.float16)
         self._array[start : start + len(halves)] = halves
@@ -310,7 +377,13 @@ class SpectrogramWriter:
 
 
 def spectrogram_bytes(form: StoreFormat, samples: int, channels: int) -> int:
-    """Bytes that the spectra of a stem take: they are not compressed, and their last chunk is filled up."""
+    """Bytes that the spectra of a stem take: they are not compressed, and their last chunk is filled up.
+
+    Args:
+        form: The store's format.
+        samples: Length of the stem at the store's rate.
+        channels: Channels of the stem.
+    """
     frames = samples // form.hop + form.n_fft // form.hop
     chunk = min(_FRAMES_PER_CHUNK, frames)
     return -(-frames // chunk) * chunk * channels * (form.n_fft // 2 + 1) * 4

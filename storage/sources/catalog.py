@@ -34,11 +34,11 @@ class CatalogTrack:
     `path` is its place in the catalog, with forward slashes, and decides where its stems go; `source`
     is the file or URL to read. `references` are (stem, source) pairs to score against. `problem` is a
     sentence where the track is known to be unreadable before anyone tries. `state` is what the listing
-    told of the source, None where nobody looked.
+    says of the source, None where it says nothing.
 
     A plan adds the rest: `place`, where its stems go (see `storage.files.naming`; by default as its path says);
-    `stems`, which to make (by default all that are asked for); `keeps`, whether other stems in the place stay;
-    `replaces`, whether stems of an earlier separation lie there that do not.
+    `stems`, which to make (by default all that the run makes); `keeps`, whether other stems in the place stay;
+    `replaces`, whether stems of an earlier separation lie there and do not stay.
     """
 
     track_id: str
@@ -54,7 +54,15 @@ class CatalogTrack:
 
 
 def list_catalog(source: str | os.PathLike, *, allow_http: bool = False) -> list[CatalogTrack]:
-    """Every track of a catalog, sorted by path. Raises what `stream_catalog` does."""
+    """List every track of a catalog, sorted by path.
+
+    Args:
+        source: An audio file, a folder, a glob or a manifest; a path or a URL.
+        allow_http: Whether a manifest may name sources at http:// and https:// addresses.
+
+    Raises:
+        CatalogError: There is nothing there, no track in it, or a manifest is malformed.
+    """
     return sorted(stream_catalog(source, allow_http=allow_http), key=lambda track: track.path)
 
 
@@ -167,7 +175,7 @@ def _matching_objects(pattern: Path) -> Iterator[CatalogTrack]:
 
 
 def _walk_store(root: Path) -> Iterator[CatalogTrack]:
-    """The audio objects below a prefix, one listing a "folder", whose own come before those of its folders."""
+    """The audio objects below a prefix, one listing per "folder"; a folder's own objects come before its folders'."""
     store, key = object_at(root)
     folders = [key.rstrip("/")]
     base = len(folders[0]) + 1
@@ -199,7 +207,7 @@ def _track(path: Path, relative: str, state: FileState | None = None) -> Catalog
 
 
 def _walk(root: Path) -> Iterator[CatalogTrack]:
-    """The audio files below a folder, a folder at a time, each folder's own before those of its folders."""
+    """The audio files below a folder, one folder at a time; a folder's own files come before its folders'."""
     for path in _files(root):
         relative = path.relative_to(root).as_posix()
         problem = None
@@ -287,7 +295,15 @@ def _dataset(root: Path) -> list[CatalogTrack] | None:
 
 
 def from_dataset(track: DatasetTrack, root: Path) -> CatalogTrack:
-    """A dataset track as a catalog track: its mixture to separate, its stems to score against."""
+    """A dataset track as a catalog track: its mixture to separate, its stems to score against.
+
+    Args:
+        track: A track with a mixture.
+        root: The dataset's folder, below which the track's place in the catalog begins.
+
+    Raises:
+        CatalogError: The track has no mixture.
+    """
     if track.mixture is None:
         raise CatalogError(f"{track.track_id} has no mixture, so there is nothing to separate")
     path = shown(Path(track.mixture.path).relative_to(root).as_posix())
@@ -295,7 +311,7 @@ def from_dataset(track: DatasetTrack, root: Path) -> CatalogTrack:
 
 
 def _manifest(manifest: Path, allow_http: bool) -> Iterator[CatalogTrack]:
-    """Columns: path, and if wanted track_id and one per reference stem; paths are relative to the manifest."""
+    """Columns: path, and optionally track_id and one per reference stem; paths are relative to the manifest."""
     for number, row in enumerate(_rows(manifest), start=1):
         name = _text(row.get("path"))
         if not name:
@@ -325,7 +341,7 @@ def _text(value: object) -> str:
 
 
 def _place(source: Path, name: str) -> str:
-    """A manifest's track in the catalog: as it is named there, or its whole path where that leads elsewhere."""
+    """A manifest's track in the catalog: as it is named there, or its complete path where that leads elsewhere."""
     if is_url(name):
         return object_at(source)[1].lstrip("/")
     if Path(name).is_absolute() or ".." in Path(name).parts:

@@ -93,11 +93,19 @@ def discover(
     stem: str | None = None,
     test_artists: Iterable[str] = (),
 ) -> list[DatasetTrack]:
-    """All tracks below `root`, sorted by name.
+    """All tracks of a dataset, sorted by split and name.
 
-    `kind` is found from the folder where it is None. `split` is that of layouts that have none of
-    their own; tracks of `test_artists` go to the test split. `stem` names what loose files are.
-    Raises DatasetError when the folder is none of the layouts.
+    Args:
+        root: The folder that holds the dataset.
+        kind: The layout, one of `kinds()`; None to recognise it from the folder.
+        dataset: The dataset's name; None for the folder's.
+        split: "train" or "test", for layouts that have no splits of their own.
+        stem: Which stem loose files are, one of `STEMS`; it implies the kind "loose".
+        test_artists: Artists whose tracks go to the test split, whatever their case, accents and punctuation.
+
+    Raises:
+        DatasetError: The folder is of no layout or not of this one, or has no tracks; the split, the stem or the kind
+            is unknown; loose files have no stem given; or a test artist has no track.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
@@ -132,7 +140,7 @@ def kinds() -> tuple[str, ...]:
 
 
 def _layout(kind: str) -> "Layout":
-    """Raises DatasetError when there is no such layout or its package cannot be imported."""
+    """The layout of a kind. Raises DatasetError when there is none or its package cannot be imported."""
     if kind in _LAYOUTS:
         return _LAYOUTS[kind]
     entries = metadata.entry_points(group=GROUP)
@@ -145,7 +153,17 @@ def _layout(kind: str) -> "Layout":
 
 
 def recognise(root: Path) -> str:
-    """The kind of dataset a folder is. Raises DatasetError, naming what it looked for."""
+    """The kind of dataset that a folder is.
+
+    Args:
+        root: The folder that holds the dataset.
+
+    Returns:
+        One of `kinds()` other than "loose".
+
+    Raises:
+        DatasetError: The folder is of no layout; the error names what was searched for.
+    """
     for kind in kinds():
         if kind != "loose" and _layout(kind).recognises(root):
             return kind
@@ -157,7 +175,14 @@ def recognise(root: Path) -> str:
 
 
 def leaks(tracks: Iterable[tuple[str, str, str]]) -> list[str]:
-    """Songs found in a training and in a test split, from (song key, shown name, split) triples."""
+    """Songs that are in both a training and a test split.
+
+    Args:
+        tracks: (song key, shown name, split) per track; the key is `DatasetTrack.song`.
+
+    Returns:
+        One shown name per such song, sorted.
+    """
     shown: dict[str, str] = {}
     splits: dict[str, set[str]] = {}
     for key, name, split in tracks:

@@ -45,8 +45,8 @@ class StoredTrack:
     """What the store knows of a track.
 
     `stems` are sorted names; `samples` is their length at the store's rate, `source_rate` (Hz) the rate of the files.
-    `bandwidth_hz` is the frequency at which a stem's content ends. `scales` multiply the int16 waveforms / 32768 and
-    the spectra back to the level of the source. `checksums` are the SHA-256 of the waveforms' bytes.
+    `bandwidth_hz` is where a stem's content ends, `checksums` are the SHA-256 of the waveforms' bytes, and `scales`
+    multiply the int16 waveforms / 32768 and the spectra back to the level of the source.
     """
 
     track_id: str
@@ -70,6 +70,12 @@ class StoredTrack:
 
 
 def group_path(split: str, track_id: str) -> str:
+    """The path of a track's group in the store, or of the group above a dataset's tracks.
+
+    Args:
+        split: "train" or "test".
+        track_id: `<dataset>/<name>`, or the dataset alone.
+    """
     return f"{split}/{track_id}"
 
 
@@ -262,13 +268,10 @@ class Store:
         return np.ascontiguousarray(raw).view(np.complex64)[..., 0].swapaxes(0, 1) * np.float32(track.scales[stem])
 
     def frames(self, track: StoredTrack) -> int:
-        """How many frames the track's spectra have.
+        """How many frames the track's spectra have. Raises StoreError where the store keeps waveforms alone.
 
         Args:
             track: A track of this store.
-
-        Raises:
-            StoreError: The store keeps waveforms alone.
         """
         stem = next(stem for stem in track.stems if stem != "mixture")
         return self._array(track, stem, "spectrogram").shape[0]

@@ -67,11 +67,30 @@ def replacing(target: Path, *, durable: bool = False, staging: Path | None = Non
 
 
 def write_bytes(target: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file or object that appears complete or not at all.
+
+    Args:
+        target: The file or object; its folder is made.
+        data: Its complete content.
+        durable: Flush to the disk before the file appears, as `replacing` does.
+
+    Raises:
+        OSError: The disk or the object store refuses the file.
+    """
     with replacing(target, durable=durable) as temporary:
         temporary.write_bytes(data)
 
 
 def write_json(target: Path, value: object) -> None:
+    """Write a value as indented JSON in UTF-8, durably; the file appears complete or not at all.
+
+    Args:
+        target: The file or object; its folder is made.
+        value: Anything that `json.dumps` takes.
+
+    Raises:
+        OSError: The disk or the object store refuses the file.
+    """
     write_bytes(target, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
 
 

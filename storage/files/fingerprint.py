@@ -29,6 +29,11 @@ class FileState:
 
     @classmethod
     def of_file(cls, status: os.stat_result) -> "FileState":
+        """Read the state of a local file.
+
+        Args:
+            status: The result of `os.stat` for the file.
+        """
         return cls(status.st_size, status.st_mtime, f"{status.st_mtime_ns:x}")
 
     @classmethod

@@ -74,9 +74,19 @@ class OutputLayout:
         return self.root / "models" / model_id if model_id else self.stems
 
     def run_metrics(self, run_id: str) -> Path:
+        """The folder of a finished run's rows.
+
+        Args:
+            run_id: The run.
+        """
         return self.metrics / f"run_id={run_id}"
 
     def run_windows(self, run_id: str) -> Path:
+        """The folder of a run's window scores, one part per batch.
+
+        Args:
+            run_id: The run.
+        """
         return self.windows / f"run_id={run_id}"
 
     def live_metrics(self, run_id: str) -> Path:
@@ -93,15 +103,35 @@ class OutputLayout:
         return self.runs
 
     def run_record(self, run_id: str) -> Path:
+        """The JSON file that says what shaped a run and how it ended.
+
+        Args:
+            run_id: The run.
+        """
         return self.runs / f"{run_id}.json"
 
     def run_beat(self, run_id: str) -> Path:
+        """The file that a live run renews; see `storage.runs`.
+
+        Args:
+            run_id: The run.
+        """
         return self.runs / f"{run_id}.beat"
 
     def mashup(self, name: str) -> Path:
+        """The folder of a mash-up.
+
+        Args:
+            name: The mash-up's name, e.g. "A over B 1a2b3c4d"; parts that would leave the output are replaced.
+        """
         return self.root.joinpath("mixes", *safe_parts(name))
 
     def report(self, run_id: str) -> Path:
+        """The HTML file of a run's results.
+
+        Args:
+            run_id: The run.
+        """
         return self.reports / f"{run_id}.html"
 
     def traceback(self, run_id: str, track_id: str) -> Path:

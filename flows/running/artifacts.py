@@ -50,7 +50,11 @@ class ProgressArtifact:
             self._id = made
 
     def show(self, *, now: bool = False) -> None:
-        """Update it where the last time is long enough ago, or `now`."""
+        """Update the artifact, at most every `_EVERY` seconds.
+
+        Args:
+            now: Whether to update it however recent the last update is.
+        """
         if self._id is None or (not now and time.monotonic() - self._last < _EVERY):
             return
         from prefect.artifacts import update_progress_artifact
@@ -62,13 +66,17 @@ class ProgressArtifact:
                 progress=min(100.0, 100.0 * self._state.ended / max(1, self._state.total)),
                 description=self._state.text(),
             )
-        except Exception:  # as above; and it is not asked again
+        except Exception:  # as above; and it is not tried again
             self._id = None
 
 
 @contextlib.contextmanager
 def shown_to_prefect(state: "Progress") -> Iterator[None]:
-    """Keep a progress artifact of a phase up to date while the body advances it."""
+    """Keep a phase's progress artifact on Prefect's page up to date while the body advances it.
+
+    Args:
+        state: The phase's progress; its `advance` is replaced by one that updates the artifact too.
+    """
     if not has_server():
         yield
         return
@@ -87,9 +95,15 @@ def shown_to_prefect(state: "Progress") -> Iterator[None]:
 
 
 def publish(out: OutputLayout, run_id: str, report: Path | str | None) -> None:
-    """A summary with the scores, a table of the first failures, and a link to the report, on Prefect's page.
+    """Publish a run on Prefect's page: a summary with the scores, a table of the first failures, a link to the report.
 
-    The run's log there gets the totals and a line per cause of failure.
+    The run's log there gets the totals and a line per cause of failure. Nothing happens without a server, and an
+    error on the way to it is ignored.
+
+    Args:
+        out: The output the run wrote to.
+        run_id: The run; its rows are compacted.
+        report: The report's path or URL; None or "" where there is none.
     """
     if not has_server():
         return
@@ -113,7 +127,12 @@ def publish(out: OutputLayout, run_id: str, report: Path | str | None) -> None:
 
 
 def log_lines(totals: dict, causes: list[dict]) -> list[str]:
-    """A run in a few lines: totals, then the causes of failures, each with one track that met it."""
+    """A run in a few log lines: totals, then the causes of failures, each with one track that met it.
+
+    Args:
+        totals: `done` and `failed` tracks and `seconds` of audio; see `RunRows.totals`.
+        causes: Causes with the number of `tracks` and at least one of `examples`; see `RunRows.failure_causes`.
+    """
     lines = [f"{totals['done']} ok, {totals['failed']} failed, {totals['seconds'] / 3600:.2f} hours of audio"]
     for cause in causes:
         example = cause["examples"][0]
@@ -123,7 +142,14 @@ def log_lines(totals: dict, causes: list[dict]) -> list[str]:
 
 
 def summary_text(run_id: str, totals: dict, groups: list[dict], drift: str | None = None) -> str:
-    """A run in Markdown: totals, how predictions moved from run to run, then medians per model and stem."""
+    """A run in Markdown: totals, how predictions moved from run to run, then medians per model and stem.
+
+    Args:
+        run_id: The run, as the heading.
+        totals: `done` and `failed` tracks and `seconds` of audio; see `RunRows.totals`.
+        groups: One dict of medians per model and stem; see `RunRows.by_model_and_stem`.
+        drift: A sentence on how predicted SDR moved, without its full stop; None where there is no earlier run.
+    """
 
     def text(value: float | None) -> str:
         return "–" if value is None else f"{value:.2f}"
@@ -142,7 +168,12 @@ def summary_text(run_id: str, totals: dict, groups: list[dict], drift: str | Non
 
 
 def run_name(flow: str, parameters: dict[str, Any]) -> str:
-    """What a flow run is called: its flow, what it is about, and the day, e.g. separate-music-2026-11-21."""
+    """A flow run's name: its flow, its subject and the day (UTC), e.g. separate-music-2026-11-21.
+
+    Args:
+        flow: The flow's name.
+        parameters: The run's parameters; the last part of the first path among them is the subject.
+    """
     import datetime
 
     subject = next(

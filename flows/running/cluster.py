@@ -52,7 +52,14 @@ class Cluster:
         return max(2, WINDOW_PER_SLOT * self.slots)
 
     def offering(self, resource: str) -> "Cluster":
-        """The part of the cluster whose workers offer this resource, such as GPU; its `slots` may be 0."""
+        """The part of the cluster whose workers offer a resource.
+
+        Args:
+            resource: The resource's Dask name, such as "GPU".
+
+        Returns:
+            The same client with `slots` counting those workers' threads alone: 0 where no worker offers the resource.
+        """
         if isinstance(self.client, Processes):
             return replace(self, slots=0)
         workers = self.client.scheduler_info(n_workers=-1).get("workers", {}).values()
@@ -99,7 +106,14 @@ class Cluster:
 
 
 def address_of(address: str | None) -> str | None:
-    """The scheduler's address as given, or from UNBRAID_DASK; None where work runs on this machine."""
+    """The address of the Dask scheduler to use.
+
+    Args:
+        address: The address given, e.g. "tcp://host:8786"; None or "" for that of UNBRAID_DASK.
+
+    Returns:
+        The address, None where work runs on this machine.
+    """
     return address or os.environ.get("UNBRAID_DASK") or None
 
 
@@ -114,12 +128,24 @@ def cluster(
     memory: str = "auto",
     small: bool = False,
 ) -> Iterator[Cluster]:
-    """Connect to the scheduler at `address` or UNBRAID_DASK, or start worker processes here and end them afterwards.
+    """Connect to a Dask scheduler, or start worker processes here and end them afterwards.
 
-    `model` is loaded in every worker as it starts. Locally there are as many workers as cores, but no
-    more than `tracks`; the cores are shared out among them as torch threads. One that comes near `memory`
-    ("4GB"; "auto" shares out the machine's) is ended and started anew. Raises ClusterError when nothing answers
-    at the address, or `memory` is no size.
+    Args:
+        address: The scheduler's address; UNBRAID_DASK where None, and this machine where that is not set either.
+        model: The separator that every worker loads as it starts; None for none.
+        workers: How many processes to start here; as many as there are cores where None.
+        tracks: How many tracks there are to do; no more processes than that are started.
+        resources: The Dask resources that each local worker offers, such as {"GPU": 1}.
+        memory: The limit of each local worker, e.g. "4GB"; one that comes near it is ended and replaced. "auto" shares
+            out the machine's memory.
+        small: Whether the work is over before Dask would have started: local processes without a scheduler do it.
+
+    Yields:
+        The connected cluster. Local workers share out the cores among themselves as torch threads.
+
+    Raises:
+        ClusterError: Nothing answers at the address, the scheduler there has no workers, no local worker starts, or
+            `memory` is not a size.
     """
     address = address_of(address)
     count = max(1, min(workers or available_cores(), tracks or available_cores()))
@@ -179,9 +205,10 @@ def cluster(
 
 
 def _greet(address: str) -> None:
-    """Exchange a first word with a scheduler. Dask's client would wait for ever for one that accepts and is silent.
+    """Exchange a first word with a scheduler. Dask's client would wait forever for one that accepts and is silent.
 
-    Raises ClusterError.
+    Raises:
+        ClusterError: The scheduler does not answer within `_GREET_SECONDS`.
     """
     from distributed.comm import connect
 
@@ -234,7 +261,7 @@ def _memory_here() -> int:
 
 @contextlib.contextmanager
 def _ended_at_once(local) -> Iterator[None]:
-    """Around a run on local workers: one that is stopped ends them, instead of waiting for what they are at."""
+    """Around a run on local workers: a run that is stopped kills them instead of waiting for their current tasks."""
     try:
         yield
     except Exception:
@@ -250,7 +277,11 @@ def _ended_at_once(local) -> Iterator[None]:
 
 
 def _wait(client, count: int) -> None:
-    """Until all local workers are there or, where some are killed as they start, at least one. Raises ClusterError."""
+    """Wait until all local workers are up or, where some are killed as they start, at least one.
+
+    Raises:
+        ClusterError: No worker has started.
+    """
     for workers, seconds in ((count, _START_SECONDS), (1, _START_SECONDS)):
         try:
             return client.wait_for_workers(workers, timeout=seconds)
@@ -260,7 +291,11 @@ def _wait(client, count: int) -> None:
 
 
 def _register(client, plugin) -> None:
-    """Set up the workers that are there and, later, those that come. One that is lost meanwhile is of the latter."""
+    """Set up the workers that are there and those that come later. One that is lost meanwhile is replaced later.
+
+    Raises:
+        ClusterError: Workers are lost again and again.
+    """
     from distributed.comm.core import CommClosedError
 
     for _ in range(_REGISTER_TIMES):

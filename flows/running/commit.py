@@ -19,7 +19,19 @@ from storage.results.windows import WindowScores, write_windows
 
 
 def commit(out: OutputLayout, run_id: str, results: list[StemRow | WindowScores], line: Progress) -> None:
-    """Write a batch's windows, then its rows, and move the progress line by its tracks."""
+    """Write a batch's windows, then its rows, and advance the progress line by its tracks.
+
+    The rows come last: they are the commit mark of the batch's tracks.
+
+    Args:
+        out: The output that the run writes to.
+        run_id: The run.
+        results: The batch's rows, one per stem or one per failed track, and the scores of its windows, if any.
+        line: The phase's progress.
+
+    Raises:
+        OutputError: The output cannot be written.
+    """
     rows = [row for row in results if isinstance(row, StemRow)]
     try:
         write_windows(out, run_id, [row for row in results if isinstance(row, WindowScores)])
@@ -33,9 +45,17 @@ def commit(out: OutputLayout, run_id: str, results: list[StemRow | WindowScores]
 def commit_rows(
     outcomes: Iterable[Outcome], lost: Callable[[Any, str], Any], out: OutputLayout, run_id: str, line: Progress
 ) -> list:
-    """Write each outcome's rows of one of `storage.results.rows` as it ends, and give back all of them.
+    """Write each outcome's rows as it ends, into their table among `storage.results.rows.TABLES`.
 
-    `lost(item, sentence)` is the row of an item that no worker brought to its end. A row with an error has failed.
+    Args:
+        outcomes: Outcomes whose results are rows of one kind.
+        lost: `lost(item, sentence)` is the row of an item that no worker completed; the sentence says why.
+        out: The output that the run writes to.
+        run_id: The run.
+        line: The phase's progress, advanced by one unit per row; a row with an `error` counts as failed.
+
+    Returns:
+        All rows, in the order in which their batches ended.
     """
     committed = []
     for outcome in outcomes:
@@ -48,9 +68,15 @@ def commit_rows(
 
 
 def clear_abandoned(out: OutputLayout) -> None:
-    """Close runs that were killed over this output and sweep up after them.
+    """Close the records of runs over this output that were killed, and delete what they left half-written.
 
-    Raises MetricsError when a run is still writing to it.
+    Embedded Prefect servers of killed runs are ended, and tables of older versions are brought up to date.
+
+    Args:
+        out: The output that a run is about to write to.
+
+    Raises:
+        MetricsError: Another run is still writing to it.
     """
     end_orphans()
     abandoned = runs.close_abandoned(out, lambda sentence: print(f"unbraid: {sentence}", file=sys.stderr, flush=True))

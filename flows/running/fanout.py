@@ -53,15 +53,26 @@ def fan_out(
 ) -> Iterator[Outcome[Item]]:
     """Run `function(batch)` for every batch, at most `window` in flight, and yield outcomes as they end.
 
-    `then(batch, results)` follows, where `follows(batch)`, as a future of its own on whichever worker is free,
-    and gives the results that are yielded. `resources` are those that `function` alone needs.
+    A lost batch (its worker died, or `function` raised) is run again item by item. An item that dies with a worker may
+    be a bystander, so an item that is lost again waits until the others are done and runs with nothing beside it; lost
+    there `_CHANCES` times, it is yielded as lost.
 
-    A batch that is lost (its worker died, or `function` raised) is run again item by item. Who dies with
-    a worker may be a bystander, so an item that is lost again waits for the end and runs with nothing
-    beside it; lost there `_CHANCES` times, it is yielded as lost.
+    Args:
+        client: A Dask client, or the `Processes` of a small run.
+        function: Takes a batch and returns its results; must be picklable.
+        batches: The batches, taken from the iterable only as the window has room.
+        window: The most batches in flight.
+        resources: The worker resources that `function` needs, such as {"GPU": 1}; `then` needs none.
+        then: `then(batch, results)` runs as a future of its own on any free worker; its results are yielded instead.
+        follows: Whether `then` follows for a batch.
 
-    Raises SchedulerLost when the scheduler goes away, WorkersLost when no worker is left for minutes, OutputError where
-    a batch says that the output cannot be written.
+    Yields:
+        One outcome per batch that succeeded or item that was lost, in the order in which they end.
+
+    Raises:
+        SchedulerLost: The scheduler went away for good.
+        WorkersLost: No worker has been left for `_WITHOUT_WORKERS` seconds.
+        OutputError: A batch could not write to the output, which no other batch could either.
     """
     waiting = iter(batches)
     again: list[list[Item]] = []
@@ -171,7 +182,7 @@ class _Futures:
         )
 
     def __next__(self):
-        """The next that has ended. Dask's own iterator would wait for a scheduler that is gone for ever."""
+        """The next future that has ended. Dask's own iterator would wait forever for a scheduler that is gone."""
         while not self._futures.has_ready():
             if self._client.status == "closed":
                 raise self._lost()
@@ -181,7 +192,11 @@ class _Futures:
         return next(self._futures)
 
     def _await_workers(self) -> None:
-        """Say once that the last worker is gone, and raise WorkersLost where none has come for long."""
+        """Say once that the last worker is gone.
+
+        Raises:
+            WorkersLost: No other one has come for `_WITHOUT_WORKERS` seconds.
+        """
         if time.monotonic() - self._looked < _LOOK_SECONDS or self._client.status != "running":
             return
         self._looked = time.monotonic()

@@ -34,10 +34,14 @@ class SettingsFlow(Generic[Options, Checked, Result]):
         self.__doc__ = documented(inspect.getdoc(function) or "", settings)
 
     def options(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Options:
-        """The settings of a call, whose positional arguments get their names as Python does it.
+        """The settings of a call; positional arguments get their names in the order of the flow's signature.
+
+        Args:
+            args: The call's positional arguments.
+            kwargs: Its keyword arguments, the settings' fields by name.
 
         Raises:
-            SettingsError: A value that cannot be.
+            SettingsError: A field is unknown, missing, or has a value that it cannot have.
             TypeError: There are too many arguments.
         """
         names = list(self.__signature__.parameters)
@@ -109,6 +113,11 @@ def signature(settings: type[Settings], returns: Any = inspect.Signature.empty) 
 
 
 def documented(text: str, settings: type[Settings]) -> str:
-    """A docstring with the fields' descriptions as `Args:`, which editors and Prefect's form show."""
+    """A docstring with the fields' descriptions as `Args:`, which editors and Prefect's form show.
+
+    Args:
+        text: A flow's docstring, which has no `Args:` of its own.
+        settings: The class whose fields are the flow's parameters.
+    """
     fields = settings.model_fields.items()
     return "\n".join([text, "", "Args:", *(f"    {name}: {field.description}" for name, field in fields)])

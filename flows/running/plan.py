@@ -16,21 +16,21 @@ from storage.results.selection import Selection
 from storage.sources.catalog import CatalogTrack
 
 # A batch is what a lost worker loses: at most so many tracks, and so many bytes of source (about twenty minutes
-# of FLAC, which stands for audio: to know the duration every file would have to be opened).
+# of FLAC, as a proxy for duration: to know that, every file would have to be opened).
 _TRACKS_PER_BATCH = 50
 _BYTES_PER_BATCH = 64 << 20
-_BATCHES_PER_SLOT = 4  # at the least, where there are tracks enough, so that workers end together
+_BATCHES_PER_SLOT = 4  # at least, where there are enough tracks, so that workers end together
 
 Item = TypeVar("Item")
 
 
 class Standing(Enum):
-    """How a track stands before a run."""
+    """A track's state before a run."""
 
     TODO = "todo"
     DONE = "done"
     FAILED = "failed"
-    OLDER = "older"  # not changed since the date that was asked for
+    OLDER = "older"  # not changed since the given date
     PASSED = "passed"  # not among the tracks that a condition chose
 
 
@@ -43,12 +43,12 @@ class Counts:
         done: Tracks that were done before.
         failed: Tracks that failed before.
         older: Tracks that were not modified since the given date.
-        told_apart: Tracks whose whole path is their name, since the output holds another file's stems under the name
-            they have in the catalog.
-        todo_bytes: Size of the sources to do.
+        told_apart: Tracks that are named by their full path, since the output holds another file's stems under the
+            name they have in the catalog.
+        todo_bytes: Size of the sources to do, in bytes.
         first: The first source to do, "" where there is none.
         passed: Tracks that the run's condition did not choose.
-        seconds: Where there is a condition, the audio to do, as far as its duration is known.
+        seconds: Where there is a condition, the audio to do in seconds, as far as its duration is known.
     """
 
     todo: int
@@ -67,7 +67,7 @@ class Counts:
 
     @property
     def small(self) -> bool:
-        """Whether all that is to do is one batch's worth, which takes less time than Dask takes to start."""
+        """Whether everything to do fits into one batch, which takes less time than Dask takes to start."""
         return self.todo <= _TRACKS_PER_BATCH and self.todo_bytes <= _BYTES_PER_BATCH
 
 
@@ -78,14 +78,14 @@ class Planner:
     Args:
         done: What the output holds; see `storage.results.done.done_tracks`. A track is done when its row is there, its
             stems are on the disk, and its source has the same size and date.
-        retry_failed: Try tracks again that failed.
-        since: Pass over what was not modified since then.
-        limit: Plan no more than so many tracks.
-        force: Do everything again.
-        template: How stems are called, one of `storage.files.naming.TEMPLATES`.
+        retry_failed: Whether tracks that failed before are tried again.
+        since: Pass over files that were not modified since then; None for no such date.
+        limit: The most tracks to plan; None for all.
+        force: Whether tracks that are done are done again.
+        template: How stems are named, one of `storage.files.naming.TEMPLATES`.
         chosen: The only tracks that are considered; None where all are.
         adding: The hash of the settings that this run's workers make stems with; None where they differ or it is not
-            known: then a track that lacks a stem is separated as a whole.
+            known: a track that lacks a stem then gets all of its stems anew.
     """
 
     done: DoneTracks
@@ -100,7 +100,14 @@ class Planner:
     _shared: Keys = field(default_factory=Keys, init=False)  # of these, those that two tracks could
 
     def standing(self, track: CatalogTrack) -> Standing:
-        """How a track stands, which goes by its name in the output already."""
+        """What is to be done with a track.
+
+        Args:
+            track: A track by its name in the output, as `named` returns it.
+
+        Returns:
+            Its state before this run; never `DONE` or `FAILED` under `force`.
+        """
         if self.chosen is not None and track.track_id not in self.chosen:
             return Standing.PASSED
         if self.force and self.since is None:
@@ -118,7 +125,16 @@ class Planner:
         return Standing.TODO
 
     def count(self, tracks: Iterable[CatalogTrack]) -> Counts:
-        """How the catalog stands. It is read to its end, which also shows which places two tracks could take."""
+        """Count the catalog's tracks by state, and learn which places two of them could take.
+
+        Must come before `todo`, which gives places accordingly.
+
+        Args:
+            tracks: The whole catalog; it is read to its end and not kept.
+
+        Returns:
+            The counts, those to do capped at `limit`.
+        """
         standings: Counter[Standing] = Counter()
         places, told_apart, todo_bytes, first, seconds = Keys(), 0, 0, "", 0.0
         for listed in tracks:
@@ -141,14 +157,28 @@ class Planner:
         return Counts(todo, done, failed, older, told_apart, todo_bytes, first, passed, known)
 
     def todo(self, tracks: Iterable[CatalogTrack]) -> Iterator[CatalogTrack]:
-        """The tracks to do, in the catalog's order, each with its place and what to make of it."""
+        """The tracks to do, in the catalog's order, at most `limit` of them.
+
+        Args:
+            tracks: The catalog, listed once more after `count`.
+
+        Returns:
+            A stream of tracks, each with its `place`, the `stems` to make (None for all), and whether it `keeps` or
+            `replaces` stems that are there.
+        """
         named = (self.named(track) for track in tracks)
         waiting = (self._planned(track) for track in named if self.standing(track) is Standing.TODO)
         return islice(waiting, self.limit)
 
     def named(self, track: CatalogTrack) -> CatalogTrack:
-        """The track with its source's state, by its name in the output: its own, or its whole path where another file,
-        which is still there, has that name already.
+        """A track by its name in the output.
+
+        Args:
+            track: A track as its catalog lists it.
+
+        Returns:
+            The track with its source's state. Where the output holds stems of another file, which still exists, under
+            the catalog's name, the id and the path are the full path of the source.
         """
         track = replace(track, state=track.state or look(track.source))
         source = source_name(track.source)
@@ -170,7 +200,7 @@ class Planner:
         )
 
     def _place(self, track: CatalogTrack) -> str:
-        """The place the track has, or the first that no other track of catalog and output could take."""
+        """The place the track has, or the first that no other track of the catalog or the output could take."""
         places = naming.candidates(track.path, self.template)
         has = self.done.place(track.track_id, places)
         if has is not None:
@@ -184,9 +214,17 @@ class Planner:
 
 
 def batches(items: Iterable[Item], slots: int, size: Callable[[Item], int]) -> Iterator[list[Item]]:
-    """Cut items into batches in their order; `size` gives an item's bytes, `slots` the workers' places.
+    """Cut items into batches, in their order.
 
-    Where the items are few they are spread over all slots; only so many are looked at in advance.
+    Few items are spread over all slots; only as many as that takes are read in advance.
+
+    Args:
+        items: What to cut, as a stream.
+        slots: How many batches the workers run at a time, at least 1.
+        size: An item's size in bytes, which limits a batch; where it is always 0 only the number of items does.
+
+    Yields:
+        Lists of at least one item. A batch exceeds `_BYTES_PER_BATCH` only where a single item does.
     """
     waiting = iter(items)
     ahead = list(islice(waiting, _TRACKS_PER_BATCH * slots * _BATCHES_PER_SLOT))
@@ -204,6 +242,13 @@ def batches(items: Iterable[Item], slots: int, size: Callable[[Item], int]) -> I
 
 
 def source_bytes(track: CatalogTrack) -> int:
-    """The size of a track's file, 0 where it cannot be looked at."""
+    """The size of a track's source.
+
+    Args:
+        track: The track; its source is looked at where its `state` is not known yet.
+
+    Returns:
+        Bytes; 0 where the source cannot be looked at.
+    """
     state = track.state or look(track.source)
     return state.size if state else 0

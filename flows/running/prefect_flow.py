@@ -116,7 +116,15 @@ class PrefectFlow(SettingsFlow[Options, Checked, Result], Flow):
 
 
 def final_state(result: Any) -> State | None:
-    """The state of a run whose summary counts failed tracks, None where none has failed."""
+    """The final Prefect state of a run with failed tracks.
+
+    Args:
+        result: What the flow returned; a summary counts tracks in `done` and `failed`.
+
+    Returns:
+        A state named CompletedWithFailures, of the type Failed where no track was done; None where none has failed, and
+        Prefect's own state is right.
+    """
     failed = getattr(result, "failed", 0)
     if not failed or not isinstance(failed, int):
         return None

@@ -81,14 +81,30 @@ class Processes:
         self._processes = [self._start() for _ in range(count)]
 
     def submit(self, function: Callable[..., Any], *arguments: Any, **_: Any) -> Call:
-        """Queue a call. An argument that is a Call stands for its result."""
+        """Queue a call for the first process that is free.
+
+        Args:
+            function: What to call there; a picklable function.
+            arguments: Its arguments. One that is a `Call` is replaced by its result, and is waited for.
+
+        Returns:
+            The call. Keyword arguments are those of Dask's `Client.submit` and have no effect.
+        """
         call = Call(f"call-{next(self._numbers)}", function, arguments)
         self._waiting.append(call)
         self._feed()
         return call
 
     def step(self, seconds: float) -> None:
-        """Take in what the processes have answered, waiting at most so long for it."""
+        """Take in what the processes have answered, end those near their memory limit, and hand out waiting calls.
+
+        Args:
+            seconds: The longest to wait for an answer.
+
+        Raises:
+            StorageError: No process starts.
+            Exception: What `setup` raised in a process.
+        """
         answering = {process.connection: process for process in self._processes}
         for connection in wait(list(answering), timeout=seconds):
             self._hear(answering[connection])  # type: ignore[index]
@@ -195,7 +211,7 @@ class _Process:
 
 
 class Ended:
-    """Calls as they end, in the way of Dask's `as_completed`: calls may be added meanwhile."""
+    """Calls as they end, like Dask's `as_completed`: calls may be added meanwhile."""
 
     def __init__(self, processes: Processes) -> None:
         self._processes = processes
@@ -203,7 +219,11 @@ class Ended:
         self.submit = processes.submit
 
     def cut_off(self, error: Exception) -> bool:
-        """There is no connection to a scheduler that could be lost."""
+        """Whether a call ended with the connection to a scheduler: never, since there is none.
+
+        Args:
+            error: What the call raised.
+        """
         return False
 
     def add(self, call: Call) -> None:

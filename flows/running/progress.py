@@ -33,7 +33,13 @@ class Progress:
         self._began = time.monotonic()
 
     def advance(self, *, failed: bool = False, audio_seconds: float = 0.0, by: int = 1) -> None:
-        """Count `by` units more as done or failed."""
+        """Count more units as done or as failed.
+
+        Args:
+            failed: Whether they failed.
+            audio_seconds: Seconds of audio that they hold, for the speed that is shown.
+            by: How many units.
+        """
         self.done += 0 if failed else by
         self.failed += by if failed else 0
         self.audio_seconds += audio_seconds
@@ -69,7 +75,18 @@ class Progress:
 
 @contextlib.contextmanager
 def progress(phase: str, total: int, unit: str = "track") -> Iterator[Progress]:
-    """Show a phase's progress on standard error until the body ends; `Progress.advance` moves it."""
+    """Show a phase's progress on standard error until the body ends.
+
+    Nothing is written there where UNBRAID_QUIET is set; Prefect's page shows a bar all the same.
+
+    Args:
+        phase: The phase's name, with which the line begins.
+        total: How many units there are.
+        unit: What is counted, in the singular.
+
+    Yields:
+        The counter; its `advance` moves what is shown, and its `note` is shown beside it.
+    """
     state = Progress(phase, total, unit)
     if os.environ.get(QUIET):
         with shown_to_prefect(state):
@@ -118,12 +135,21 @@ def _lines(state: Progress) -> Iterator[None]:
 
 
 def counted(number: int, unit: str) -> str:
-    """A number with its unit, in the singular where it is one: "1 track", "2 tracks"."""
+    """A number with its unit, e.g. "1 track", "2 tracks".
+
+    Args:
+        number: How many.
+        unit: The unit in the singular; an s makes its plural.
+    """
     return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
 
 
 def clock(seconds: float) -> str:
-    """Seconds as m:ss, or h:mm:ss."""
+    """A duration as m:ss, or h:mm:ss from an hour on.
+
+    Args:
+        seconds: The duration in seconds, rounded to whole ones.
+    """
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -66,9 +66,12 @@ def _stop(number: int, _frame: object) -> None:
 
 
 def leave(number: int | None = None) -> NoReturn:
-    """End this process and all that it started, say so, exit with 128 + the number of the signal that came.
+    """End this process and all that it started, say so, and exit with 128 + the signal's number.
 
     Not by sys.exit: libraries would wait for servers and workers that are gone.
+
+    Args:
+        number: The signal's number; None for that of the signal that came.
     """
     number = number or _came
     guard = threading.Timer(_SECONDS_TO_TIDY, os._exit, (128 + number,))

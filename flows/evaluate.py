@@ -38,7 +38,7 @@ class EvaluateSummary:
     failed: int
     report: str
     device: str = "auto"  # where the model ran: a model that is compared with this one runs there too
-    predictions: tuple[str, ...] = ()  # per stem a line on how well the predicted scores agree with the true ones
+    predictions: tuple[str, ...] = ()  # one line per stem on how well predicted scores agree with the true ones
 
     @property
     def exit_code(self) -> int:
@@ -46,7 +46,15 @@ class EvaluateSummary:
 
 
 def ready(options: EvaluateOptions) -> tuple[list[DatasetTrack], EvaluateSettings]:
-    """The tracks to score, and what the workers will be told.
+    """The tracks to score, and the settings for the workers.
+
+    Closes the records of killed runs over the same output.
+
+    Args:
+        options: The evaluation's options.
+
+    Returns:
+        The dataset's tracks in the split, and the settings with the model's id and stems.
 
     Raises:
         DatasetError: The dataset cannot be read, or has no track in the split.
@@ -63,7 +71,11 @@ def ready(options: EvaluateOptions) -> tuple[list[DatasetTrack], EvaluateSetting
 def evaluate(options: EvaluateOptions, checked: tuple[list[DatasetTrack], EvaluateSettings]) -> EvaluateSummary:
     """Score a model on a dataset's split ("all" for both).
 
-    Raises SettingsError, DatasetError, RegistryError or CheckpointError when it cannot start.
+    Raises:
+        SettingsError: A setting is unknown or has a value that it cannot have.
+        DatasetError: The dataset cannot be read, or has no track in the split.
+        RegistryError: There is no such model.
+        CheckpointError: The model's file is not what its name says.
     """
     tracks, settings = checked
     layout = OutputLayout(location(options.out))
@@ -81,7 +93,7 @@ def evaluate(options: EvaluateOptions, checked: tuple[list[DatasetTrack], Evalua
 
 def _tracks(options: EvaluateOptions) -> list[DatasetTrack]:
     """The tracks of the split. Raises DatasetError where there are none."""
-    # A layout without splits of its own counts as the split that is asked for.
+    # A layout without splits of its own counts as the split that is chosen.
     split = "test" if options.split == "all" else options.split
     tracks = discover(Path(absolute(options.dataset)), kind=options.kind, split=split)
     tracks = [track for track in tracks if options.split == "all" or track.split == options.split]
@@ -94,7 +106,21 @@ def _tracks(options: EvaluateOptions) -> list[DatasetTrack]:
 def evaluate_phase(
     tracks: list[DatasetTrack], out: OutputLayout, settings: EvaluateSettings, run_id: str, where: Cluster
 ) -> tuple[int, int]:
-    """Score tracks on the workers and write each batch's rows as it ends."""
+    """Score tracks on the workers and write each batch's rows as it ends.
+
+    Args:
+        tracks: The dataset's tracks.
+        out: The output that the run writes to.
+        settings: The workers' settings; their device is "cuda" only where workers with a GPU are to be used.
+        run_id: The run.
+        where: The connected cluster.
+
+    Returns:
+        How many tracks were scored, and how many failed.
+
+    Raises:
+        OutputError: The output cannot be written.
+    """
     resources = {"GPU": 1.0} if settings.device == "cuda" and where.offering("GPU").slots else None
     where = where.offering("GPU") if resources else where
     with progress("evaluate", len(tracks)) as line:
@@ -110,7 +136,15 @@ def evaluate_phase(
 
 @phase("report")
 def close_phase(out: OutputLayout, summary: EvaluateSummary) -> EvaluateSummary:
-    """Compact the rows, write the report, end the record."""
+    """Compact the rows, write the report, end the run's record.
+
+    Args:
+        out: The output that the run writes to.
+        summary: The run's summary without report and predictions.
+
+    Returns:
+        The complete summary.
+    """
     metrics.compact(out, summary.run_id)
     lines = tuple(str(stem) for stem in agreements(out, summary.run_id, summary.model_id))
     summary = dataclasses.replace(summary, report=str(write_report(out, summary.run_id)), predictions=lines)

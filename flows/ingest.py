@@ -39,9 +39,17 @@ class IngestSummary:
 def ready(options: IngestOptions) -> tuple[Store, list[DatasetTrack]]:
     """The store, and the dataset's tracks that belong in it.
 
+    Makes the store where there is none yet.
+
+    Args:
+        options: The ingest's options.
+
+    Returns:
+        The opened store, and the tracks, including those that it holds already.
+
     Raises:
-        DatasetError: The dataset cannot be read, or a song would be in a training and in a test split.
-        StoreError: The store was made with another format, or the folder is none.
+        DatasetError: The dataset cannot be read, or a song would be in both a training and a test split.
+        StoreError: The store was made with another format, or the folder is not a store.
     """
     # Workers of a cluster have working folders of their own.
     dataset = absolute(options.dataset) if address_of(options.dask) else options.dataset
@@ -71,7 +79,10 @@ def ready(options: IngestOptions) -> tuple[Store, list[DatasetTrack]]:
 def ingest(options: IngestOptions, checked: tuple[Store, list[DatasetTrack]]) -> IngestSummary:
     """Write a dataset into a zarr store.
 
-    Raises SettingsError, DatasetError or StoreError when it cannot start.
+    Raises:
+        SettingsError: A setting is unknown or has a value that it cannot have.
+        DatasetError: The dataset cannot be read, or a song would be in both a training and a test split.
+        StoreError: The store was made with another format, or its disk has no room for the tracks.
     """
     opened, tracks = checked
     todo = plan_phase(opened, tracks)
@@ -86,13 +97,29 @@ def ingest(options: IngestOptions, checked: tuple[Store, list[DatasetTrack]]) ->
 
 @phase("plan")
 def plan_phase(opened: Store, tracks: list[DatasetTrack]) -> list[DatasetTrack]:
-    """The tracks that the store does not hold in full yet. Raises StoreError."""
+    """The tracks that the store does not hold completely yet, from the same source bytes.
+
+    Args:
+        opened: The store; the groups above the tracks are made in it.
+        tracks: The dataset's tracks.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
     opened.prepare({group_path(t.split, t.dataset) for t in tracks})
     return [t for t in tracks if not opened.finished(group_path(t.split, t.track_id), source_fingerprint(t))]
 
 
 def say_disk_need(opened: Store, todo: list[DatasetTrack]) -> None:
-    """Say on the screen how much disk the tracks will take. Raises StoreError where there is not so much."""
+    """Say on the screen how much disk the tracks will take.
+
+    Args:
+        opened: The store.
+        todo: The tracks to write into it.
+
+    Raises:
+        StoreError: The store's disk has less room than they take at least; not checked in an object store.
+    """
     need = disk_need(todo, opened.format)
     kept = "spectra and waveforms" if opened.format.n_fft else "waveforms alone"
     free = None if is_url(opened.path) else shutil.disk_usage(opened.path).free
@@ -105,7 +132,16 @@ def say_disk_need(opened: Store, todo: list[DatasetTrack]) -> None:
 
 @phase("ingest")
 def ingest_phase(store: str, todo: list[DatasetTrack], where) -> list[IngestRecord]:
-    """Write every track's group, each by one task."""
+    """Write every track's group on the workers; one task takes a batch of tracks.
+
+    Args:
+        store: The store's absolute path or URL.
+        todo: The tracks to write.
+        where: The connected cluster.
+
+    Returns:
+        One record per track; its status is "failed" where the track could not be read or its worker was lost.
+    """
     records: list[IngestRecord] = []
     cut = batches(todo, where.slots, lambda track: 0)
     with progress("ingest", len(todo)) as line:
@@ -121,7 +157,16 @@ def ingest_phase(store: str, todo: list[DatasetTrack], where) -> list[IngestReco
 
 @phase("consolidate")
 def consolidate_phase(opened: Store, before: int, records: list[IngestRecord]) -> IngestSummary:
-    """Gather the metadata, as the last step of one writer, and write the one-page summary beside the store."""
+    """Gather the metadata, as the last step of one writer, and write the one-page summary beside the store.
+
+    Args:
+        opened: The store.
+        before: How many of the dataset's tracks the store held already.
+        records: What became of the others.
+
+    Returns:
+        The run's summary.
+    """
     opened.consolidate()
     failures = tuple(record for record in records if record.status == "failed")
     page = _page(opened, failures)

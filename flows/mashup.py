@@ -56,10 +56,16 @@ class MashupSummary:
 
 
 def ready(options: MashupOptions) -> tuple[list[str], dict[str, SeparatedTrack]]:
-    """Both songs' locations, the vocals' first, and the stems that OUT holds of them already.
+    """Both songs' locations, and their stems that OUT holds already.
+
+    Args:
+        options: The mash-up's options.
+
+    Returns:
+        The absolute paths or URLs, that of the vocals' song first, and the separated track of each that OUT has.
 
     Raises:
-        CatalogError: One of them is not there, or is no single song.
+        CatalogError: One of them does not exist, or is not a single song.
         ModelError: There is no such model, or it gives no vocals.
         MetricsError: A song must be separated, and another run is writing to OUT.
     """
@@ -76,9 +82,12 @@ def ready(options: MashupOptions) -> tuple[list[str], dict[str, SeparatedTrack]]
 
 @settings_flow(MashupOptions, name="mashup", check=ready)
 def mashup(options: MashupOptions, checked: tuple[list[str], dict[str, SeparatedTrack]]) -> MashupSummary:
-    """The vocals of one song over the accompaniment of another.
+    """The vocals of one song over the accompaniment of another. A pair that does not fit is a row.
 
-    Raises SettingsError, or CatalogError when one of them cannot be separated. A pair that does not fit is a row.
+    Raises:
+        SettingsError: A setting is unknown or has a value that it cannot have.
+        CatalogError: A song does not exist, or cannot be separated.
+        ModelError: There is no such model, or it gives no vocals.
     """
     layout = OutputLayout(location(options.out))
     sources, songs = checked
@@ -110,7 +119,7 @@ def _separated(options: MashupOptions, sources: list[str]) -> dict[str, Separate
 
 
 def _by_different_names(sources: list[str]) -> Iterator[tuple[str, ...]]:
-    """The files in as few runs as can be: one run goes by the files' names, which must differ."""
+    """The files in as few runs as possible: one run goes by the files' names, which must differ."""
     names = {source.rpartition("/")[2] for source in sources}
     if len(names) == len(sources):
         yield from [tuple(sources)] if sources else []
@@ -119,7 +128,14 @@ def _by_different_names(sources: list[str]) -> Iterator[tuple[str, ...]]:
 
 
 def refuse_without_songs(options: FindMashupsOptions) -> None:
-    """Raise CatalogError where nothing in the run folder has vocals and another stem."""
+    """Refuse a run folder in which there is nothing to pair.
+
+    Args:
+        options: The search's options.
+
+    Raises:
+        CatalogError: Nothing in the run folder has vocals and another stem.
+    """
     try:
         first = next(separated_tracks(OutputLayout(location(options.out))), None)
     except MetricsError:
@@ -132,7 +148,9 @@ def refuse_without_songs(options: FindMashupsOptions) -> None:
 def find_mashups(options: FindMashupsOptions, _: None) -> MashupSummary:
     """Rank all pairs of the separated catalog OUT and make the first `render` of them.
 
-    Raises SettingsError, or CatalogError when nothing in OUT has vocals and accompaniment.
+    Raises:
+        SettingsError: A setting is unknown or has a value that it cannot have.
+        CatalogError: Nothing in OUT has vocals and accompaniment.
     """
     layout = OutputLayout(location(options.out))
     run_id = runs.new_run_id("mashup")
@@ -151,7 +169,15 @@ def find_mashups(options: FindMashupsOptions, _: None) -> MashupSummary:
 
 @phase("analyse")
 def analyse_phase(songs: Iterator[SeparatedTrack], total: int, out: OutputLayout, run_id: str, where: Cluster) -> None:
-    """Tempo, key and singing of every song that has not been analysed; one row per song as it ends."""
+    """Measure tempo, key and singing of every song that has not been analysed, and write one row per song as it ends.
+
+    Args:
+        songs: The songs, as a stream.
+        total: How many there are.
+        out: The run folder.
+        run_id: The run.
+        where: The connected cluster.
+    """
     with progress("analyse", total) as line:
         outcomes = fan_out(where.client, analyse_songs, ([song] for song in songs), window=where.window)
         commit_rows(outcomes, failed_analysis, out, run_id, line)
@@ -165,7 +191,18 @@ def mash_phase(
     run_id: str,
     where: Cluster | None,
 ) -> list[MashupRow]:
-    """Make every pair, on the workers or, a single one, here; one row per pair as it ends."""
+    """Make every mash-up and write one row per pair as it ends.
+
+    Args:
+        settings: How to make them, with the run folder's path as `out`.
+        pairs: For each mash-up the song whose vocals are taken and the one whose accompaniment is.
+        out: The run folder.
+        run_id: The run.
+        where: The connected cluster; None to make them in this process.
+
+    Returns:
+        The rows; one per pair, also where it does not fit or has failed.
+    """
     if where is None:
         rows = mash_pairs(settings, pairs)
         write_rows(out, run_id, rows)
@@ -177,7 +214,7 @@ def mash_phase(
 
 
 def _songs_of(out: OutputLayout, pairs: list[PairRow]) -> list[tuple[SeparatedTrack, SeparatedTrack]]:
-    """The two songs of each pair, as they are on the disk."""
+    """The two songs of each pair, as they are on the disk now."""
     ids = {track_id for pair in pairs for track_id in (pair.vocals_id, pair.accompaniment_id)}
     songs = {song.track_id: song for song in separated_tracks(out, sorted(ids))}
     return [(songs[pair.vocals_id], songs[pair.accompaniment_id]) for pair in pairs]

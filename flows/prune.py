@@ -18,18 +18,19 @@ from storage.results.metrics import row_files
 from storage.results.pruning import SeparatedSource, count_tracks, remove_tracks, unlisted_tracks
 from storage.sources.catalog import MANIFESTS, stream_catalog
 
-# Of the tracks of an output, what a run that nobody watches may take away: more looks like a disk that is not there.
+# The share of an output's tracks that an unwatched run may remove: more suggests a disk that is not mounted.
 _MOST_UNWATCHED = 0.5
 
 
 @dataclass(frozen=True)
 class PruneSummary:
-    """What was removed or, where nobody has confirmed it, would be.
+    """What was removed or, without confirmation, would be.
 
     Attributes:
+        out: The output.
         tracks: The ids of the tracks that go.
-        stems: How many files of theirs were deleted; None where nothing was.
-        kept: How many tracks are not listed either, and stay: their files are there, or belong to other catalogs.
+        stems: How many of their files were deleted; None where nothing was.
+        kept: How many other tracks are not listed either but stay: their files exist, or belong to other catalogs.
     """
 
     out: str
@@ -39,10 +40,16 @@ class PruneSummary:
 
 
 def prune(options: PruneOptions) -> PruneSummary:
-    """Find the tracks of an output that its catalogs list no more, and remove them where `options.yes`.
+    """Find the tracks of an output that its catalogs no longer list, and remove them where `options.yes` is set.
+
+    Args:
+        options: The output, its catalogs, and what to do with the tracks.
+
+    Returns:
+        What was removed or would be.
 
     Raises:
-        CatalogError: A catalog cannot be listed as a whole, or lists nothing: then nothing is removed.
+        CatalogError: A catalog cannot be listed completely, or lists nothing: then nothing is removed.
         MetricsError: The output has no rows, or another run is writing to it.
         OutputError: A file cannot be deleted.
     """
@@ -62,13 +69,17 @@ def prune(options: PruneOptions) -> PruneSummary:
 
 
 def prune_unwatched(options: PruneOptions) -> int:
-    """Remove what is listed no more in the middle of a run over the same output.
+    """Remove what is no longer listed, in the middle of a run over the same output.
+
+    Args:
+        options: The output and its catalogs; `yes` is not needed.
 
     Returns:
         How many tracks went.
 
     Raises:
-        CatalogError: As `prune`, and where more than half of the output's tracks would go.
+        CatalogError: A catalog cannot be listed completely, or lists nothing, or more than half of the output's tracks
+            would go: then nothing is removed.
         OutputError: A file cannot be deleted.
     """
     out = OutputLayout(location(options.out))
@@ -122,7 +133,7 @@ def _listed(options: PruneOptions, sources: list[str], planner: Planner) -> Keys
 
 
 def _prefix(source: str) -> str | None:
-    """What the paths of all tracks of a source begin with, None where nobody knows."""
+    """What the paths of all tracks of a source begin with, None where that is not known."""
     if is_url(source):
         return f"{source.rstrip('/')}/"
     path = Path(source)

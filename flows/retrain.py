@@ -25,7 +25,18 @@ from tasks.training.ready import check_store, trainable
 
 
 def ready(options: RetrainOptions) -> None:
-    """Raise PresetError, DatasetError, StoreError or RegistryError for what one of the parts would be refused for."""
+    """Refuse what one of the parts would be refused for, before the first of them starts.
+
+    Args:
+        options: The retraining's options.
+
+    Raises:
+        PresetError: There is no such preset or setting.
+        DatasetError: A new dataset or the test set cannot be read, or a song would be in both splits.
+        StoreError: The store cannot be trained on.
+        RegistryError: There is no such champion.
+        CatalogError: With predicted scores, there is nothing to separate in the test set.
+    """
     trainable(options.preset, options.settings)
     champion = registry().champions().get(options.preset, "stereo")
     if options.score == "predicted":
@@ -42,7 +53,14 @@ def ready(options: RetrainOptions) -> None:
 def retrain(options: RetrainOptions, _: None) -> DecisionRow:
     """Ingest what is new, train from the champion (or from scratch), let the gate decide.
 
-    Killed and started again with the same store and champion, the training goes on. Raises what its parts raise.
+    Killed and started again with the same store and champion, the training goes on.
+
+    Returns:
+        The decision, as written to the table `decisions`.
+
+    Raises:
+        SettingsError: A setting is unknown or has a value that it cannot have.
+        Exception: What one of its parts raises; see `ingest`, `train`, `separate` and `evaluate`.
     """
     for dataset in options.new:
         ingest(**options.part(IngestOptions, dataset=dataset, split="train").values())
@@ -56,7 +74,7 @@ def retrain(options: RetrainOptions, _: None) -> DecisionRow:
 
 
 def _scores(options: RetrainOptions, challenger: str, champion: str) -> list[dict]:
-    """What both models come to on the test set: rows with `model_id`, `track_id`, `stem`, `status` and `sdr`."""
+    """How both models score on the test set: rows with `model_id`, `track_id`, `stem`, `status` and `sdr` in dB."""
     layout = OutputLayout(location(options.out))
     if options.score == "predicted":
         for model in (challenger, champion):
@@ -83,11 +101,17 @@ def decide_phase(
     """Weigh the two, move the champion's pointer or leave it, and write down why.
 
     Args:
-        options: The run's.
-        challenger: Its model id.
-        champion: The champion's, None where the preset has none.
-        rows: What both came to; see `_scores`.
+        options: The retraining's options.
+        challenger: The challenger's model id.
+        champion: The champion's model id, None where the preset has none.
+        rows: The scores of both; see `_scores`.
         contested: Whether the two were compared.
+
+    Returns:
+        The decision, which has been carried out.
+
+    Raises:
+        RegistryError: Another model has become champion since the comparison began.
     """
     layout = OutputLayout(location(options.out))
     predicted = options.score == "predicted"
@@ -109,7 +133,7 @@ def decide_phase(
 
 
 def _folder(options: RetrainOptions, start: str | None) -> str:
-    """The training's folder: another one when the store, the champion or a setting is another."""
+    """The training's folder, a different one for a different store, champion or setting."""
     tracks = [[track.track_id, track.checksums] for track in Store.open(location(options.store)).tracks("train")]
     settings = {**options.settings, "steps": options.steps}
     deciding = json.dumps(

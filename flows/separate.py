@@ -62,26 +62,42 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 all fine, 3 finished with newly failed tracks. Those that failed before and were not tried again are told
-        in `failed_before`, and are no news.
+        """0 all fine, 3 finished with newly failed tracks. Those that failed before and were not tried again are only
+        counted in `failed_before`.
         """
         return 3 if self.failed else 0
 
 
 def catalog_of(options: SeparateOptions) -> Iterator[CatalogTrack]:
-    """The tracks of the source as a stream, by absolute paths: workers have working folders of their own."""
+    """The tracks of a run's sources as a stream, by absolute paths: workers have working folders of their own.
+
+    Args:
+        options: The separation's options, of which the sources count.
+
+    Returns:
+        The tracks, one by one; taking the first raises CatalogError where there is none.
+    """
     sources = (options.source,) if isinstance(options.source, str) else options.source
     absolutes = [one if is_url(one) else os.path.abspath(os.path.expanduser(one)) for one in sources]
     return stream_catalog(absolutes if len(absolutes) > 1 else absolutes[0], allow_http=options.allow_http)
 
 
 def ready(options: SeparateOptions) -> tuple[SeparateSettings, Iterator[CatalogTrack]]:
-    """What the workers will be told, and the catalog, whose first track has been looked for already.
+    """The settings for the workers, and the catalog, whose first track has been found already.
+
+    Closes the records of killed runs over the same output, except in a dry run.
+
+    Args:
+        options: The separation's options.
+
+    Returns:
+        The settings, and the catalog as a stream that begins with its first track.
 
     Raises:
+        SettingsError: Both `stems` and `two_stems` are given.
         ModelError: There is no such model, or it has no such stem.
         CatalogError: There is nothing to separate at the source.
-        MetricsError: Another run is writing to the same output, or `where` cannot be asked of its rows.
+        MetricsError: Another run is writing to the same output, or the condition `where` does not work on its rows.
     """
     settings = _settings(options)
     catalog = catalog_of(options)
@@ -95,9 +111,12 @@ def ready(options: SeparateOptions) -> tuple[SeparateSettings, Iterator[CatalogT
 
 @settings_flow(SeparateOptions, name="separate", check=ready)
 def separate(options: SeparateOptions, checked: tuple[SeparateSettings, Iterator[CatalogTrack]]) -> RunSummary:
-    """Separate every track of a catalog that is not yet done.
+    """Separate every track of a catalog that is not yet done. A bad track is a row, not an error.
 
-    Raises SettingsError, StorageError or ModelError when the run cannot start; a bad track is a row, not an error.
+    Raises:
+        SettingsError: A setting is unknown or has a value that it cannot have.
+        StorageError: The catalog, the output or the cluster does not allow the run to start.
+        ModelError: There is no such model, or it has no such stem.
     """
     settings, catalog = checked
     layout = OutputLayout(location(options.out))
@@ -134,7 +153,23 @@ def separate(options: SeparateOptions, checked: tuple[SeparateSettings, Iterator
 def plan_phase(
     options: SeparateOptions, catalog: Iterator[CatalogTrack], out: OutputLayout, settings: SeparateSettings
 ) -> tuple[Planner, Counts]:
-    """What is done and what is left. The catalog is listed twice, here to count and later to do, and never kept."""
+    """Work out what is done and what is left.
+
+    The catalog is listed twice, here to count and later to do, and never kept in memory.
+
+    Args:
+        options: The separation's options.
+        catalog: The catalog's tracks, read to their end.
+        out: The output.
+        settings: The workers' settings, which tell what counts as done.
+
+    Returns:
+        The planner, whose `todo` takes the catalog listed anew, and how many tracks are in which state.
+
+    Raises:
+        CatalogError: The catalog cannot be listed completely.
+        MetricsError: The output's rows cannot be read, or the condition `where` does not work on them.
+    """
     done = done_tracks(out, settings.target)
     chosen = None if options.where is None else select_tracks(out.root, options.where)
     planner = Planner(
@@ -158,13 +193,29 @@ def separate_phase(
     """Keep a window of batches on the workers and write each one's rows as it ends.
 
     Where workers offer a GPU the separations go there, and scoring wherever there is room.
+
+    Args:
+        todo: The planned tracks, as a stream.
+        total: How many there are.
+        out: The output.
+        settings: The workers' settings.
+        run_id: The run.
+        where: The connected cluster.
+
+    Returns:
+        How many tracks were separated, how many failed, and the seconds of audio in them.
+
+    Raises:
+        SchedulerLost: The scheduler went away in the middle of the run.
+        WorkersLost: The last worker went away, and no other came.
+        OutputError: The output cannot be written.
     """
     with_gpu = where.offering("GPU")
     resources = {"GPU": 1.0} if with_gpu.slots and settings.device != "cpu" else None
     where = with_gpu if resources else where
     cut = _announced(batches(todo, where.slots, source_bytes), out, settings, run_id)
     with progress("separate", total) as line:
-        # The report draws with torch, which takes seconds to import: now, while the workers work and this one waits.
+        # The report draws with torch, which takes seconds to import: now, while this process waits for the workers.
         threading.Thread(target=importlib.import_module, args=("tasks.pages.report",), daemon=True).start()
         outcomes = fan_out(
             where.client,
@@ -186,8 +237,8 @@ def separate_phase(
 def _announced(
     cut: Iterator[list[CatalogTrack]], out: OutputLayout, settings: SeparateSettings, run_id: str
 ) -> Iterator[list[CatalogTrack]]:
-    """The batches as they come. Before one replaces stems it is written down that it does, as rows that the batch's
-    own will replace: where the run is killed in between, nobody takes the stems for those of before.
+    """The batches as they come. Before a batch replaces stems, that is written down as rows, which the batch's own rows
+    will replace: where the run is killed in between, nobody takes the new stems for the earlier ones.
     """
     for batch in cut:
         if any(track.replaces for track in batch):
@@ -197,17 +248,35 @@ def _announced(
 
 @phase("prune")
 def prune_phase(options: SeparateOptions) -> int:
-    """Remove what the catalog lists no more: a song that was renamed has its new stems by now."""
+    """Remove what the catalog no longer lists: a renamed song has its new stems by now.
+
+    Args:
+        options: The separation's options, of which the output and the sources count.
+
+    Returns:
+        How many tracks went; 0 where the catalog does not allow it, which is said on the screen.
+
+    Raises:
+        OutputError: A file cannot be deleted.
+    """
     try:
         return prune_unwatched(options.part(PruneOptions))
-    except CatalogError as error:  # what was separated is done all the same
+    except CatalogError as error:  # what was separated stays done
         print(f"unbraid: nothing was pruned: {error}", file=sys.stderr, flush=True)
         return 0
 
 
 @phase("report")
 def close_phase(out: OutputLayout, summary: RunSummary) -> RunSummary:
-    """Compact the run's rows, write its report, and end its record."""
+    """Compact the run's rows, write its report, and end its record.
+
+    Args:
+        out: The output.
+        summary: The run's summary without report.
+
+    Returns:
+        The summary with the report's path, None where the run has no rows.
+    """
     if metrics.compact(out, summary.run_id):
         from tasks.pages.report import write_report
 
@@ -219,8 +288,8 @@ def close_phase(out: OutputLayout, summary: RunSummary) -> RunSummary:
 
 @contextlib.contextmanager
 def _tidied(out: OutputLayout, run_id: str) -> Iterator[None]:
-    """A run that is stopped keeps its rows and leaves nothing half-written. Around the cluster, whose workers
-    are gone when this goes on.
+    """Around the cluster of a run: where it is stopped, its rows are kept and nothing is left half-written. The workers
+    are gone by the time the tidying begins.
     """
     try:
         yield
@@ -232,7 +301,7 @@ def _tidied(out: OutputLayout, run_id: str) -> Iterator[None]:
 
 
 def _settings(options: SeparateOptions) -> SeparateSettings:
-    """What the workers are told. Raises ModelError for a model or a stem that is not there."""
+    """The settings for the workers. Raises ModelError for a model or a stem that does not exist."""
     model_id, available = model_stems(options.model)
     if options.two_stems:
         stems = _two(options, model_id, available)

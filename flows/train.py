@@ -24,7 +24,7 @@ from tasks.training.train import TrainReport, TrainRequest
 from tasks.training.train import train as train_on_worker
 
 _POLL_SECONDS = 1.0
-_LAST_LINES = 50  # of the log that are looked at
+_LAST_LINES = 50  # of the log that are read
 
 
 class TrainingLost(StorageError):
@@ -32,7 +32,13 @@ class TrainingLost(StorageError):
 
 
 def ready(options: TrainOptions) -> tuple[TrainRequest, Preset]:
-    """What the worker will be told, and the preset with its settings replaced.
+    """The request for the worker, and the preset with its settings replaced.
+
+    Args:
+        options: The training's options.
+
+    Returns:
+        The request, with absolute paths and a new `attempt`, and the preset.
 
     Raises:
         PresetError: There is no such preset or setting.
@@ -57,7 +63,12 @@ def ready(options: TrainOptions) -> tuple[TrainRequest, Preset]:
 def train(options: TrainOptions, checked: tuple[TrainRequest, Preset]) -> TrainReport:
     """Train a preset on a store and register the weights.
 
-    Raises SettingsError, PresetError or StoreError when it cannot start.
+    Raises:
+        SettingsError: A setting is unknown or has a value that it cannot have.
+        PresetError: There is no such preset or setting.
+        RegistryError: There is no such model to start from.
+        StoreError: The store cannot be trained on, or the run's folder is in use.
+        TrainingLost: The worker died, or the scheduler went away.
     """
     request, preset = checked
     here_cuda = not options.dask and options.device != "cpu" and resolved_device("auto") == "cuda"
@@ -68,9 +79,17 @@ def train(options: TrainOptions, checked: tuple[TrainRequest, Preset]) -> TrainR
 
 @phase("train")
 def train_phase(request: TrainRequest, total: int, where: Cluster) -> TrainReport:
-    """The whole training as one future; progress is read from the run's own log.
+    """Run the training as one future, and read its progress from the run's log.
 
     Where a scheduler tries lost work again, the next worker goes on from the last checkpoint.
+
+    Args:
+        request: What to train, with absolute paths.
+        total: How many steps the training has at most.
+        where: The connected cluster.
+
+    Returns:
+        The worker's report; its weights are not registered yet.
 
     Raises:
         TrainingLost: The worker died, or the scheduler went away.
@@ -103,7 +122,16 @@ def _goes_on(request: TrainRequest) -> str:
 
 @phase("register")
 def register_phase(report: TrainReport, preset: str, promote: bool) -> TrainReport:
-    """Put the best weights into the user's registry under their hash, with a card."""
+    """Put the best weights into the user's registry under their hash, with a card.
+
+    Args:
+        report: The training's report, which says where the weights are.
+        preset: The preset's name.
+        promote: Whether the model becomes its preset's champion; the first of a preset always does.
+
+    Returns:
+        The report with the model id.
+    """
     data = Path(report.weights).read_bytes()
     model_id = registry().add(preset, data, model_card(data), champion=promote)
     return dataclasses.replace(report, model_id=model_id)

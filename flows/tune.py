@@ -20,8 +20,14 @@ from tasks.training.tune import Dimension, TuneSettings, lost_trial, run_trials,
 def ready(options: TuneOptions) -> list[dict]:
     """The settings of each trial.
 
+    Args:
+        options: The search's options.
+
+    Returns:
+        One dict per trial, from the name of a setting to its value.
+
     Raises:
-        PresetError: The space names what is no setting, or cannot be searched so.
+        PresetError: The space names something that is not a setting, or cannot be searched in this way.
         StoreError: The store cannot be trained on.
     """
     space = [Dimension.parse(text) for text in options.space]
@@ -32,9 +38,15 @@ def ready(options: TuneOptions) -> list[dict]:
 
 @settings_flow(TuneOptions, name="tune", check=ready)
 def tune(options: TuneOptions, planned: list[dict]) -> list[TrialRow]:
-    """Search a preset's settings. Returns the trials, the best first.
+    """Search a preset's settings. A trial that does not work is a row, not an error.
 
-    Raises SettingsError, PresetError or StoreError when it cannot start; a trial that does not work is a row.
+    Returns:
+        The trials' rows, the highest cSDR first.
+
+    Raises:
+        SettingsError: A setting is unknown or has a value that it cannot have.
+        PresetError: The space names something that is not a setting, or cannot be searched in this way.
+        StoreError: The store cannot be trained on.
     """
     chosen = list(enumerate(planned))
     run_id = runs.new_run_id("tune")
@@ -50,7 +62,18 @@ def tune(options: TuneOptions, planned: list[dict]) -> list[TrialRow]:
 def trials_phase(
     settings: TuneSettings, chosen: list[tuple[int, dict]], out: OutputLayout, run_id: str, where: Cluster
 ) -> list[TrialRow]:
-    """A trial a future; each one's row is written as it ends."""
+    """Run each trial as a future of its own, and write its row as it ends.
+
+    Args:
+        settings: What all trials share.
+        chosen: (number, settings) pairs, one per trial.
+        out: The output that the rows go to.
+        run_id: The run.
+        where: The connected cluster; GPU workers take the trials where there are any.
+
+    Returns:
+        One row per trial, in the order in which they ended.
+    """
     resources = {"GPU": 1.0} if where.offering("GPU").slots and settings.device != "cpu" else None
     batches = ([trial] for trial in chosen)
     with progress("trials", len(chosen), "trial") as line:

@@ -66,7 +66,11 @@ def _leave(code: object) -> NoReturn:
 
 
 def stopped(arguments: list[str]) -> str:
-    """What is said when a signal has come: where the verb can go on, the command that does."""
+    """The sentence for a stopped run; where the verb can go on, with the command that does.
+
+    Args:
+        arguments: The command line's arguments after the program's name, the verb first.
+    """
     if not arguments or arguments[0] not in _GOING_ON:
         return "stopped; what is finished is kept"
     again = [*arguments, *(["--resume"] if arguments[0] == "train" and "--resume" not in arguments else [])]

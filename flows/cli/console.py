@@ -12,15 +12,23 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2
 
 
 def printable(text: object) -> str:
-    """Text that a terminal shows and does not obey: control characters of names become \\xNN or \\uNNNN.
+    """Text that a terminal shows and does not obey: control characters become \\xNN or \\uNNNN.
 
     Line feeds and tabs stay, since pages of text are shown too.
+
+    Args:
+        text: What to show, as `str` gives it; names may hold any characters.
     """
     return _CONTROLS.sub(_escaped, str(text))
 
 
 def echo(text: object, *, err: bool = False) -> None:
-    """Print a line, with nothing in it that a terminal would obey."""
+    """Print a line, with nothing in it that a terminal would obey.
+
+    Args:
+        text: The line; see `printable`.
+        err: Whether it goes to standard error.
+    """
     click.echo(printable(text), err=err)
 
 
@@ -30,7 +38,14 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def show(names: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Print a table to standard output. Numbers are right-aligned, floats to two places, None is empty."""
+    """Print a table to standard output.
+
+    Args:
+        names: The columns' heads.
+        rows: One value per column in each. Columns with numbers are right-aligned; floats have two places, None is
+            empty.
+        title: What is written above the table; None for nothing.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -48,7 +63,12 @@ def show(names: Sequence[str], rows: Iterable[Sequence[object]], *, title: str |
 
 
 def show_table(names: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table, or where it is too wide for the terminal each row as lines of `name value`."""
+    """Print a table, or where it is too wide for the terminal each row as lines of `name value`.
+
+    Args:
+        names: The columns' heads.
+        rows: One value per column in each; see `show`. Lines leave empty values out.
+    """
     if sys.stdout.isatty() and _width(names, rows) > shutil.get_terminal_size().columns:
         longest = max(len(printable(name)) for name in names)
         for number, row in enumerate(rows, 1):

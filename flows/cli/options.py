@@ -21,9 +21,12 @@ Options = TypeVar("Options", bound=Settings)
 
 
 def with_settings(settings: type[Options]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The decorator that gives a command the fields of `settings` as arguments and options.
+    """The decorator that gives a command the fields of a settings class as arguments and options, and --prefect.
 
-    The command gets one object, `options`, in their place. A value that cannot be is wrong usage, exit code 2.
+    A value that a field cannot have is wrong usage, exit code 2.
+
+    Args:
+        settings: The class. The command gets one object of it as `options`, in place of the fields.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,7 +41,11 @@ def with_settings(settings: type[Options]) -> Callable[[Callable[..., Any]], Cal
 
 
 def under_prefect(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the option --prefect, which must be known before the flow's module is imported."""
+    """Give a command the option --prefect, which must be known before the flow's module is imported.
+
+    Args:
+        command: The command's function, which does not see the option.
+    """
 
     def force(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
         if value:
@@ -51,7 +58,13 @@ def under_prefect(command: Callable[..., Any]) -> Callable[..., Any]:
 def with_parameters(
     settings: type[Settings], *, only: Collection[str] = (), without: Collection[str] = ()
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The decorator that gives a command the fields of `settings` as plain keyword arguments, all or some of them."""
+    """The decorator that gives a command the fields of a settings class as plain keyword arguments.
+
+    Args:
+        settings: The class.
+        only: The names of the fields to offer; all where empty.
+        without: The names of fields to leave out.
+    """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         for name in reversed(settings.ordered()):
@@ -63,7 +76,15 @@ def with_parameters(
 
 
 def chosen(settings: type[Options], values: Mapping[str, Any]) -> Options:
-    """The settings that click's values make; what `settings` has no field for is left out. Raises UsageError."""
+    """The settings that result from click's values.
+
+    Args:
+        settings: The class to make.
+        values: Values by the names of the command's parameters; None for the default. Other names are ignored.
+
+    Raises:
+        UsageError: A field has a value that it cannot have, or is missing.
+    """
     taken = {name: _unpacked(settings, name, value) for name, value in values.items() if name in settings.model_fields}
     try:
         return settings(**{name: value for name, value in taken.items() if value is not None})
@@ -72,7 +93,12 @@ def chosen(settings: type[Options], values: Mapping[str, Any]) -> Options:
 
 
 def parameter(settings: type[Settings], name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """One field as a click decorator."""
+    """The click decorator for one field: an argument or an option, with its type, bounds, default and help.
+
+    Args:
+        settings: The class.
+        name: The field's name, which becomes the parameter's.
+    """
     field, cli = settings.model_fields[name], settings.cli(name)
     kind = _kind(field.annotation)
     if cli.argument:
@@ -127,7 +153,7 @@ def _click_type(kind: Any, field: FieldInfo) -> click.ParamType:
 
 
 def _unpacked(settings: type[Settings], name: str, value: Any) -> Any:
-    """What click gives, as the field takes it."""
+    """Click's value in the form that the field takes."""
     kind = _kind(settings.model_fields[name].annotation)
     if get_origin(kind) is dict:
         return dict(_pair(text) for text in value)
@@ -139,7 +165,11 @@ def _unpacked(settings: type[Settings], name: str, value: Any) -> Any:
 
 
 def with_output(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The decorator that gives a command what says how much it says: --json (as `as_json`), --quiet, --verbose."""
+    """Give a command the options that set how much it says: --json (as `as_json`), --quiet, --verbose.
+
+    Args:
+        command: The command's function, which sees `as_json` alone.
+    """
     command = click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON, for scripts.")(command)
     command = click.option(
         "--quiet", is_flag=True, expose_value=False, is_eager=True, callback=_be_quiet, help="Show no progress."
@@ -148,7 +178,11 @@ def with_output(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def with_verbose(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The decorator that gives a command --verbose."""
+    """Give a command the option --verbose.
+
+    Args:
+        command: The command's function, which does not see the option.
+    """
     return click.option(
         "--verbose", is_flag=True, expose_value=False, is_eager=True, callback=_be_verbose,
         help="Show tracebacks and the workers' logs, as UNBRAID_LOG=1 does.",

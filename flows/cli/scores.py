@@ -20,7 +20,16 @@ def show_failures(out: str, run_id: str) -> None:
 
 
 def medians(out: str, run_id: str) -> list[dict]:
-    """The medians of every model and stem of a run, the worst model of a stem first."""
+    """The medians over a run's tracks of every model and stem.
+
+    Args:
+        out: The run folder.
+        run_id: The run; its rows are compacted.
+
+    Returns:
+        One dict per model and stem, sorted by stem and then by cSDR in dB, the lowest first and those without
+        one before it; see `RunRows.by_model_and_stem`.
+    """
     from storage.files.layout import OutputLayout
     from storage.files.location import location
     from storage.results.summary import by_model_and_stem
@@ -30,7 +39,12 @@ def medians(out: str, run_id: str) -> list[dict]:
 
 
 def show_scores(out: str, run_id: str) -> None:
-    """Print the medians of every model and stem of a run."""
+    """Print the medians of every model and stem of a run.
+
+    Args:
+        out: The run folder.
+        run_id: The run; its rows are compacted.
+    """
     from flows.cli.console import show
 
     groups = medians(out, run_id)

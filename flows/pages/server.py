@@ -46,7 +46,7 @@ _HEADERS = {
 
 
 class Catalog:
-    """The table of tracks, made anew when rows have been written."""
+    """The table of tracks, remade when rows have been written."""
 
     def __init__(self, out: OutputLayout) -> None:
         self._out = out
@@ -57,13 +57,13 @@ class Catalog:
         self._old: list[TrackTable] = []
 
     def current(self) -> TrackTable:
-        """The table, looked after every ten seconds at most."""
+        """The table, checked for new rows every ten seconds at most."""
         with self._lock:
             if time.monotonic() - self._looked > _REFRESH_SECONDS:
                 self._looked = time.monotonic()
-                with contextlib.suppress(MetricsError):  # a run that writes at this moment: the next look sees it
+                with contextlib.suppress(MetricsError):  # a run that writes at this moment: the next check sees it
                     if self.table.changed():
-                        self._old.append(self.table)  # a question may still be asking it
+                        self._old.append(self.table)  # a request may still be reading it
                         self.table, self.files = TrackTable(self._out), CatalogFiles(self._out)
                         while len(self._old) > 2:
                             self._old.pop(0).close()
@@ -179,12 +179,23 @@ async def _bytes(work: Callable[[], bytes], kind: str) -> Response:
 
 
 def place(request: Request) -> Place:
-    """The track that a URL names."""
+    """The track that a URL names.
+
+    Args:
+        request: A request with the parameters `id` and `model`; "" where one is missing, which no track has.
+    """
     return Place(request.query_params.get("id", ""), request.query_params.get("model", ""))
 
 
 def read_search(request: Request) -> tuple[Search, str]:
-    """A search and a SELECT from a URL's parameters; what makes no sense there is left out."""
+    """The search and the SELECT in a URL's parameters.
+
+    Args:
+        request: The request. Parameters that make no sense are ignored.
+
+    Returns:
+        The search, and the SELECT, "" where there is none.
+    """
     values = request.query_params
     triples = zip(values.getlist("column"), values.getlist("is"), values.getlist("value"), strict=False)
     filters = tuple(Filter(*triple) for triple in triples if triple[0] and triple[2].strip())

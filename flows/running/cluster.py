@@ -48,7 +48,7 @@ class Cluster:
 
     @property
     def window(self) -> int:
-        """Batches in flight: enough that no worker waits, no more than a restart may lose."""
+        """Batches in flight: enough that no worker waits, few enough for a restart to lose."""
         return max(2, WINDOW_PER_SLOT * self.slots)
 
     def offering(self, resource: str) -> "Cluster":
@@ -324,7 +324,7 @@ def _replenished(local, count: int) -> contextlib.AbstractContextManager[None]:
 
     def complete() -> None:
         for name, nanny in list(local.workers.items()):
-            if nanny.status in (Status.failed, Status.closed):  # Dask would count it among the workers for ever
+            if nanny.status in (Status.failed, Status.closed):  # Dask would count it as a worker forever
                 del local.workers[name]
                 local.worker_spec.pop(name, None)
         local.scale(count)  # nothing is done where all are there

@@ -44,7 +44,7 @@ WORKERS = {
 FORCED = "UNBRAID_PREFECT"
 _SERVER = "PREFECT_API_URL"
 
-# The user's word for all that is kept from the screen: tracebacks, the logs of Dask, Prefect and the workers.
+# Set by the user to see all that is kept from the screen: tracebacks, the logs of Dask, Prefect and the workers.
 VERBOSE = "UNBRAID_LOG"
 _SPEAKING = {"PREFECT_LOGGING_LEVEL": "INFO", "DASK_LOGGING__DISTRIBUTED": "info"}
 

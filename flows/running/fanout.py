@@ -21,7 +21,7 @@ WINDOW_PER_SLOT = 2
 _WITHOUT_WORKERS = 120.0  # seconds that a run waits for a worker when it has lost all
 _LOOK_SECONDS = 5.0
 _CONNECTION_LOST = "scheduler-connection-lost"  # Dask's word
-_CHANCES = 2  # alone; who dies there was not beside another, but someone may have killed the worker
+_CHANCES = 2  # alone; nothing beside it can be the cause there, but someone may have killed the worker
 
 
 class SchedulerLost(StorageError):
@@ -104,11 +104,11 @@ def fan_out(
         try:
             # A finished future can still raise: the worker that held its result may have died since.
             outcome = Outcome(batch, results=future.result())
-        except OutputError:  # every batch would end so
+        except OutputError:  # every batch would end like this
             raise
         except Exception as error:
             log.debug("batch of %d lost: %s", len(batch), error)
-            if running.cut_off(error):  # nobody's fault
+            if running.cut_off(error):  # not the batch's fault
                 if chances:
                     alone.append((batch[0], chances))
                 else:

@@ -30,7 +30,7 @@ def phase(name: str) -> Callable[[Function], Function]:
 
         @functools.wraps(function)
         def run(*args: Any, **kwargs: Any) -> Any:
-            # A server that is gone would be asked, and waited for, at the beginning and the end of every phase.
+            # A server that is gone would be called, and waited for, at the beginning and the end of every phase.
             return (function if own_is_lost() else under_prefect)(*args, **kwargs)
 
         return run  # type: ignore[return-value]

@@ -1,7 +1,7 @@
 """A few worker processes without a scheduler: for a run so small that starting Dask would take longer than the run.
 
-The guarantees are those of the Dask cluster (`flows/running/cluster.py`): a process does one batch at a time, so who
-dies takes nobody along, and another takes its place; one that comes near its memory limit is ended; nothing listens.
+The guarantees are those of the Dask cluster (`flows/running/cluster.py`): a process does one batch at a time, so one
+that dies affects no other, and is replaced; one that comes near its memory limit is ended; nothing listens.
 """
 
 import contextlib
@@ -59,10 +59,10 @@ class Processes:
 
     Args:
         count: How many processes.
-        environment: What their environment has beside this process's.
-        setup: Is called in every process as it starts, before any other call.
+        environment: Environment variables that they get in addition to this process's.
+        setup: Called in every process as it starts, before any other call.
         memory: Bytes of resident memory near which a process is ended; None for no limit.
-        quiet: Whether what C libraries print goes nowhere.
+        quiet: Whether their standard output and standard error are discarded.
     """
 
     def __init__(

@@ -24,12 +24,12 @@ def recorded(out: OutputLayout, run_id: str, parameters: dict[str, Any]) -> Iter
     Args:
         out: The output the run writes to.
         run_id: The run.
-        parameters: What it was asked for.
+        parameters: The run's parameters, as the record keeps them; values that JSON can hold.
 
     Raises:
-        MetricsError: Another run has begun over the same output since that was last looked at.
+        MetricsError: Another run has begun over the same output since that was last checked.
     """
-    # Before the record is there: a signal may come at any moment, and no record may say for ever that its run goes on.
+    # Before the record is there: a signal may come at any moment, and no record may say forever that its run goes on.
     _open[run_id] = out
     try:
         runs.begin(out, run_id, parameters)

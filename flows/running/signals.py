@@ -15,13 +15,13 @@ _PROGRAMS = ("unbraid", "unbraid.exe", "-m")  # sys.argv[0] is -m while `python 
 _SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
 
 
-sentence: Callable[[], str] = _KEPT.format  # what is said at last; the command line says more
+sentence: Callable[[], str] = _KEPT.format  # the last line printed; the command line says more
 _stopping = False
-_came: int = signal.SIGINT  # the signal that asked this process to stop
+_came: int = signal.SIGINT  # the signal that stops this process
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal came that asks this process to stop."""
+    """A signal came that stops this process."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -50,7 +50,7 @@ def _handle(handler: Callable[[int, object], None]) -> None:
 
 
 def has_come() -> bool:
-    """Whether a signal has asked this process to stop: a library may have made an error of its own of Stopped."""
+    """Whether a signal has come that stops this process: a library may have turned Stopped into another error."""
     return _stopping
 
 

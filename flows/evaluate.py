@@ -58,7 +58,9 @@ def ready(options: EvaluateOptions) -> tuple[list[DatasetTrack], EvaluateSetting
 
     Raises:
         DatasetError: The dataset cannot be read, or has no track in the split.
-        ModelError: There is no such model.
+        RegistryError: There is no such model, or its file is damaged.
+        CheckpointError: The model's file is not a weights file.
+        ModelError: A foreign model cannot be loaded.
         MetricsError: Another run is writing to the same output.
     """
     tracks = _tracks(options)
@@ -74,8 +76,10 @@ def evaluate(options: EvaluateOptions, checked: tuple[list[DatasetTrack], Evalua
     Raises:
         SettingsError: A setting is unknown or has a value that it cannot have.
         DatasetError: The dataset cannot be read, or has no track in the split.
-        RegistryError: There is no such model.
-        CheckpointError: The model's file is not what its name says.
+        RegistryError: There is no such model, or its file is damaged.
+        CheckpointError: The model's file is not a weights file.
+        ModelError: A foreign model cannot be loaded.
+        MetricsError: Another run is writing to the same output.
     """
     tracks, settings = checked
     layout = OutputLayout(location(options.out))

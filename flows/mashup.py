@@ -66,7 +66,8 @@ def ready(options: MashupOptions) -> tuple[list[str], dict[str, SeparatedTrack]]
 
     Raises:
         CatalogError: One of them does not exist, or is not a single song.
-        ModelError: There is no such model, or it gives no vocals.
+        RegistryError: There is no such model, or its file is damaged.
+        ModelError: The model gives no vocals, or cannot be loaded.
         MetricsError: A song must be separated, and another run is writing to OUT.
     """
     sources = [absolute(song) for song in (options.vocals_of, options.accompaniment_of)]
@@ -87,7 +88,8 @@ def mashup(options: MashupOptions, checked: tuple[list[str], dict[str, Separated
     Raises:
         SettingsError: A setting is unknown or has a value that it cannot have.
         CatalogError: A song does not exist, or cannot be separated.
-        ModelError: There is no such model, or it gives no vocals.
+        RegistryError: There is no such model, or its file is damaged.
+        ModelError: The model gives no vocals, or cannot be loaded.
     """
     layout = OutputLayout(location(options.out))
     sources, songs = checked

@@ -49,7 +49,8 @@ def prune(options: PruneOptions) -> PruneSummary:
         What was removed or would be.
 
     Raises:
-        CatalogError: A catalog cannot be listed completely, or lists nothing: then nothing is removed.
+        CatalogError: A catalog cannot be listed completely, or lists nothing without `options.empty`: then nothing is
+            removed.
         MetricsError: The output has no rows, or another run is writing to it.
         OutputError: A file cannot be deleted.
     """

@@ -34,7 +34,7 @@ def ready(options: RetrainOptions) -> None:
         PresetError: There is no such preset or setting.
         DatasetError: A new dataset or the test set cannot be read, or a song would be in both splits.
         StoreError: The store cannot be trained on.
-        RegistryError: There is no such champion.
+        RegistryError: The registry cannot be read, or the champion's file is damaged.
         CatalogError: With predicted scores, there is nothing to separate in the test set.
     """
     trainable(options.preset, options.settings)

@@ -95,7 +95,8 @@ def ready(options: SeparateOptions) -> tuple[SeparateSettings, Iterator[CatalogT
 
     Raises:
         SettingsError: Both `stems` and `two_stems` are given.
-        ModelError: There is no such model, or it has no such stem.
+        RegistryError: There is no such model, or its file is damaged.
+        ModelError: The model has no such stem, or cannot be loaded.
         CatalogError: There is nothing to separate at the source.
         MetricsError: Another run is writing to the same output, or the condition `where` does not work on its rows.
     """
@@ -115,8 +116,8 @@ def separate(options: SeparateOptions, checked: tuple[SeparateSettings, Iterator
 
     Raises:
         SettingsError: A setting is unknown or has a value that it cannot have.
-        StorageError: The catalog, the output or the cluster does not allow the run to start.
-        ModelError: There is no such model, or it has no such stem.
+        StorageError: The run cannot start, for the catalog, the model's file, the output or the cluster.
+        ModelError: The model has no such stem, or cannot be loaded.
     """
     settings, catalog = checked
     layout = OutputLayout(location(options.out))
@@ -301,7 +302,7 @@ def _tidied(out: OutputLayout, run_id: str) -> Iterator[None]:
 
 
 def _settings(options: SeparateOptions) -> SeparateSettings:
-    """The settings for the workers. Raises ModelError for a model or a stem that does not exist."""
+    """The settings for the workers. Raises RegistryError or ModelError for a model or a stem that does not exist."""
     model_id, available = model_stems(options.model)
     if options.two_stems:
         stems = _two(options, model_id, available)

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
     from storage.results.summary import RunRows
 
 _WORST = 3
-_FEW = 1  # tracks of which every stem's path is said
+_FEW = 1  # the most tracks for which every stem's path is printed
 _COLUMNS = {"sdr": "cSDR", "predicted_sdr": "predicted SDR"}
 
 
 def print_json(summary: Any, **more: Any) -> None:
-    """Print a summary's fields as one JSON object, with `more` beside them."""
+    """Print a summary's fields as one JSON object.
+
+    Args:
+        summary: A dataclass, or a list of them, which becomes the field `rows`.
+        more: Further fields, which replace those of the same name.
+    """
     fields = dataclasses.asdict(summary) if dataclasses.is_dataclass(summary) else {"rows": summary}  # type: ignore[arg-type]
     click.echo(json.dumps({**fields, **more}, default=_plain, indent=2))
 
@@ -32,7 +37,11 @@ def _plain(value: Any) -> Any:
 
 
 def planned(summary: "RunSummary") -> str:
-    """What a dry run would do."""
+    """What a dry run would do, as a sentence.
+
+    Args:
+        summary: The dry run's summary.
+    """
     tracks = counted(summary.todo, "track")
     if summary.todo_seconds is not None:
         tracks += f" ({summary.todo_seconds / 3600:.2f} hours)"
@@ -41,7 +50,12 @@ def planned(summary: "RunSummary") -> str:
 
 
 def show_pruning(summary: "PruneSummary", *, as_json: bool) -> None:
-    """Every track that goes, on a line of its own, and what to do next."""
+    """Print every track that goes, on a line of its own, and what to do next.
+
+    Args:
+        summary: What was removed or would be.
+        as_json: Whether to print the summary as JSON instead.
+    """
     if as_json:
         print_json(summary)
         return
@@ -60,7 +74,12 @@ def show_pruning(summary: "PruneSummary", *, as_json: bool) -> None:
 
 
 def show_separation(summary: "RunSummary", *, as_json: bool) -> None:
-    """Tracks, hours, speed, scores, the worst tracks, and where it all lies."""
+    """Print tracks, hours, speed, scores, the worst tracks, and where the results are.
+
+    Args:
+        summary: How the run ended; its rows are read from the output.
+        as_json: Whether to print all that as JSON instead.
+    """
     figures = _figures(summary) if summary.done else {}
     folders = {"stems": os.path.join(summary.out, "stems"), "metrics": os.path.join(summary.out, "metrics")}
     if as_json:
@@ -87,7 +106,11 @@ def show_separation(summary: "RunSummary", *, as_json: bool) -> None:
 
 
 def show_entries(rows: list[list[str]]) -> None:
-    """A table of two columns without a head, as plain text that scripts and people read alike."""
+    """Print a table of two columns without a head, as plain text for scripts and people alike.
+
+    Args:
+        rows: [name, text] pairs, at least one; a text of several lines is indented below its first.
+    """
     width = max(len(name) for name, _ in rows) + 1
     for name, text in rows:
         first, *others = text.splitlines() or [""]
@@ -115,13 +138,18 @@ def _speed(audio_seconds: float, seconds: float) -> str:
 
 
 def times_real_time(audio_seconds: float, seconds: float) -> str:
-    """How many times faster than the music plays: "8 × real time"."""
+    """How many times faster than the music plays it was processed, e.g. "8 × real time".
+
+    Args:
+        audio_seconds: The music's length in seconds.
+        seconds: The time it took, in seconds.
+    """
     times = audio_seconds / max(seconds, 1e-3)
     return f"{times:.0f} × real time" if times >= 10 else f"{times:.2g} × real time"
 
 
 def _figures(summary: "RunSummary") -> dict[str, Any]:
-    """Seconds, median scores, the worst tracks and, of a single track, its stems' files."""
+    """Seconds, median scores, the worst tracks and, for a single track, its stems' files."""
     from storage.files.layout import OutputLayout
     from storage.files.location import location
     from storage.results.predictions import drift_sentence, run_medians

@@ -6,6 +6,12 @@ _SHOWN = 20
 
 
 def show_failures(out: str, run_id: str) -> None:
+    """Print the first failed tracks of a run with their errors, and how to list the others.
+
+    Args:
+        out: The run folder.
+        run_id: The run; its rows are compacted.
+    """
     from flows.cli.console import show
     from storage.files.layout import OutputLayout
     from storage.files.location import location

@@ -42,6 +42,12 @@ class Call:
         return self._done
 
     def end(self, result: Any = None, error: BaseException | None = None) -> None:
+        """Set the outcome of the call, which is done from here on.
+
+        Args:
+            result: What the function returned.
+            error: What it raised, or `ProcessDied`; None where it returned.
+        """
         self._done, self._result, self._error = True, result, error
 
     def result(self) -> Any:
@@ -227,6 +233,11 @@ class Ended:
         return False
 
     def add(self, call: Call) -> None:
+        """Add a call, which iteration returns once it is done.
+
+        Args:
+            call: A call of these processes.
+        """
         self._calls.append(call)
 
     def __next__(self) -> Call:

@@ -38,13 +38,28 @@ _LONGEST_LIST = 64
 
 
 def check_name(what: str, name: object) -> None:
-    """Names of stems and presets become parts of paths. Raises PresetError unless letters, digits, - and _."""
+    """A name of a stem or preset, which becomes part of paths, must be 1 to 64 letters, digits, - and _.
+
+    Args:
+        what: What the error calls it, such as "the stem name".
+        name: The name, as it was read.
+
+    Raises:
+        PresetError: It is something else.
+    """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise PresetError(f"{what} {str(name)[:80]!r} must be 1 to 64 letters, digits, - and _")
 
 
 def check_stems(stems: object) -> None:
-    """Raises PresetError unless two to sixteen names, all different also where a file system folds case."""
+    """Stems must be two to sixteen names, distinct even where a file system folds case.
+
+    Args:
+        stems: The list, as it was read.
+
+    Raises:
+        PresetError: It is something else.
+    """
     if not isinstance(stems, (list, tuple)) or not 2 <= len(stems) <= _MOST_STEMS:
         raise PresetError(f"a preset has 2 to {_MOST_STEMS} stems in a list")
     for stem in stems:
@@ -54,7 +69,15 @@ def check_stems(stems: object) -> None:
 
 
 def check_numbers(fields: Mapping[str, object], where: str) -> None:
-    """Raises PresetError, naming the field, when a number of `fields` or of what lies in them is out of bounds."""
+    """Every number in `fields`, and in the tables and lists they hold, must be within its bounds.
+
+    Args:
+        fields: A preset's table; the name of a field decides its bounds.
+        where: The path of the table, which the error begins with.
+
+    Raises:
+        PresetError: A number is out of bounds, or a list too long; it names the field.
+    """
     for name, value in fields.items():
         if isinstance(value, Mapping):
             check_numbers(value, f"{where}.{name}")

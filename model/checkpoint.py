@@ -1,7 +1,7 @@
 """Weights and training state as bytes: safetensors with a JSON header, never pickle.
 
 A model's id is its preset's name and the first eight hex digits of the SHA-256 of its file's bytes,
-so a file that is damaged, cut or swapped does not match its own name.
+so a file that is damaged, cut or swapped does not match its name.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from model.preset import Preset
 class Weights:
     """A network's weights, the preset they belong to, and the record of the training that made them.
 
-    `calibrations` is per preset (its own, and those that borrow these weights) what
+    `calibrations` has, per preset (this one, and those that borrow these weights), what
     `model.separation.prediction.Calibration` makes predictions with; empty where none was fitted.
     """
 
@@ -33,7 +33,11 @@ class Weights:
     calibrations: dict = field(default_factory=dict)
 
     def to_bytes(self, dtype: torch.dtype | None = None) -> bytes:
-        """Serialise; floating tensors in `dtype` where one is given (float16 halves the file)."""
+        """The weights as the bytes of a safetensors file.
+
+        Args:
+            dtype: Type to convert floating-point tensors to (float16 halves the file); None keeps theirs.
+        """
         tensors = {
             name: tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
             for name, tensor in self.tensors.items()
@@ -43,7 +47,16 @@ class Weights:
 
     @classmethod
     def from_bytes(cls, data: bytes, name: str) -> "Weights":
-        """Raises CheckpointError, naming the file `name`, when the bytes are no weights of ours."""
+        """The weights that `to_bytes` wrote, checked.
+
+        Args:
+            data: The bytes of the file.
+            name: What to call it in an error.
+
+        Raises:
+            CheckpointError: The bytes are cut, damaged or not ours, or a tensor holds NaN or infinity.
+            PresetError: The preset in the header does not fit this version, or holds a number out of bounds.
+        """
         tensors, header = unpack(data, name)
         for tensor_name, tensor in tensors.items():
             if tensor.is_floating_point() and not tensor.isfinite().all():
@@ -54,7 +67,11 @@ class Weights:
         return cls(preset_in(header, name), tensors, record, calibrations)
 
     def network(self) -> torch.nn.Module:
-        """The network with these weights in float32, in evaluation mode. Raises CheckpointError."""
+        """The network with these weights in float32, in evaluation mode.
+
+        Raises:
+            CheckpointError: The network cannot be built, or the weights do not fit it.
+        """
         network = build(self.preset)
         try:
             network.load_state_dict({name: _single(tensor) for name, tensor in self.tensors.items()})
@@ -64,7 +81,10 @@ class Weights:
 
 
 def build(preset: Preset) -> torch.nn.Module:
-    """A fresh network of the preset's kind.
+    """A fresh network of the preset's kind, its weights drawn from torch's random numbers.
+
+    Args:
+        preset: What names the network, its bins and its options.
 
     Raises:
         CheckpointError: There is no such network, or it does not take the preset's options.
@@ -85,7 +105,18 @@ def pack(tensors: dict[str, torch.Tensor], header: dict) -> bytes:
 
 
 def unpack(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dict]:
-    """Tensors and header. Raises CheckpointError when the bytes are cut, damaged or not ours."""
+    """The tensors and the header that `pack` wrote.
+
+    Args:
+        data: The bytes of the file.
+        name: What to call it in an error.
+
+    Returns:
+        The tensors by name, on the CPU, and the header.
+
+    Raises:
+        CheckpointError: The bytes are cut, damaged or not ours.
+    """
     header = read_header(data, name)
     try:
         return load_tensors(data), header

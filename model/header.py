@@ -9,11 +9,14 @@ _LONGEST_HEADER = 16_000_000  # bytes; ours have some ten thousand
 
 
 def read_header(data: bytes, name: str) -> dict:
-    """What was written beside the tensors.
+    """The JSON that was written beside the tensors.
 
     Args:
         data: The bytes of a safetensors file.
         name: What to call it in an error.
+
+    Returns:
+        The table that `model.checkpoint.pack` was given.
 
     Raises:
         CheckpointError: The bytes are cut, damaged or not ours.
@@ -37,7 +40,16 @@ def read_header(data: bytes, name: str) -> dict:
 
 
 def preset_in(header: dict, name: str) -> Preset:
-    """The preset a header names. Raises CheckpointError where it names none, PresetError where it does not fit."""
+    """The preset that a weights file's header describes.
+
+    Args:
+        header: What `read_header` returns.
+        name: What to call the file in an error.
+
+    Raises:
+        CheckpointError: The header has no preset.
+        PresetError: Its preset does not fit this version, or holds a number out of bounds.
+    """
     if "preset" not in header:
         raise CheckpointError(f"{name} holds no preset; it was not written by unbraid")
     return Preset.from_dict(header["preset"])

@@ -18,10 +18,10 @@ _NAME = re.compile(r"[\w.-]+")  # it becomes part of model ids and file names
 
 @dataclass(frozen=True)
 class Inference:
-    """Frames of the network's own hop. A segment is context + core + context; on a GPU `batch` of them go at once.
+    """Frames of the network's hop. A segment is context + core + context; on a GPU `batch` of them go at once.
 
-    `views` are factors on the file's sample rate under which the network looks at it, each with windows that
-    much longer; the estimates' mean is what comes out.
+    `views` are factors on the file's sample rate at which the network is applied to it, each with windows that
+    much longer; the output is the estimates' mean.
     """
 
     core_frames: int
@@ -35,7 +35,7 @@ class Training:
     """`frames` per example; `validate_every` in steps; `patience` in validations; `ema` is its decay.
 
     `source` is what examples are made from: "waveform", with every augmentation, or "spectrogram", the
-    store's own spectra scaled, swapped and summed, which costs no transform but allows no other change.
+    store's spectra scaled, swapped and summed, which costs no transform but allows no other change.
     Every `snapshot_every` steps the average is kept beside the run (never where 0), to average over steps and runs.
     `favour` multiplies how often a dataset is drawn, by name; without, a dataset counts by the root of its hours.
     """
@@ -90,8 +90,7 @@ class MixingSettings:
 class Preset:
     """A model configuration. `stems` ends with the one that is the mixture minus the others.
 
-    `weights` names the preset whose weights it uses, where it has none of its own: the same network under
-    another `inference`.
+    `weights` names the preset whose weights it borrows, if any: the same network under another `inference`.
     """
 
     name: str
@@ -132,7 +131,11 @@ class Preset:
         return round(self.hop * OVERLAP / self.n_fft)
 
     def viewing(self, lent: "Preset") -> "Preset":
-        """This preset's name and inference over the network of `lent`, whose weights it borrows."""
+        """This preset's name and inference settings over the network of the preset whose weights it borrows.
+
+        Args:
+            lent: The preset in the weights file, with the network's options as they were trained.
+        """
         return dataclasses.replace(lent, name=self.name, inference=self.inference, weights=lent.name)
 
     def to_dict(self) -> dict:
@@ -140,7 +143,14 @@ class Preset:
 
     @classmethod
     def from_dict(cls, fields: dict) -> "Preset":
-        """Raises PresetError when fields are missing, unknown, out of bounds, or do not fit together."""
+        """A preset from the table of its TOML file, or from a weights file's header, checked.
+
+        Args:
+            fields: Every field by name; `inference`, `training` and `mixing` are tables, and lists stand for tuples.
+
+        Raises:
+            PresetError: Fields are missing, unknown, out of bounds, or do not fit together.
+        """
         if not isinstance(fields, dict):
             raise PresetError("a preset is a table of fields")
         check_name("the preset name", fields.get("name"))
@@ -184,7 +194,7 @@ def preset_names() -> list[str]:
 
 
 def borrowing_presets() -> dict[str, str]:
-    """Preset → the preset whose weights it uses, of the presets that have none of their own."""
+    """Preset → the preset whose weights it uses, for the presets without weights."""
     lenders = {name: _fields(name).get("weights") for name in preset_names()}
     return {name: lender for name, lender in lenders.items() if lender}
 
@@ -193,8 +203,8 @@ def load_preset(name: str, *, continued: bool = False, **settings: object) -> Pr
     """A preset with some settings replaced.
 
     Args:
-        name: One of `preset_names()`, or the path of a TOML file in their format, with a name of its own in it.
-        continued: Whether its training begins with weights: what its section `continue` says goes before `training`.
+        name: One of `preset_names()`, or the path of a TOML file in their format, with a name no shipped preset has.
+        continued: Whether its training begins with weights: its section `continue` then overrides `training`.
         settings: Training fields by name, others as `mixing.speed`, `inference.batch` or `network_options.rows`.
 
     Raises:
@@ -224,6 +234,11 @@ def load_preset(name: str, *, continued: bool = False, **settings: object) -> Pr
 def load_trainable(name: str, *, continued: bool = False, **settings: object) -> Preset:
     """`load_preset` for a training.
 
+    Args:
+        name: As for `load_preset`.
+        continued: As for `load_preset`.
+        settings: As for `load_preset`.
+
     Raises:
         PresetError: As `load_preset`, or the preset borrows its weights from another.
     """
@@ -234,7 +249,11 @@ def load_trainable(name: str, *, continued: bool = False, **settings: object) ->
 
 
 def is_preset_file(name: str) -> bool:
-    """Whether this is the path of a preset's TOML file and not a preset's name."""
+    """Whether this is the path of a preset's TOML file and not a preset's name.
+
+    Args:
+        name: What the user gave as the preset.
+    """
     return name.endswith(".toml")
 
 

@@ -1,4 +1,4 @@
-"""Changes that turn the stems at hand into more and other stems: batched torch operations, on a CPU and a GPU alike.
+"""Augmentation: changes that make new stems of those at hand, as batched torch operations on a CPU or a GPU.
 
 Audio is float32 (batch, channels, samples), one or two channels. What is done to each item comes in as tensors of one
 value per item; `model.learning.mixing` draws them, nothing here is random. No function changes its argument.
@@ -20,7 +20,11 @@ ROOMS = 32  # noises that reverberations are made of
 
 
 def decibels(value: float) -> float:
-    """Amplitude factor of a gain in dB."""
+    """Amplitude factor of a gain.
+
+    Args:
+        value: The gain in dB.
+    """
     return float(10.0 ** (value / 20.0))
 
 
@@ -239,12 +243,27 @@ def maximising_gain(mixture: torch.Tensor, smooth: torch.Tensor, ceilings: torch
 
 
 def rms(audio: torch.Tensor) -> torch.Tensor:
-    """(batch,) over all channels and samples of (batch, channels, samples)."""
+    """Root mean square of each item, over all channels and samples.
+
+    Args:
+        audio: (batch, channels, samples).
+
+    Returns:
+        (batch,).
+    """
     return audio.square().mean((-2, -1)).sqrt()
 
 
 def level(audio: torch.Tensor, rate: int) -> torch.Tensor:
-    """(batch,) RMS over the louder half of 50 ms blocks, pauses are no quiet singing; 0 where there is nothing."""
+    """RMS of each item over the louder half of its blocks of 50 ms, since pauses are not quiet singing.
+
+    Args:
+        audio: (batch, channels, samples).
+        rate: Sample rate in Hz.
+
+    Returns:
+        (batch,); 0 below 1e-5, or where there is less than a block.
+    """
     size = max(1, rate // 20)
     blocks = audio.shape[-1] // size
     if not blocks:

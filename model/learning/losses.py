@@ -30,10 +30,15 @@ class Spectra:
     @classmethod
     @torch.no_grad()
     def of(cls, stems: torch.Tensor, *, masks: int, mid_side: bool = False) -> "Spectra":
-        """From complex spectra (batch, stems, channels, frames, bins), time-major as the store has them.
+        """The spectra of a batch, from complex ones.
 
-        An example at a time in real arithmetic: its planes stay in the processor's cache, and torch's complex
+        One example at a time in real arithmetic: its planes stay in the processor's cache, and torch's complex
         absolute value guards against overflow at four times the cost.
+
+        Args:
+            stems: Complex (batch, stems, channels, frames, bins), time-major as the store has them; they add up to X.
+            masks: How many masks the network gives (`Preset.masks`); `along` and `across` are of that many stems.
+            mid_side: Whether the network also sees mid and side of a stereo mixture.
         """
         kept: list[list[torch.Tensor]] = [[], [], [], [], []]
         for item in stems:
@@ -62,19 +67,26 @@ def _size(real: torch.Tensor, imaginary: torch.Tensor) -> torch.Tensor:
 def mask_loss(
     masks: torch.Tensor, spectra: Spectra, band: torch.Tensor, *, compressed: float = 0.5, squared: bool = False
 ) -> torch.Tensor:
-    """Distance between the masked mixture and the stems, scalar.
-
-    masks: (batch, masks, channels, bins, frames) in 0…1, of all stems or of all but the last, whose mask is
-    then what the others leave. band: (batch, 1, bins, 1), 1 where the example has content and 0 above.
+    """Distance between the masked mixture and the stems.
 
     Two parts. The complex part, the mean over masks of |m·X − S| over the mixture's mean magnitude, is what
-    SDR sees (by Parseval the error of the waveform); of two stems one stands for both, since X − m·X is the
+    SDR measures (by Parseval the error of the waveform); of two stems one is enough, since X − m·X is the
     other. The compressed part, on square roots of magnitudes of all stems, weighs quiet partials as an ear
-    does and keeps a mask from closing where phases disagree. `compressed` is its weight.
+    does and keeps a mask from closing where phases disagree.
 
-    `squared` takes the squares of both, the first as a share of the mixture's energy. Where a network is in doubt
-    the absolute error is least at the likelier of all and nothing, the squared one in between, at the chance
-    itself; and SDR counts squares.
+    With `squared` a network in doubt learns the chance itself: the absolute error is least at the likelier of all
+    and nothing, the squared one in between, at the chance; and SDR counts squares.
+
+    Args:
+        masks: (batch, masks, channels, bins, frames) in 0…1, of all stems or of all but the last, whose mask is
+            then what the others leave.
+        spectra: The mixtures and their true stems.
+        band: (batch, 1, bins, 1), 1 where the example has content and 0 above.
+        compressed: Weight of the compressed part.
+        squared: Whether to take squares in both parts, the complex one as a share of the mixture's energy.
+
+    Returns:
+        A scalar.
     """
     total = masks.new_zeros(())
     share = band.mean().clamp(min=EPSILON) * spectra.mixture.numel()
@@ -105,17 +117,33 @@ def _complete(masks: torch.Tensor, stems: int) -> list[torch.Tensor]:
 
 
 def magnitude_l1(masks: torch.Tensor, spectra: Spectra) -> torch.Tensor:
-    """‖ |V| − m·|X| ‖₁, the loss of Jansson et al. 2017, on magnitudes scaled by the patch's maximum."""
+    """‖ |V| − m·|X| ‖₁, the loss of Jansson et al. 2017, on magnitudes scaled by the patch's maximum.
+
+    Args:
+        masks: (batch, masks, channels, bins, frames) in 0…1; the first is that of the vocals.
+        spectra: The mixtures and their true stems, the vocals first.
+
+    Returns:
+        A scalar, the mean over bins.
+    """
     scale = 1 / torch.clamp(spectra.mixture.amax(dim=(1, 2, 3), keepdim=True), min=EPSILON)
     return ((masks[:, 0] * spectra.mixture - spectra.stems[:, 0]) * scale).abs().mean()
 
 
 def cross_entropy(masks: torch.Tensor, spectra: Spectra, band: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy between P(vocal) and the ideal binary mask, scalar; masks (batch, 1, channels, bins, frames).
+    """Cross-entropy between P(vocal) and the ideal binary mask.
 
     A bin is vocal where the vocals are louder than the rest (Wang, "On ideal binary mask as the
     computational goal of auditory scene analysis", 2005). Bins weigh by the root of their magnitude: silent
-    ones, most of all there are, have no class worth learning.
+    ones, which are the most, have no class worth learning.
+
+    Args:
+        masks: P(vocal), (batch, 1, channels, bins, frames).
+        spectra: The mixtures and their true stems, the vocals first.
+        band: (batch, 1, bins, 1), 1 where the example has content and 0 above.
+
+    Returns:
+        A scalar.
     """
     vocal = (spectra.stems[:, 0] > spectra.stems[:, 1:].sum(1)).float()
     scale = 1 / torch.clamp(spectra.mixture.mean(dim=(1, 2, 3), keepdim=True), min=EPSILON)

@@ -1,7 +1,7 @@
 """Random track mixing: training examples from stems of different songs (Uhlich et al., ICASSP 2017).
 
 What is done to an example is drawn first, as plain numbers (`Treatment`, `Balance`), by whoever reads its stems. It is
-done later, to a batch at once, on whatever device the network is (`mixed`).
+done later, to a complete batch, on the device of the network (`mixed`).
 """
 
 from collections.abc import Callable, Sequence
@@ -55,9 +55,9 @@ class Balance:
 
 @dataclass(frozen=True)
 class Source:
-    """A patch (channels, samples at its own speed) of the stem with this number, and what is done to it.
+    """A patch (channels, samples) of the stem with this number, at its original speed, and what is done to it.
 
-    With `against_db` it comes on top of what the stem has already, at this level against it.
+    With `against_db` it is added to what the stem has already, at this level against it.
     """
 
     audio: torch.Tensor
@@ -75,7 +75,13 @@ class Parts:
 
 
 def voice_treatment(settings: MixingSettings, random: np.random.Generator, rate: int) -> Treatment:
-    """How a vocal stem is made to sit in a mix."""
+    """Draw how a vocal stem is processed to sit in a mix.
+
+    Args:
+        settings: The probability of each change.
+        random: Where the draws come from; it advances.
+        rate: Sample rate in Hz, which bounds the frequencies of filters.
+    """
     chosen = Treatment()
     if random.random() < settings.compress:
         chosen = replace(chosen, compression=(_between(random, -24, -6), _between(random, 1.5, 5)))
@@ -97,7 +103,14 @@ def voice_treatment(settings: MixingSettings, random: np.random.Generator, rate:
 
 
 def backing_treatment(settings: MixingSettings, random: np.random.Generator, rate: int, channels: int) -> Treatment:
-    """How a backing is changed: equalised, widened where it is mono, its channels swapped half the time."""
+    """Draw how a backing is changed: equalised, distorted, widened if mono, its channels swapped half the time.
+
+    Args:
+        settings: The probability of each change.
+        random: Where the draws come from; it advances.
+        rate: Sample rate in Hz, which bounds the frequencies of filters.
+        channels: Channels of the backing's patch.
+    """
     chosen = Treatment()
     if random.random() < settings.equalise:
         chosen = replace(chosen, bells=_bells(random, rate, 4.0))
@@ -110,7 +123,13 @@ def backing_treatment(settings: MixingSettings, random: np.random.Generator, rat
 
 
 def balance(settings: MixingSettings, random: np.random.Generator, stems: int) -> Balance:
-    """Draw how the vocals, the first of the stems, are set against the others, and how loud the whole is."""
+    """Draw how the vocals are set against the other stems, and how loud the mixture is.
+
+    Args:
+        settings: Probabilities, and ranges of levels in dB.
+        random: Where the draws come from; it advances.
+        stems: How many stems the example has, the vocals first.
+    """
     chance = random.random()
     without = "vocals" if chance < settings.without_vocals else ""
     if not without and chance < settings.without_vocals + settings.without_backing:
@@ -195,7 +214,16 @@ def balanced(
 
 
 def loud(stems: torch.Tensor, balances: Sequence[Balance], rate: int) -> torch.Tensor:
-    """Waveforms (batch, stems, channels, samples) as loud as their balances say, maximised where they say so."""
+    """Scale mixtures to the loudness of their balances, maximised where these say so.
+
+    Args:
+        stems: Waveforms (batch, stems, channels, samples); changed in place where maximised.
+        balances: One per example.
+        rate: Sample rate in Hz.
+
+    Returns:
+        Stems of the same shape.
+    """
     maximised = [number for number, each in enumerate(balances) if each.maximiser]
     if maximised:
         smooth, ceilings = stems.new_tensor([balances[number].maximiser for number in maximised]).unbind(1)

@@ -5,7 +5,7 @@ Every network takes magnitudes (batch, seen channels, bins, frames) and returns 
 others leave. `bins` and `channels` are those of its preset, and the seen channels are those or, with mid
 and side after them, two more; `frames` may be any multiple of 2^levels.
 
-Anyone's network joins by an entry point of the group `unbraid.networks`:
+A network from another package joins by an entry point of the group `unbraid.networks`:
 
     [project.entry-points."unbraid.networks"]
     mine = "my_package:MyNetwork"

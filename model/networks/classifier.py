@@ -9,11 +9,11 @@ class BinClassifier(nn.Module):
 
     Mono. A frame is seen with `context` neighbours on either side, which are the channels of convolutions
     along frequency; a dense pair of layers lets distant partials know of each other; the last convolution
-    gives two classes a bin. Log magnitudes relative to the patch's mean are standardised a bin at a time
+    gives two classes per bin. Log magnitudes relative to the patch's mean are standardised bin by bin
     by the running mean and variance of the training data (`BatchNorm1d` without an affine part).
 
     `mask` says what becomes of P(vocal) when the network is used: "soft" is P itself, "binary" is 1 where P
-    exceeds `threshold` and 0 elsewhere, the ideal binary mask's estimate (Wang 2005). Training sees P always.
+    exceeds `threshold` and 0 elsewhere, the ideal binary mask's estimate (Wang 2005). Training always sees P.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class BinClassifier(nn.Module):
         level = magnitude.mean(dim=(1, 2, 3), keepdim=True)
         x = torch.log1p(magnitude / torch.clamp(level, min=1e-8))[:, 0]
         x = nn.functional.pad(self.standardise(x), (self.context, self.context))
-        # (batch, bins, frames, neighbours) → a frame an item, its neighbours as channels
+        # (batch, bins, frames, neighbours) → one item per frame, its neighbours as channels
         x = x.unfold(2, 2 * self.context + 1, 1).permute(0, 2, 3, 1).flatten(0, 1)
         x = self.convolutions(x)
         x = torch.cat([x, torch.relu(x + self.dense(x))], dim=1)

@@ -1,7 +1,7 @@
 """A U-Net's convolutions in 8-bit integers, for processors that multiply those four at a time (AVX-512 VNNI, AVX-VNNI).
 
-Weights have one scale per output channel, activations one scale and zero point per tensor, taken of what the tensor
-holds at that moment ("dynamic quantisation"), so a network needs no calibration and a segment's result depends on
+Weights have one scale per output channel, activations one scale and zero point per tensor, taken from the range
+of its values ("dynamic quantisation"), so a network needs no calibration and a segment's result depends on
 nothing beside it. Products are summed in 32-bit integers, exactly and in any order. Everything between the convolutions
 stays in float32. oneDNN does the work, by the operators that torch's compiler uses for quantised networks.
 
@@ -34,15 +34,25 @@ class Quantised:
 
     @classmethod
     def of(cls, x: torch.Tensor) -> "Quantised":
-        """The nearest levels of `x`, float32; its extremes and 0 have levels."""
+        """The nearest levels of an activation, on a scale of its range.
+
+        Args:
+            x: float32 (items, channels, rows, frames); its extremes and 0 are represented.
+        """
         lowest, highest = (value.item() for value in _dense(x).aminmax())
         scale, zero = _scale(min(lowest, 0.0), max(highest, 0.0))
         return cls(_levels(x, scale, zero), scale, zero)
 
     def beside(self, x: torch.Tensor) -> "Quantised":
-        """These channels after those of `x`, which is nowhere negative and is interleaved first, on one scale.
+        """A skip connection's channels after those that come up to it, on one scale.
 
-        Both are of one range in a trained network, so the scale stays as it is, or loses a bit at most.
+        Both have nearly the same range in a trained network, so the scale stays as it is, or loses a bit at most.
+
+        Args:
+            x: Output of `Int8Conv2d.transposed`, nowhere negative: float32 (items, 4 · channels, rows / 2, frames / 2).
+
+        Returns:
+            Channels of `x`, interleaved, then these: (items, channels of both, rows, frames).
         """
         highest = _dense(x).amax().item()
         skip = self if highest <= (_MOST - self.zero) * self.scale else self._up_to(highest)
@@ -76,7 +86,14 @@ def _dense(x: torch.Tensor) -> torch.Tensor:
 
 
 def interleaved(phases: torch.Tensor) -> torch.Tensor:
-    """(items, 4 · c, rows, frames) → (items, c, 2 · rows, 2 · frames): channel group 2a + b is the phase (a, b)."""
+    """Phases of a transposed convolution's output as the output: channel group 2a + b is the phase (a, b).
+
+    Args:
+        phases: (items, 4 · channels, rows, frames).
+
+    Returns:
+        (items, channels, 2 · rows, 2 · frames), in channels-last order.
+    """
     items, channels, rows, frames = phases.shape
     split = phases.permute(0, 2, 3, 1).reshape(items, rows, frames, 2, channels // 2).transpose(2, 3)
     return split.reshape(items, 2 * rows, 2 * frames, channels // 4).permute(0, 3, 1, 2)
@@ -105,8 +122,15 @@ class Int8Conv2d(nn.Module):
 
     @classmethod
     def transposed(cls, conv: nn.ConvTranspose2d) -> "Int8Conv2d":
-        """A transposed convolution (5×5, stride 2) as one of stride 1 with four times the channels, a group for each
-        phase of the output (Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016).
+        """A transposed convolution as one of stride 1 with four times the channels, one group per output phase.
+
+        Source: Shi et al., "Is the deconvolution layer the same as a convolutional layer?", 2016.
+
+        Args:
+            conv: 5×5, stride 2, padding 2, output padding 1.
+
+        Returns:
+            The convolution; `interleaved` turns its output into that of `conv`.
         """
         bias = None if conv.bias is None else conv.bias.repeat(4)
         return cls(as_phases(conv.weight), bias, stride=1, padding=1)

@@ -1,4 +1,4 @@
-"""The network our field began with."""
+"""The U-Net of Jansson et al., 2017, for singing voices."""
 
 import itertools
 
@@ -29,7 +29,7 @@ class JanssonUNet(nn.Module):
         )
         self.up = nn.ModuleList()
         for level in reversed(range(levels)):
-            # All but the deepest see the skip of their own depth beside what came up.
+            # All but the deepest see the skip of their depth beside what came up.
             entering = channels[level + 1] * (1 if level == levels - 1 else 2)
             leaving = channels[level]
             layers: list[nn.Module] = [nn.ConvTranspose2d(entering, leaving, 5, stride=2, padding=2, output_padding=1)]

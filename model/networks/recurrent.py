@@ -11,7 +11,7 @@ class RecurrentRefiner(nn.Module):
 
     Input: magnitudes relative to the patch's mean, log-compressed, in `rows` rows of the warped frequency axis
     (`model.spectra.bands`). Three convolutions propose logits for each stem, channel and row. Mean-pooled features
-    and the proposal's own energies then pass `layers` bidirectional LSTMs of `hidden` units a direction over
+    and the proposal's energies then pass `layers` bidirectional LSTMs of `hidden` units per direction over
     time (as in Uhlich et al., ICASSP 2017, and Open-Unmix), whose output is added to the proposal. The
     masks are a softmax over stems: they sum to one.
     """

@@ -9,7 +9,7 @@ from model.spectra.bands import Gather, Spread
 
 
 class StereoUNet(nn.Module):
-    """A U-Net over the whole band of a stereo signal, on the warped frequency axis of `model.spectra.bands`.
+    """A U-Net over the full band of a stereo signal, on the warped frequency axis of `model.spectra.bands`.
 
     Input: magnitudes relative to the patch's mean, log-compressed, in `rows` rows. Each level halves
     both axes by a 5×5 convolution; from the second on a frequency-wise bottleneck (the
@@ -20,7 +20,7 @@ class StereoUNet(nn.Module):
     With `mid_side` it sees |L + R| / 2 and |L − R| / 2 too (`model.spectra.frontend.magnitudes`): magnitudes of left
     and right alone do not tell a voice in the middle from a backing that is as loud on both sides. With
     `exclusive` the masks are those of all `estimated` stems and sum to one (Spleeter's four-stem model shares
-    a bin among its stems the same way); without, each is a sigmoid of its own.
+    a bin among its stems the same way); without, each is a separate sigmoid.
     """
 
     def __init__(
@@ -56,9 +56,10 @@ class StereoUNet(nn.Module):
         self._int8: _Int8Trunk | None = None
 
     def fuse(self, dtype: torch.dtype = torch.float32) -> None:
-        """Fold the batch norms into their convolutions, for use: the same masks to rounding, sooner.
+        """Fold the batch norms into their convolutions, for inference: the same masks to rounding, in less time.
 
-        `dtype` is what autocast would turn the blocks' weights into at every call.
+        Args:
+            dtype: Type of the blocks' weights from now on: what autocast would convert them to at every call.
         """
         for block in (*self.down, *self.up):
             block.fuse()
@@ -147,7 +148,7 @@ class _AcrossFrequency(nn.Module):
         if torch.is_grad_enabled():
             moved = torch.relu(self.squeeze(x.transpose(-1, -2)))
             return x + self.expand(moved).transpose(-1, -2)
-        # The same sums without moving anything: in channels-last order the rows of a matrix lie there already.
+        # The same sums without a copy: in channels-last order the rows of a matrix are already contiguous.
         rows = x.permute(0, 2, 3, 1).flatten(2)
         items = len(rows)
         moved = torch.bmm(self.squeeze.weight.expand(items, -1, -1), rows).add_(self.squeeze.bias[:, None]).relu_()

@@ -1,4 +1,4 @@
-"""Loudness, true peak and activity of a signal that passes by in blocks."""
+"""Loudness, true peak and activity of a signal that arrives in blocks."""
 
 import numpy as np
 from scipy import signal as dsp
@@ -11,7 +11,12 @@ _OVERSAMPLING = 4
 
 
 class LoudnessMeter:
-    """Integrated loudness after ITU-R BS.1770-4, K-weighting by pyloudnorm's coefficients."""
+    """Integrated loudness after ITU-R BS.1770-4, K-weighting by pyloudnorm's coefficients.
+
+    Args:
+        rate: Sample rate in Hz.
+        channels: Channels of the signal, in WAV order.
+    """
 
     def __init__(self, rate: int, channels: int) -> None:
         import pyloudnorm
@@ -26,13 +31,22 @@ class LoudnessMeter:
 
     @classmethod
     def of(cls, audio: np.ndarray, rate: int) -> "LoudnessMeter":
-        """A meter that a whole signal (channels, samples) has passed."""
+        """A meter that a complete signal has passed.
+
+        Args:
+            audio: (channels, samples), full scale 1.0.
+            rate: Its sample rate in Hz.
+        """
         meter = cls(rate, audio.shape[0])
         meter.push(audio)
         return meter
 
     def push(self, block: np.ndarray) -> None:
-        """Add samples (channels, samples)."""
+        """Add samples.
+
+        Args:
+            block: The signal's next samples, (channels, samples), of any length.
+        """
         weighted, self._state = dsp.sosfilt(self._sections, block, axis=-1, zi=self._state)
         self._waiting = np.concatenate([self._waiting, weighted], axis=1)
         parts = self._waiting.shape[1] // self._part
@@ -50,7 +64,7 @@ class LoudnessMeter:
         return _lufs(np.maximum(sums, 0))
 
     def integrated(self) -> float | None:
-        """LUFS of the whole after both gates; None below 400 ms or where all is under the absolute gate."""
+        """LUFS of the signal after both gates; None below 400 ms or where all of it is under the absolute gate."""
         loudness = self.blocks()
         loud = loudness[loudness > SILENCE_LUFS]
         if not len(loud):
@@ -64,6 +78,9 @@ class TruePeakMeter:
 
     A stretch whose samples cannot reach the peak so far, whatever lies between them, is passed over:
     the result is the same and the work a small part.
+
+    Args:
+        channels: Channels of the signal.
     """
 
     _STRETCH = 4096
@@ -76,7 +93,11 @@ class TruePeakMeter:
         self._peak = 0.0
 
     def push(self, block: np.ndarray) -> None:
-        """Add samples (channels, samples)."""
+        """Add samples.
+
+        Args:
+            block: The signal's next samples, (channels, samples), of any length.
+        """
         signal = np.concatenate([self._before, block], axis=1)
         self._before = signal[:, -_TAPS_PER_PHASE:]
         self._peak = max(self._peak, float(np.abs(block).max(initial=0)))

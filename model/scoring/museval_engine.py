@@ -1,7 +1,7 @@
 """museval, importable on a machine without ffmpeg.
 
 `import museval` imports musdb, which imports stempeg, which raises unless ffmpeg and ffprobe are on the PATH;
-museval's scores need none of them. Where they are missing an empty musdb stands in during the import.
+museval's scores need none of them. Where they are missing an empty musdb replaces it during the import.
 """
 
 import shutil
@@ -27,9 +27,18 @@ def museval() -> types.ModuleType:
 
 
 def museval_bss_eval(references: np.ndarray, estimates: np.ndarray, window: int) -> np.ndarray:
-    """museval's own SDR, ISR, SIR, SAR, (4, stems, windows), of (stems, channels, samples) arrays.
+    """SDR, ISR, SIR and SAR in dB, computed by museval.
 
-    Raises ValueError with museval's reason where it has no answer: a silent stem, a singular matrix.
+    Args:
+        references: (stems, channels, samples).
+        estimates: The same shape.
+        window: Length of a window, and of the hop between windows, in samples.
+
+    Returns:
+        float64 (4, stems, windows), scores in the order of the first line.
+
+    Raises:
+        ValueError: museval has no answer, for its reason: a silent stem, a singular matrix.
     """
     try:
         return np.stack(

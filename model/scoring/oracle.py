@@ -1,4 +1,4 @@
-"""The ceiling: what a mask could do at best if it knew the stems."""
+"""The ceiling: the best that a mask could do if it knew the stems."""
 
 import numpy as np
 import torch

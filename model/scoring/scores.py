@@ -44,7 +44,7 @@ class Score:
 
 @dataclass(frozen=True)
 class TrackScores:
-    """Scores of stems that were scored together, and SDR, ISR, SIR, SAR of every window, (4, windows) a stem."""
+    """Scores of stems that were scored together; `windows` has, per stem, SDR, ISR, SIR and SAR, (4, windows) in dB."""
 
     stems: dict[str, Score]
     windows: dict[str, np.ndarray]
@@ -56,16 +56,30 @@ class TrackScores:
 
 
 def silent(signal: np.ndarray) -> bool:
-    """museval's silence: the channels sum to zero at every sample. Stereo in anti-phase is silent too."""
+    """museval's silence: the channels sum to zero at every sample. Stereo in anti-phase is silent too.
+
+    Args:
+        signal: (channels, samples).
+    """
     return not signal.sum(axis=0).any()
 
 
 def window_sdr(references: dict[str, np.ndarray], estimates: dict[str, np.ndarray], rate: int) -> dict[str, np.ndarray]:
-    """SDR of every stem in every whole second, float64 (windows,); the last part of a second is dropped.
+    """SDR of every stem in every complete second; what is left at the end is dropped.
 
-    All arrays are (channels, samples) of one length. As in museval a window is NaN for all stems when
-    any reference or estimate is silent over it, and NaN where the estimate is exact. Raises
-    ValueError when stems or lengths differ.
+    As in museval a window is NaN for all stems when any reference or estimate is silent over it, and NaN for a stem
+    whose estimate is exact.
+
+    Args:
+        references: The true stems by name, float (channels, samples) each.
+        estimates: Their estimates, of the same names and shape.
+        rate: Sample rate in Hz, the length of a window.
+
+    Returns:
+        Per stem its SDR in dB, float64 (windows,).
+
+    Raises:
+        ValueError: Stems or shapes differ.
     """
     windows = _common_shape(references, estimates)[1] // rate
     values = {stem: np.full(windows, np.nan) for stem in references}
@@ -91,8 +105,14 @@ def score(
 ) -> TrackScores:
     """Scores of all stems of a track, scored together; see `score_systems`.
 
+    Args:
+        references: The true stems by name, float (channels, samples) each.
+        estimates: Their estimates, of the same names and shape.
+        rate: Sample rate in Hz.
+        engine: One of ENGINES.
+
     Raises:
-        ValueError: Stems or lengths differ, or museval has no answer.
+        ValueError: Stems or shapes differ, there is no such engine, or museval has no answer.
     """
     return score_systems(references, [estimates], rate, engine=engine)[0]
 
@@ -109,14 +129,14 @@ def score_systems(
     Args:
         references: Stems by name, float (channels, samples) each.
         systems: Each system's estimates, of the same names and shapes.
-        rate: in Hz.
+        rate: Sample rate in Hz.
         engine: "bsseval" (ours), "sdr" (SDR alone, hundreds of times cheaper) or "museval" (the reference).
 
     Returns:
         The scores of each system, in order.
 
     Raises:
-        ValueError: Stems or lengths differ, or museval has no answer.
+        ValueError: Stems or shapes differ, there is no such engine, or museval has no answer.
     """
     windows = window_scores(references, systems, rate, engine)
     return [_track_scores(references, *pair, rate) for pair in zip(systems, windows, strict=True)]
@@ -145,9 +165,19 @@ def _track_scores(
 def window_scores(
     references: dict[str, np.ndarray], systems: Sequence[dict[str, np.ndarray]], rate: int, engine: str
 ) -> list[dict[str, np.ndarray]]:
-    """SDR, ISR, SIR, SAR of every stem and window, float64 (4, windows), for each system.
+    """SDR, ISR, SIR and SAR of every stem in every window of one second, for each system.
 
-    NaN stands for silence and for infinity.
+    Args:
+        references: Stems by name, float (channels, samples) each.
+        systems: Each system's estimates, of the same names and shapes.
+        rate: Sample rate in Hz.
+        engine: One of ENGINES; "sdr" leaves the other three scores NaN.
+
+    Returns:
+        For each system, per stem, float64 (4, windows) in dB; NaN for silence and for infinity.
+
+    Raises:
+        ValueError: Stems or shapes differ, there is no such engine, or museval has no answer.
     """
     if engine not in ENGINES:
         raise ValueError(f"{engine} is not an engine; choose one of {', '.join(ENGINES)}")
@@ -190,7 +220,16 @@ def _common_shape(references: dict[str, np.ndarray], estimates: dict[str, np.nda
 
 
 def magnitude_errors(reference: np.ndarray, estimate: np.ndarray, rate: int) -> tuple[float, float]:
-    """(mean squared error, SNR in dB) of magnitude spectrograms, stretch by stretch in constant memory."""
+    """Mean squared error and SNR of magnitude spectrograms, stretch by stretch in constant memory.
+
+    Args:
+        reference: The true stem, (channels, samples).
+        estimate: Its estimate, of the same shape.
+        rate: Sample rate in Hz.
+
+    Returns:
+        The mean of (|S| − |Ŝ|)², NaN for empty signals, and Σ|S|² over Σ(|S| − |Ŝ|)² in dB.
+    """
     front_end = _FRONT_END.at_rate(rate)
     energy = error = 0.0
     count = 0
@@ -207,12 +246,28 @@ def magnitude_errors(reference: np.ndarray, estimate: np.ndarray, rate: int) -> 
 
 
 def usdr(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """SDR of the whole track as one window (Mitsufuji et al., Music Demixing Challenge 2021)."""
+    """SDR of the complete track as one window (Mitsufuji et al., Music Demixing Challenge 2021).
+
+    Args:
+        reference: The true stem, (channels, samples).
+        estimate: Its estimate, of the same shape.
+
+    Returns:
+        dB, as `ratio_db`.
+    """
     return ratio_db(_energy(reference), _energy(np.asarray(reference, np.float64) - estimate))
 
 
 def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """Scale-invariant SDR of the whole track, channels together (Le Roux et al., "SDR – half-baked or well done?")."""
+    """Scale-invariant SDR of the complete track, channels together (Le Roux et al., "SDR – half-baked or well done?").
+
+    Args:
+        reference: The true stem, (channels, samples).
+        estimate: Its estimate, of the same shape.
+
+    Returns:
+        dB; NaN for a silent reference.
+    """
     reference, estimate = np.asarray(reference, np.float64), np.asarray(estimate, np.float64)
     energy = _energy(reference)
     if not energy:
@@ -222,13 +277,29 @@ def si_sdr(reference: np.ndarray, estimate: np.ndarray) -> float:
 
 
 def fitted_gain(reference: np.ndarray, estimate: np.ndarray) -> float:
-    """The gain on `estimate` that brings it nearest to `reference` by least squares; 0 for a silent estimate."""
+    """The gain on the estimate that brings it nearest to the reference by least squares.
+
+    Args:
+        reference: The true stem, (channels, samples).
+        estimate: Its estimate, of the same shape.
+
+    Returns:
+        An amplitude factor; 0 for a silent estimate.
+    """
     energy = _energy(estimate)
     return float(np.vdot(np.asarray(estimate, np.float64), reference) / energy) if energy else 0.0
 
 
 def ratio_db(signal: float, error: float) -> float:
-    """10 · log10(signal / error); inf without error, −inf without signal, NaN without both."""
+    """10 · log10(signal / error).
+
+    Args:
+        signal: Energy of the signal, in any unit.
+        error: Energy of the error, in the same unit.
+
+    Returns:
+        dB; inf without error, −inf without signal, NaN without both.
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(10 * (np.log10(signal) - np.log10(error)))
 

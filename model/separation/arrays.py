@@ -1,11 +1,11 @@
-"""Arrays that people hand over: which axis is which, and whether it is audio at all."""
+"""Arrays from callers: which axis is which, and whether they hold audio at all."""
 
 import numpy as np
 
 from model.errors import InputError
 
 MAX_CHANNELS = 64
-MAX_RATE = 768_000  # the highest rate that recorders have; beyond it windows of 93 ms fill the memory
+MAX_RATE = 768_000  # the highest rate of any recorder; beyond it windows of 93 ms fill the memory
 
 
 def as_channels(audio: np.ndarray, rate: float) -> np.ndarray:
@@ -50,7 +50,15 @@ def as_channels(audio: np.ndarray, rate: float) -> np.ndarray:
 
 
 def like(signal: np.ndarray, audio: np.ndarray) -> np.ndarray:
-    """A signal (channels, samples) with the axes of the array that `as_channels` made its mixture from."""
+    """A signal in the layout of the array that `as_channels` made its mixture from.
+
+    Args:
+        signal: A stem, (channels, samples).
+        audio: The array that the caller passed: (samples,), (channels, samples) or (samples, channels).
+
+    Returns:
+        The stem in the shape of `audio`.
+    """
     shape = np.shape(audio)
     return np.ascontiguousarray(signal.T) if len(shape) == 2 and _samples_first(shape) else signal.reshape(shape)
 

@@ -23,7 +23,7 @@ _RIDGE = 1.0  # of standardised features, in songs: pulls weights towards none w
 _WINDOWS_RIDGE = 10.0
 _STEPS = 50
 _HUBER = 1.0  # dB
-_SCORES = (-15.0, 30.0)  # dB; what lies beyond is clipped, that a single song does not bend the line
+_SCORES = (-15.0, 30.0)  # dB; scores beyond are clipped, so that a single song does not tilt the line
 _FAINT = -30.0  # dB below the mixture: a reference that is fainter is noise between phrases, not a stem to be found
 # dB. Catalogs hold songs at the balance that somebody gave them. A remix of 12 dB teaches the line what doubt looks
 # like where separation fails, but says little of how far predictions miss in a catalog: errors are weighed by the
@@ -37,7 +37,7 @@ class Observation:
 
     `song` is what all mixtures of the same stems share; `evidence` has `stems` in this order. `windows` lacks the stems
     that are silent, and is NaN where one is silent or faint; `scores` also lacks those that are so half of the time.
-    `gain` is how far the first stem was moved from the song's own balance, in dB.
+    `gain` is how far the first stem was moved from the song's original balance, in dB.
     """
 
     song: str
@@ -52,12 +52,12 @@ def observe(
     separator, song: str, references: dict[str, np.ndarray], rate: int, gain: float = 0.0, *,
     faint: float | None = _FAINT,
 ) -> Observation:  # fmt: skip
-    """Separate a mixture whose stems are known, and score every stem alone against its own.
+    """Separate a mixture whose stems are known, and score every stem alone against its reference.
 
     Args:
-        separator: What separates.
+        separator: A `Separator`, or what has its `stems` and `stream`.
         song: What all mixtures of the same stems share.
-        references: The stems at the song's own balance, (channels, samples) each.
+        references: The stems at the song's original balance, (channels, samples) each.
         rate: Samples per second.
         gain: Of the first stem, in dB.
         faint: dB against the mixture below which a window of a reference says nothing; None keeps every score.
@@ -158,7 +158,7 @@ def _line(features: np.ndarray, scores: np.ndarray, ridge: float) -> np.ndarray:
     """(constant, weight per feature): ridge regression on standardised features with Huber's loss.
 
     Errors beyond `_HUBER` dB count by their size, not its square, so that a few songs on which the network is sure and
-    wrong do not bend the line for all others (Huber 1964; solved by iterated reweighting).
+    wrong do not tilt the line for all others (Huber 1964; solved by iterated reweighting).
     """
     middle, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     # A feature that did not vary while fitting (views of a network that has one) must not speak later.

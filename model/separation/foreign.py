@@ -1,4 +1,4 @@
-"""Separators that are not ours, made to look like ours: streamed, at any rate, adding up to the mixture.
+"""Separators from other packages behind our interface: streamed, at any rate, adding up to the mixture.
 
 Anyone's separator joins by an entry point of the group `unbraid.separators`:
 
@@ -30,8 +30,8 @@ class ForeignModel:
     """A function from a waveform and its rate to named stems, and what to know of it.
 
     `separate(audio, rate)` takes float32 (channels, samples) and returns the same shape for each of `stems`.
-    `sample_rate` and `channels` are those it wants, None where any will do. `model_id` must change when the
-    weights do: rows are done under it.
+    `sample_rate` (Hz) and `channels` are those it requires, None where any will do. `model_id` must change when the
+    weights do: a catalog's rows record it.
     """
 
     model_id: str
@@ -42,12 +42,27 @@ class ForeignModel:
 
 
 def is_foreign(name: str) -> bool:
-    """Is this the name of another's model, such as demucs:htdemucs?"""
+    """Whether this is the name of a foreign model, such as demucs:htdemucs.
+
+    Args:
+        name: What the user gave as the model: a preset, a model id, a file or `family:name`.
+
+    Returns:
+        True where the part before the colon is an installed entry point of `GROUP`.
+    """
     return name.partition(":")[0] in _entry_points()
 
 
 def load_foreign(name: str, device: str) -> "ForeignSeparator":
-    """The separator behind `family:name`. Raises ModelError when it cannot be loaded."""
+    """The separator behind `family:name`.
+
+    Args:
+        name: The entry point's name in `GROUP`, a colon, and what its `load` takes as a name.
+        device: "cpu" or "cuda", passed on to `load`.
+
+    Raises:
+        ModelError: The family's package cannot be imported, or its `load` says that it has no such model.
+    """
     family, _, model = name.partition(":")
     try:
         load = _entry_points()[family].load()
@@ -57,7 +72,14 @@ def load_foreign(name: str, device: str) -> "ForeignSeparator":
 
 
 def weights_digest(module: torch.nn.Module) -> str:
-    """Eight hex digits of the SHA-256 of a module's parameters and buffers."""
+    """Eight hex digits that change when a module's weights do, for a model id.
+
+    Args:
+        module: A network, on any device.
+
+    Returns:
+        The first eight hex digits of the SHA-256 of its parameters' and buffers' names and bytes.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
@@ -81,7 +103,18 @@ class ForeignSeparator:
         return ForeignStream(self._model, self.stems, rate, channels)
 
     def separate(self, audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:
-        """Stems of a whole mixture: audio (channels, samples) or (samples,) in, the same shape out for each stem."""
+        """Stems of a complete mixture.
+
+        Args:
+            audio: Floating point, (samples,), (channels, samples) or (samples, channels); full scale 1.0.
+            rate: Its sample rate in Hz.
+
+        Returns:
+            Per stem an array of the mixture's shape, float32.
+
+        Raises:
+            InputError: The array is not audio, see `model.separation.arrays.as_channels`.
+        """
         return separate_whole(self, audio, rate)
 
 
@@ -102,7 +135,14 @@ class ForeignStream:
         self._tail: np.ndarray | None = None  # the last part's estimate around its end
 
     def push(self, block: np.ndarray) -> Iterator[Piece]:
-        """Add samples (channels, samples); yield what they complete."""
+        """Add samples; yield what they complete.
+
+        Args:
+            block: The file's next samples, (channels, samples), of any length.
+
+        Yields:
+            Stretches of the mixture with their stems, in order, without gaps.
+        """
         self._buffer = np.concatenate([self._buffer, np.asarray(block, np.float32)], axis=1)
         while self._first + self._buffer.shape[1] > (self._part + 1) * self._core + self._context:
             yield self._separate(last=False)

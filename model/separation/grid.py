@@ -4,13 +4,21 @@ import numpy as np
 
 
 def on_grid(mixture: np.ndarray, stems: dict[str, np.ndarray], rest: str, bits: int | None) -> dict[str, np.ndarray]:
-    """Stems as integers of `bits` would hold them, float32 (channels, samples), their sum the mixture's.
+    """Stems as integers of `bits` would hold them, their sum being the mixture.
 
-    All stems but `rest` are rounded and `rest` is the mixture minus them: exact where the mixture lies on
-    the grid itself, else within half a step. Where `rest` would leave the range of the integers its excess
+    All stems but `rest` are rounded, and `rest` is the mixture minus them: exact where the mixture is already on
+    the grid, else within half a step. Where `rest` would leave the range of the integers, its excess
     moves on through the other stems, as much into each as it has room for, so the sum holds wherever the
     mixture is within what the stems can hold together: full scale times their number.
-    With `bits` None (float or lossy files) the stems come back as they are.
+
+    Args:
+        mixture: (channels, samples), full scale 1.0.
+        stems: Every stem by name, of the mixture's shape.
+        rest: The name of the stem that takes up what rounding leaves.
+        bits: Integer depth of the files; None for float or lossy files, for which the stems are returned as they are.
+
+    Returns:
+        The stems by name, float32 (channels, samples).
     """
     if bits is None:
         return stems

@@ -67,8 +67,8 @@ class Masker:
     def _filled(self, magnitude: torch.Tensor) -> torch.Tensor:
         """A segment with zeros at its end, up to a length that the network takes.
 
-        A short segment (a short file, or the end of a long one) is filled to the next length that fits instead of a
-        segment's: silence costs time, and a network that looks at the mean would hear it. One rule for all batches.
+        A short segment (a short file, or the end of a long one) is filled to the next length that fits, not to a full
+        segment's: silence costs time, and would lower the mean that networks divide by. One rule for all batches.
         """
         inference, step = self._preset.inference, self._preset.interleave
         frames = magnitude.shape[1]
@@ -131,7 +131,15 @@ def _fit(magnitude: torch.Tensor, bins: int) -> torch.Tensor:
 
 
 def padded(x: torch.Tensor, amounts: tuple[int, ...]) -> torch.Tensor:
-    """`torch.nn.functional.pad` without its copy where there is nothing to pad or cut."""
+    """`torch.nn.functional.pad` without its copy where there is nothing to pad or cut.
+
+    Args:
+        x: A tensor of any shape.
+        amounts: Zeros before and after each axis, the last axis first, as `pad` takes them; negative ones cut.
+
+    Returns:
+        The padded tensor; `x` itself where all amounts are 0.
+    """
     return torch.nn.functional.pad(x, amounts) if any(amounts) else x
 
 

@@ -1,7 +1,7 @@
-"""How good a stem probably is, from what the masks said: a prediction in dB, fitted, with an error of its own.
+"""How good a stem probably is, from what the masks said: a fitted prediction in dB, with its error.
 
 The figure knows doubt, not confident mistakes: a network that takes a saxophone for a voice without hesitating is
-predicted well.
+given a good prediction.
 """
 
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ from model.separation.evidence import APART, CERTAIN, ENERGY, SHARED, SIDE, Evid
 VERSION = 1
 LEVEL = 0.8  # the share of tracks whose score the interval is to hold
 VOCALS = "vocals"
-# A window counts where the stem is at most this far below its loud windows: the pauses say nothing of the singing.
+# A window counts where the stem is at most this far below its loud windows: pauses say nothing about the singing.
 _ACTIVE_DB = 25.0
 _LOUD_QUANTILE = 0.9
 _SILENT = 1e-9  # mean square of a stem below which nothing can be said of it: −90 dB of full scale
@@ -70,7 +70,14 @@ class Calibration:
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "Calibration":
-        """Raises CheckpointError when the fields are not those of a calibration of this version."""
+        """The calibration that `to_dict` wrote.
+
+        Args:
+            fields: Its entry in a weights file's header: `version`, `stems`, `presence` and `window_presence`.
+
+        Raises:
+            CheckpointError: The fields are not those of a calibration of this version, or hold NaN or infinity.
+        """
         try:
             if fields["version"] != VERSION:
                 raise ValueError(f"version {fields['version']}")
@@ -104,12 +111,13 @@ def track_features(evidence: Evidence, stem: int) -> np.ndarray | None:
     """`FEATURES` of one stem, over the windows in which it sounds; None where it is silent.
 
     Args:
-        evidence: The sums of the whole song.
+        evidence: The sums of the complete song.
         stem: The stem's index.
 
     Returns:
         The medians over windows of doubt (sure against shared energy, dB) and of level (against the other stems, dB),
-        doubt of the whole, its lower quartile, its square / 10, and how far views agree (dB).
+        doubt of all windows together, its lower quartile, its square / 10, and how far views agree (dB), in the order
+        of `FEATURES`.
     """
     active = _active(evidence, stem)
     if not active.any():
@@ -122,7 +130,15 @@ def track_features(evidence: Evidence, stem: int) -> np.ndarray | None:
 
 
 def window_features(evidence: Evidence, stem: int) -> np.ndarray:
-    """(windows, 3): `WINDOW_FEATURES` of one stem."""
+    """`WINDOW_FEATURES` of one stem: doubt, its square / 10, and level, in dB.
+
+    Args:
+        evidence: The sums of the song.
+        stem: The stem's index.
+
+    Returns:
+        (windows, 3), one row per second.
+    """
     doubt, level, _ = _window_decibels(evidence, stem).T
     return np.stack([doubt, _square(doubt), level], axis=1)
 
@@ -133,7 +149,15 @@ def _square(decibels):
 
 
 def window_presence_features(evidence: Evidence, stem: int) -> np.ndarray:
-    """(windows, 4): `PRESENCE_FEATURES` of one stem."""
+    """`PRESENCE_FEATURES` of one stem per window, in dB.
+
+    Args:
+        evidence: The sums of the song.
+        stem: The stem's index, the vocals'.
+
+    Returns:
+        (windows, 4), one row per second: doubt, level against the other stems, width, doubt of the others together.
+    """
     doubt, level, width = _window_decibels(evidence, stem).T
     rest = np.delete(evidence.sums, stem, axis=1).sum(axis=1)
     doubt_of_rest = _decibels(rest[:, CERTAIN], rest[:, SHARED])
@@ -141,7 +165,15 @@ def window_presence_features(evidence: Evidence, stem: int) -> np.ndarray:
 
 
 def presence_features(evidence: Evidence, stem: int) -> np.ndarray:
-    """`PRESENCE_FEATURES` of a track: means over the half of the windows in which the stem is strongest."""
+    """`PRESENCE_FEATURES` of a track: means over the half of the windows in which the stem is strongest.
+
+    Args:
+        evidence: The sums of the complete song, of at least one window.
+        stem: The stem's index, the vocals'.
+
+    Returns:
+        (4,), in dB.
+    """
     windows = window_presence_features(evidence, stem)
     strongest = np.argsort(windows[:, 1])[-((len(windows) + 1) // 2) :]
     return windows[strongest].mean(axis=0)
@@ -160,8 +192,8 @@ def predict(evidence: Evidence, stems: tuple[str, ...], calibration: Calibration
     """A prediction per stem.
 
     Args:
-        evidence: The sums of the whole song.
-        stems: Their stems, in order.
+        evidence: The sums of the complete song.
+        stems: Its stems, in order.
         calibration: What was fitted for the model, None where nothing was.
     """
     return {stem: _predicted(evidence, index, calibration, stem) for index, stem in enumerate(stems)}
@@ -185,7 +217,16 @@ def _predicted(evidence: Evidence, index: int, calibration: Calibration | None, 
 def vocal_presence(
     evidence: Evidence, stems: tuple[str, ...], calibration: Calibration | None
 ) -> tuple[float | None, tuple[float | None, ...]]:
-    """The chance, 0…1, that the track has vocals, and that each of its windows has; None where it cannot be said."""
+    """The chance that the track has vocals, and that each of its windows has.
+
+    Args:
+        evidence: The sums of the complete song.
+        stems: Its stems, in order.
+        calibration: What was fitted for the model, None where nothing was.
+
+    Returns:
+        The track's chance, 0…1, and one per second; (None, ()) where nothing was fitted or the model has no vocals.
+    """
     if calibration is None or calibration.presence is None or calibration.window_presence is None:
         return None, ()
     if VOCALS not in stems or not len(evidence.sums):
@@ -203,7 +244,7 @@ def _logistic(weights: tuple[float, ...], features: np.ndarray) -> np.ndarray:
 
 
 def _active(evidence: Evidence, stem: int) -> np.ndarray:
-    """Per window: does the stem sound, at most `_ACTIVE_DB` below its own loud windows?"""
+    """Per window: does the stem sound, at most `_ACTIVE_DB` below its loud windows?"""
     energy = evidence.sums[:, stem, ENERGY]
     audible = _audible(evidence, stem)
     if not audible.any():

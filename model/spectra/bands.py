@@ -2,7 +2,7 @@
 
 A network on all 2049 bins of a 4096-point STFT spends most of its work above 5 kHz, where voices
 have no separate harmonics. `rows` rows here: one per bin up to the knee, then each a constant
-ratio wider, to the last bin; so the whole band to 22 kHz costs what 5.5 kHz would.
+ratio wider, to the last bin; so the full band to 22 kHz costs what 5.5 kHz would.
 """
 
 import math
@@ -15,7 +15,14 @@ def row_centres(bins: int, rows: int) -> torch.Tensor:
     """Positions, in bins, of the rows' centres: 0, 1, 2 … knee, then knee · exp((row − knee) / knee).
 
     The knee solves centre(rows − 1) = bins − 1, so spacing grows smoothly from one bin. With as
-    many rows as bins they are the bins.
+    many rows as bins, or more, the centres are the bins.
+
+    Args:
+        bins: Bins of the linear axis, those of the preset.
+        rows: Rows of the warped axis.
+
+    Returns:
+        float64 (rows,), rising from 0 to bins − 1; (bins,) where there are fewer bins than rows.
     """
     if rows >= bins:
         return torch.arange(bins, dtype=torch.float64)
@@ -34,7 +41,15 @@ def row_centres(bins: int, rows: int) -> torch.Tensor:
 
 
 def gathering(bins: int, rows: int) -> torch.Tensor:
-    """(rows, bins) weights of non-negative triangles, each summing to one: bins → rows."""
+    """Weights that sum bins into rows: non-negative triangles around the row centres, each summing to one.
+
+    Args:
+        bins: Bins of the linear axis.
+        rows: Rows of the warped axis.
+
+    Returns:
+        float32 (rows, bins).
+    """
     centres = row_centres(bins, rows)
     bin_ = torch.arange(bins, dtype=torch.float64)
     below = torch.cat([centres[:1] - 1, centres[:-1]])[:, None]
@@ -47,7 +62,15 @@ def gathering(bins: int, rows: int) -> torch.Tensor:
 
 
 def places(bins: int, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where each bin lies between the rows' centres: the row below it, and its share of the row above. (bins,) each."""
+    """Where each bin lies between the rows' centres.
+
+    Args:
+        bins: Bins of the linear axis.
+        rows: Rows of the warped axis.
+
+    Returns:
+        The index of the row below each bin, int64 (bins,), and the share of the row above it, float32 (bins,) in 0…1.
+    """
     centres = row_centres(bins, rows)
     bin_ = torch.arange(bins, dtype=torch.float64)
     below = torch.clamp(torch.searchsorted(centres, bin_, right=True) - 1, 0, len(centres) - 2)
@@ -56,7 +79,15 @@ def places(bins: int, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def spreading(bins: int, rows: int) -> torch.Tensor:
-    """(bins, rows) weights of linear interpolation between row centres, each bin's summing to one: rows → bins."""
+    """Weights of linear interpolation between row centres, from rows to bins; those of a bin sum to one.
+
+    Args:
+        bins: Bins of the linear axis.
+        rows: Rows of the warped axis.
+
+    Returns:
+        float32 (bins, rows).
+    """
     below, share = places(bins, rows)
     weights = torch.zeros(bins, len(row_centres(bins, rows)))
     weights[torch.arange(bins), below] = 1 - share
@@ -67,8 +98,12 @@ def spreading(bins: int, rows: int) -> torch.Tensor:
 class Gather(nn.Module):
     """(…, bins, frames) → (…, rows, frames), by the triangles of `gathering`.
 
-    With gradients, and on a GPU, it is one matrix product. On a CPU without, some rows at a time see the bins that
-    they have weights for: a fifth of the time, and the same to rounding.
+    With gradients, and on a GPU, it is one matrix product. On a CPU without gradients, rows are computed in groups,
+    each from the bins that have weights in it: a fifth of the time, and the same to rounding.
+
+    Args:
+        bins: Bins of the linear axis, those of the input.
+        rows: Rows of the warped axis.
     """
 
     weights: torch.Tensor
@@ -95,7 +130,11 @@ class Gather(nn.Module):
 class Spread(nn.Module):
     """(…, rows, frames) → (…, bins, frames), by linear interpolation between row centres.
 
-    With gradients it is `spreading`'s matrix product; without, two rows are read a bin, in a third of the time.
+    With gradients it is `spreading`'s matrix product; without, two rows are read per bin, in a third of the time.
+
+    Args:
+        bins: Bins of the linear axis, those of the output.
+        rows: Rows of the warped axis.
     """
 
     weights: torch.Tensor

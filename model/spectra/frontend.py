@@ -15,16 +15,32 @@ _WINDOW_POWER = 1.5  # Σ over the four overlapping frames of a squared periodic
 
 
 def analysis(signal: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:
-    """Frames of `signal` (channels, samples) that lie wholly inside it: complex (channels, frames, bins)."""
+    """STFT frames of a signal, without padding: only frames that lie completely inside it.
+
+    Args:
+        signal: (…, channels, samples), float.
+        n_fft: Window length in samples.
+        hop: Samples from one frame to the next.
+
+    Returns:
+        Complex (…, channels, frames, bins), with n_fft / 2 + 1 bins.
+    """
     framed = signal.unfold(-1, n_fft, hop)
     return torch.fft.rfft(framed * torch.hann_window(n_fft, device=signal.device, dtype=signal.dtype))
 
 
 def magnitudes(spectrum: torch.Tensor, *, mid_side: bool = False) -> torch.Tensor:
-    """What a network sees of a spectrum (…, channels, frames, bins): |X| and, with `mid_side`, two channels more.
+    """What a network sees of a spectrum: |X| and, with `mid_side`, one or two channels more.
 
-    Of two channels these are |L + R| / 2 and |L − R| / 2. Of any other number they are not defined, and one
+    Of two channels these are |L + R| / 2 and |L − R| / 2. For any other number they are not defined, and one
     channel of zeros follows: the side signal of a channel by itself, whose mid is the channel.
+
+    Args:
+        spectrum: Complex (…, channels, frames, bins).
+        mid_side: Whether the network was built to see mid and side (`Preset.mid_side`).
+
+    Returns:
+        Real (…, seen channels, frames, bins): the channels in order, then mid and side, or the zeros.
     """
     if not mid_side:
         return _size(spectrum)
@@ -48,10 +64,17 @@ def _size(spectrum: torch.Tensor) -> torch.Tensor:
 
 
 def synthesis(spectrum: torch.Tensor, n_fft: int) -> torch.Tensor:
-    """Overlap-add of frames at hop n_fft/4: (channels, (frames + 3) · hop).
+    """Overlap-add of frames at hop n_fft / 4.
 
     The first and last 3 · hop samples are covered by fewer than four frames; a caller that streams
     adds them to its neighbours', one that does not cuts them off.
+
+    Args:
+        spectrum: Complex (channels, frames, bins), as `analysis` returns it at that hop.
+        n_fft: Window length in samples.
+
+    Returns:
+        Float (channels, (frames + 3) · hop).
     """
     channels, frames, _ = spectrum.shape
     hop = n_fft // OVERLAP
@@ -65,9 +88,16 @@ def synthesis(spectrum: torch.Tensor, n_fft: int) -> torch.Tensor:
 
 
 def spectrogram(signal: torch.Tensor, front_end: FrontEnd) -> torch.Tensor:
-    """Complex STFT (channels, frames, bins) of a whole signal, padded so that four frames cover every sample.
+    """STFT of a complete signal, padded so that four frames cover every sample.
 
     Frame f begins at sample (f + 1) · hop − n_fft. An empty signal has no frames.
+
+    Args:
+        signal: (channels, samples), float32.
+        front_end: Window length and hop; `waveform` undoes it where the hop is n_fft / 4.
+
+    Returns:
+        complex64 (channels, frames, bins).
     """
     n_fft, hop = front_end.n_fft, front_end.hop
     frames, samples = front_end.frames(signal.shape[-1]), signal.shape[-1]
@@ -78,6 +108,15 @@ def spectrogram(signal: torch.Tensor, front_end: FrontEnd) -> torch.Tensor:
 
 
 def waveform(spectrum: torch.Tensor, front_end: FrontEnd, samples: int) -> torch.Tensor:
-    """The signal (channels, samples) whose `spectrogram` this is."""
+    """The signal whose `spectrogram` this is.
+
+    Args:
+        spectrum: Complex (channels, frames, bins), changed or not since `spectrogram` returned it.
+        front_end: The one that `spectrogram` was given, with a hop of n_fft / 4.
+        samples: Length of the signal.
+
+    Returns:
+        Float (channels, samples).
+    """
     lead = front_end.n_fft - front_end.hop
     return synthesis(spectrum, front_end.n_fft)[:, lead : lead + samples]

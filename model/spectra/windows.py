@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 OVERLAP = 4
-_DETUNING = 0.005  # bins may lie this much (9 cents) off the network's own: less than any singer's vibrato
+_DETUNING = 0.005  # how far bins may be (9 cents) from those the network was trained on: less than any singer's vibrato
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,21 @@ class FrontEnd:
     def at_rate(self, rate: int) -> "FrontEnd":
         """The front end with the same bin spacing in Hz at another sample rate, its hop n_fft / 4.
 
-        A file is thus taken apart at its own rate and the network sees the frequencies it knows.
-        The window is rounded to a length that Fourier transforms like, at most 0.5 % off.
+        A file is thus analysed at its original rate, and the network sees the frequencies it was trained on.
+        The window is rounded to a length that suits the FFT, at most 0.5 % off.
+
+        Args:
+            rate: The file's sample rate in Hz.
         """
         ideal = self.n_fft * rate / self.sample_rate
         return FrontEnd(rate, _window_near(ideal), _window_near(ideal) // OVERLAP)
 
     def frames(self, samples: int) -> int:
-        """How many frames cover every sample of a signal four times."""
+        """How many frames cover every sample of a signal n_fft / hop times; 0 for an empty one.
+
+        Args:
+            samples: Length of the signal.
+        """
         return -(-(samples + self.n_fft - self.hop) // self.hop) if samples else 0
 
 

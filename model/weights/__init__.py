@@ -1,4 +1,4 @@
-"""Where the weights that come with the package lie."""
+"""The folder of the weights that come with the package."""
 
 from importlib import resources
 from pathlib import Path

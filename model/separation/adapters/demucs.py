@@ -10,9 +10,14 @@ from model.separation.foreign import ForeignModel, weights_digest
 
 
 def load(name: str, device: str) -> ForeignModel:
-    """A model that `demucs.pretrained.get_model` finds: by name from Meta's server, or in a folder.
+    """A model that `demucs.pretrained.get_model` loads: by name from Meta's server, or from a folder.
 
-    Raises ModelError when the package is missing or knows no such model.
+    Args:
+        name: A name that demucs knows, such as htdemucs, or `folder#name` for a model in a folder.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ModelError: The package is missing or knows no such model.
     """
     try:
         from demucs.apply import apply_model

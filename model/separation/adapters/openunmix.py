@@ -1,4 +1,4 @@
-"""Open-Unmix (Stöter et al., JOSS 2019): `--model openunmix:umxl`, or `openunmix:/folder` for one's own training."""
+"""Open-Unmix (Stöter et al., JOSS 2019): `--model openunmix:umxl`, or `openunmix:/folder` for weights in a folder."""
 
 import sys
 import types
@@ -13,13 +13,18 @@ from model.separation.foreign import ForeignModel, weights_digest
 
 
 def load(name: str, device: str) -> ForeignModel:
-    """A model that `openunmix.utils.load_separator` finds: umx, umxhq, umxse, umxl, or a folder.
+    """A model that `openunmix.utils.load_separator` loads: umx, umxhq, umxse, umxl, or a folder.
 
-    Raises ModelError when the package is missing or knows no such model.
+    Args:
+        name: One of these names, or the path of a folder that openunmix's training wrote.
+        device: "cpu" or "cuda".
+
+    Raises:
+        ModelError: The package is missing or knows no such model.
     """
     utils = loader()
     try:
-        # In a folder of one's own every target is a .json beside its weights; the published names bring theirs.
+        # In a folder every target is a .json beside its weights; the published names bring theirs.
         target_names = sorted(path.stem for path in Path(name).glob("*.json") if path.stem != "separator")
         separator = utils.load_separator(name, targets=target_names or None, device=device, pretrained=True)
     except Exception as error:
@@ -66,5 +71,5 @@ def loader() -> Any:
 
 
 def _channels(target: Any) -> int:
-    """Its own count is not kept; its last batch norm has it times the bins."""
+    """Channels of a target: it does not store their number, but its last batch norm has channels · bins features."""
     return target.bn3.num_features // target.nb_output_bins

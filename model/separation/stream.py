@@ -1,9 +1,8 @@
-"""A mixture into stems, as a stream: constant memory, and the same samples however it is fed.
+"""A mixture into stems, as a stream: constant memory, and the same samples whatever the blocks.
 
-Frames lie on a grid that starts with the file, segments on a grid of frames, and a segment is processed when all
-its frames and their context are there. What a caller pushes at a time moves neither grid, so a file in one piece and
-a file in blocks go through the same arithmetic. Each segment is computed by itself on one thread of torch's: neither
-the number of cores nor of segments that go through the network together changes a bit of it.
+Frames are on a grid that starts with the file, segments on a grid of frames, and a segment is processed when its frames
+and their context are complete. Blocks move neither grid, so a file in blocks passes the same arithmetic. Each segment
+is computed on one thread: neither the number of cores nor the size of a batch changes a bit of it.
 """
 
 import threading
@@ -25,8 +24,7 @@ from model.separation.masking import Masker, padded
 from model.separation.prediction import Calibration
 from model.spectra.frontend import OVERLAP, analysis, magnitudes, synthesis
 
-# Estimates are rounded to 24-bit steps. A mixture decoded from integers then has its accompaniment
-# (mixture − vocals) exactly in float32, and the stems add up to it exactly.
+# Estimates are rounded to 24-bit steps: of integers, mixture − vocals is then exact in float32, and stems add up to it.
 _STEP = 2.0**-23
 TRAINING_PRECISIONS = ("auto", "float32", "bfloat16")
 PRECISIONS = (*TRAINING_PRECISIONS, "int8")
@@ -66,7 +64,15 @@ class Separator:
 
     @classmethod
     def from_weights(cls, weights: Weights, **options) -> "Separator":
-        """A separator of stored weights; `options` are those of the class. Raises CheckpointError."""
+        """A separator of stored weights.
+
+        Args:
+            weights: The weights; their preset is the separator's.
+            options: Arguments of the class: `model_id`, `device`, `precision`.
+
+        Raises:
+            CheckpointError: The weights do not fit their network, or their calibration this version.
+        """
         fields = weights.calibrations.get(weights.preset.name)
         calibration = None if fields is None else Calibration.from_dict(fields)
         return cls(weights.preset, weights.network(), calibration=calibration, **options)
@@ -79,7 +85,7 @@ class Separator:
         return SeparationStream(self, rate, channels)
 
     def separate(self, audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:
-        """Stems of a whole mixture: audio (channels, samples) or (samples,) in, the same shape out for each stem."""
+        """Stems of a complete mixture; arguments, result and errors are those of `separate_whole`."""
         return separate_whole(self, audio, rate)
 
     def begin(self, segments: list["_Segment"]) -> Future:
@@ -108,10 +114,7 @@ class Separator:
 
 
 class SeparationStream:
-    """One file on its way: `push` blocks, take pieces; `finish` gives the rest.
-
-    `evidence` is what the masks have said so far of what came out.
-    """
+    """One file: `push` blocks and take pieces, `finish` gives the rest; `evidence` is what its masks said so far."""
 
     def __init__(self, separator: Separator, rate: int, channels: int) -> None:
         self._stems = separator.stems
@@ -189,7 +192,7 @@ class _Segment:
 
 
 class _View:
-    """One way of looking at the file: the front end of a rate, and the network on its frames."""
+    """One view of the file: the front end of a rate, and the network on its frames."""
 
     def __init__(self, separator: Separator, rate: int, channels: int, evidence: Evidence) -> None:
         preset = separator.preset
@@ -284,7 +287,7 @@ class _View:
 
 
 def separate_whole(separator, audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:
-    """A whole mixture through a separator's stream.
+    """A complete mixture through a separator's stream.
 
     Args:
         separator: What has `stems` and `stream(rate, channels)`, which has `push` and `finish`.
@@ -292,16 +295,16 @@ def separate_whole(separator, audio: np.ndarray, rate: int) -> dict[str, np.ndar
         rate: Its sample rate in Hz.
 
     Returns:
-        Per stem an array of the mixture's own shape, float32.
+        Per stem an array of the mixture's shape, float32.
 
     Raises:
-        InputError: The array is no audio, see `model.separation.arrays.as_channels`.
+        InputError: The array is not audio, see `model.separation.arrays.as_channels`.
     """
     return separate_with_evidence(separator, audio, rate)[0]
 
 
 def separate_with_evidence(separator, audio: np.ndarray, rate: int) -> tuple[dict[str, np.ndarray], Evidence]:
-    """What `separate_whole` gives, and what the masks said of it."""
+    """What `separate_whole` returns, and what the masks said about it; arguments and errors are the same."""
     signal = as_channels(audio, rate)
     stream = separator.stream(int(rate), signal.shape[0])
     pieces = [*stream.push(signal), *stream.finish()]
@@ -323,10 +326,10 @@ def adding_up(mixture: torch.Tensor, estimates: torch.Tensor, stems: tuple[str, 
 
 
 def _compute_alone(threads: int) -> None:
-    """Let torch use one thread in this one; threads that come later shall have `threads` as before.
+    """Let torch use one thread in this thread; threads that come later shall have `threads` as before.
 
-    `torch.set_num_threads` is for the calling thread and for all that are not yet there. A thread takes over the
-    process's number when it first looks at its own, which must not be after it has been given another.
+    `torch.set_num_threads` sets the calling thread's number and that of later threads. A thread adopts the process's
+    number when it first reads its number, so it must read before it is given another.
     """
     torch.get_num_threads()
     torch.set_num_threads(1)
@@ -336,7 +339,14 @@ def _compute_alone(threads: int) -> None:
 
 
 def resolved_device(device: str) -> str:
-    """ "cuda" or "cpu"; for "auto" the GPU where there is one. Raises ModelError when CUDA is asked for in vain."""
+    """The device that a choice means here: for "auto" the GPU where there is one.
+
+    Args:
+        device: "cpu", "cuda" or "auto".
+
+    Raises:
+        ModelError: "cuda" was chosen, and there is none.
+    """
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
@@ -371,13 +381,20 @@ def separating_precision(precision: str, device: torch.device, network: torch.nn
 
 
 def resolved_precision(precision: str, device: torch.device) -> str:
-    """ "bfloat16" or "float32"; for "auto" bfloat16 where the device multiplies it faster. Raises ModelError."""
+    """ "bfloat16" or "float32"; for "auto" bfloat16 where the device multiplies it faster.
+
+    Args:
+        precision: One of TRAINING_PRECISIONS.
+        device: Where the network runs.
+
+    Raises:
+        ModelError: There is no such precision.
+    """
     if precision not in TRAINING_PRECISIONS:
         raise ModelError(f"{precision} is not a precision; choose one of {', '.join(TRAINING_PRECISIONS)}")
     if precision != "auto":
         return precision
     if device.type != "cpu":
         return "bfloat16"
-    # Without AMX's tiles bfloat16 is the slower of the two, also where AVX-512 has instructions for it
-    # (docs/experiments.md, "Sound II").
+    # Without AMX's tiles bfloat16 is slower, even with AVX-512's instructions (docs/experiments.md, "Sound II").
     return "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"

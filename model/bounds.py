@@ -1,4 +1,4 @@
-"""What a preset's numbers may be. Weights files come from strangers: no number is used before it is checked."""
+"""Bounds of a preset's numbers. Weights files come from strangers: no number is used before it is checked."""
 
 import math
 import re
@@ -8,7 +8,7 @@ from model.errors import PresetError
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MOST_STEMS = 16
-# Generous for networks that will ever be trained with this, and small enough that none of them fills a memory.
+# Generous for any network that will be trained with this, and small enough that none of them fills the memory.
 _WHOLE = {
     "sample_rate": (1_000, 768_000),
     "n_fft": (16, 65_536),

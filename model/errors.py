@@ -1,4 +1,4 @@
-"""What can be wrong with a model or with what it is given, in one sentence each."""
+"""Errors in a model or in its input, described in one sentence each."""
 
 
 class ModelError(Exception):
@@ -6,7 +6,7 @@ class ModelError(Exception):
 
 
 class CheckpointError(ModelError):
-    """A checkpoint's bytes are not what its name or header says."""
+    """A checkpoint's bytes do not match its name or header."""
 
 
 class PresetError(ModelError):
@@ -18,4 +18,4 @@ class DivergedError(ModelError):
 
 
 class InputError(ModelError, ValueError):
-    """An array that is to be separated is not audio that can be."""
+    """An array to be separated is not audio, or has a shape or rate that cannot be separated."""

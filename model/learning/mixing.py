@@ -40,7 +40,7 @@ class Treatment:
 
 @dataclass(frozen=True)
 class Balance:
-    """The levels of an example's stems. `maximiser` is (seconds of smoothing, ceiling in dB), or None.
+    """The levels of an example's stems. `maximiser` is (smoothing in seconds, ceiling in dB), or None.
 
     `without` names what is left out: "vocals", "others" or nothing. `loudness_db` is of the mixture's peak.
     """

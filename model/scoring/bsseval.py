@@ -2,15 +2,15 @@
 
 The definitions are those of Vincent, Griesbaum & Gribonval 2006 and of museval 0.4: an estimate is split
 into its reference s, the spatial error p − s, interference q − p and artifacts ŝ − q, where p and q are
-its projections on 512 delays of its own reference, and of all references. The filters belong to the
-whole song, the energies to windows of a second whose signals are zero outside.
+its projections on 512 delays of its reference, and of all references. The filters belong to the
+complete song, the energies to windows of a second whose signals are zero outside.
 
 What museval does by convolving is done here by correlating. The energy of filters h on signals x,
 
     ‖Σ_a h_a * x_a‖² = Σ_ab Σ_lag W_ab[lag] · R_ab[lag],
 
 needs of a window only the correlations R at lags below 512, which come from short FFTs of blocks of
-the window, and of the filters only their own correlations W, once a song. The song's correlations, which
+the window, and of the filters only their correlations W, once per song. The song's correlations, which
 the filters are solved from, are the sum of its windows' and of what crosses their borders.
 """
 
@@ -21,11 +21,11 @@ import numpy as np
 import torch
 
 FILTER_LENGTH = 512
-_FFT_LENGTH = 5000  # a block and 511 samples after it; 2³·5⁴, and ten blocks to a second at 44.1 kHz
+_FFT_LENGTH = 5000  # a block and 511 samples after it; 2³·5⁴, and ten blocks per second at 44.1 kHz
 _BORDER_LENGTH = 1536  # 511 samples on either side of a border, and 511 lags
 _WINDOWS_AT_A_TIME = 4
 _BORDERS_AT_A_TIME = 16
-_KEEP_BYTES = 300 << 20  # correlations of windows are kept for the second pass up to this, else computed again
+_KEEP_BYTES = 300 << 20  # correlations of windows are kept for the second pass up to this size, else computed again
 _RIDGES = (1e-14, 1e-12, 1e-10, 1e-8)
 _CANCELLED = 1e-10  # an energy below this share of those it is the sum of has lost its digits
 _RESIDUAL = 1e-6  # a solution that leaves more than this share of the right side is none
@@ -169,8 +169,8 @@ def _window_correlations(part: torch.Tensor, count: int) -> torch.Tensor:
     """R[w, a, b, lag] = Σ_n x_a[n] · z_b[n + lag] inside each window, z being x and then y; lags 0…511.
 
     part: (channels of z, windows, samples), of which the first `count` are x. Blocks of x against blocks of z
-    that reach 511 samples further, never out of the window: one FFT a block, one matrix product a frequency, one
-    inverse FFT a pair. Blocks of x are reversed in time, which conjugates their spectrum but for a delay.
+    that reach 511 samples further, never out of the window: one FFT per block, one matrix product per frequency, one
+    inverse FFT per pair. Blocks of x are reversed in time, which conjugates their spectrum but for a delay.
     """
     channels, windows, samples = part.shape
     lags = FILTER_LENGTH - 1
@@ -280,10 +280,10 @@ class _Forms:
 
     @classmethod
     def of(cls, song: _Song, total: torch.Tensor) -> "_Forms":
-        """From the correlations of the whole song."""
+        """From the correlations of the complete song."""
         count = len(song.x)
         columns, linear = [], []
-        # One factorisation of all references serves every estimate, one of a stem's own those of that stem.
+        # One factorisation of all references serves every estimate, one of a stem's channels that stem's estimates.
         onto_all = _projection(total, list(range(count)), [count + i for i in range(len(song.y))])
         onto_own = [_onto_own(song, total, stem) for stem in range(song.stems)]
         for number in range(song.estimates):
@@ -316,7 +316,7 @@ class _Forms:
 
 
 def _onto_own(song: _Song, total: torch.Tensor, stem: int) -> torch.Tensor:
-    """Filters that bring a stem's own channels nearest to its estimates: (own channels, systems · channels, lags)."""
+    """Filters that bring a stem's channels nearest to its estimates: (distinct channels, systems · channels, lags)."""
     rows = [
         len(song.x) + (system * song.stems + stem) * song.channels + channel
         for system in range(song.systems)
@@ -328,7 +328,7 @@ def _onto_own(song: _Song, total: torch.Tensor, stem: int) -> torch.Tensor:
 def _form(filters: torch.Tensor) -> torch.Tensor:
     """V with ‖Σ_a h_a * x_a‖² = Σ V[a, b, lag] · R[a, b, lag] over lags 0…511, flattened.
 
-    filters: (x, channels out, 512). V is the filters' own correlation, Σ_i h_a[i] · h_b[i − lag] summed over the
+    filters: (x, channels out, 512). V is the filters' correlation, Σ_i h_a[i] · h_b[i − lag] summed over the
     channels out; lags above 0 count twice, for themselves and for −lag with a and b exchanged.
     """
     spectra = torch.fft.rfft(filters, n=2 * FILTER_LENGTH)

@@ -1,4 +1,4 @@
-"""What the masks say about the stems, added up window by window while a song is separated.
+"""What the masks say about the stems, summed window by window while a song is separated.
 
 A mask m that is the chance of a bin being the stem's errs by m(1 − m)|X|² where stems overlap. So Σ m²|X|² against
 Σ m(1 − m)|X|² says how sure the network was, without any reference. Sums are kept per stem and window of one second
@@ -26,7 +26,7 @@ def mask_sums(magnitude: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         masks: Masks of all stems but the last, (stems − 1, channels, frames, bins).
 
     Returns:
-        (stems, frames of every second one, 2): CERTAIN and SHARED of each stem, the last being what the others leave.
+        (stems, every second frame, 2): CERTAIN and SHARED of each stem, the last being what the others leave.
     """
     seen = magnitude[:, ::_EVERY]
     rest = seen
@@ -82,8 +82,8 @@ class Evidence:
 
         Args:
             sums: (stems, frames, 2).
-            first: The sample in the middle of the first frame that was added up; may lie before the file.
-            hop: Samples from a frame to the next of those that went into `mask_sums`.
+            first: The sample in the middle of the first frame that was summed; negative before the file's start.
+            hop: Samples from one frame to the next in what `mask_sums` was given.
         """
         middles = first + hop * _EVERY * np.arange(sums.shape[1])
         windows = np.maximum(0, middles // self.rate).astype(int)

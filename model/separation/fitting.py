@@ -18,8 +18,8 @@ from model.separation.prediction import (
 )
 from model.separation.stream import separate_with_evidence
 
-LEAST_SONGS = 8  # fewer say nothing of the error
-_RIDGE = 1.0  # of standardised features, in songs: pulls weights towards none where songs are few
+LEAST_SONGS = 8  # fewer say nothing about the error
+_RIDGE = 1.0  # of standardised features, in songs: pulls weights towards zero where songs are few
 _WINDOWS_RIDGE = 10.0
 _STEPS = 50
 _HUBER = 1.0  # dB
@@ -104,7 +104,7 @@ def fit(observations: list[Observation]) -> Calibration:
     """
     stems = {}
     for stem in dict.fromkeys(name for seen in observations for name in seen.stems):
-        # Where one stem is all there is, another's score says nothing of how stems are told apart.
+        # In a mixture of a single stem, its score says nothing about how stems are told apart.
         fitted = _fit_stem([seen for seen in observations if stem in seen.scores and len(seen.scores) > 1], stem)
         if fitted is not None:
             stems[stem] = fitted
@@ -161,7 +161,7 @@ def _line(features: np.ndarray, scores: np.ndarray, ridge: float) -> np.ndarray:
     wrong do not tilt the line for all others (Huber 1964; solved by iterated reweighting).
     """
     middle, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
-    # A feature that did not vary while fitting (views of a network that has one) must not speak later.
+    # A feature that did not vary while fitting (APART with a single view) must have no weight later.
     standard = np.where(features.std(axis=0) < 1e-3, 0.0, (features - middle) / spread)
     design = np.column_stack([np.ones(len(standard)), standard])
     pull = np.diag([0.0, *[ridge] * standard.shape[1]])

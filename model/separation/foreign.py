@@ -1,6 +1,6 @@
 """Separators from other packages behind our interface: streamed, at any rate, adding up to the mixture.
 
-Anyone's separator joins by an entry point of the group `unbraid.separators`:
+A separator from another package joins by an entry point of the group `unbraid.separators`:
 
     [project.entry-points."unbraid.separators"]
     mine = "my_package:load"
@@ -88,7 +88,7 @@ def weights_digest(module: torch.nn.Module) -> str:
 
 
 class ForeignSeparator:
-    """What `model.separation.stream.Separator` is to our networks."""
+    """A `ForeignModel` with the interface of `model.separation.stream.Separator`."""
 
     calibration = None  # others' weights carry none, so their scores are not predicted
     precision = "float32"
@@ -119,7 +119,7 @@ class ForeignSeparator:
 
 
 class ForeignStream:
-    """One file in constant memory: parts of a minute with context either side, cross-faded over a second.
+    """One file in constant memory: parts of a minute with context on either side, cross-faded over a second.
 
     The parts' grid starts with the file, so how it is pushed changes nothing.
     """
@@ -197,7 +197,7 @@ class ForeignStream:
 
 
 def _with_rest(stems: tuple[str, ...]) -> tuple[str, ...]:
-    """The stems with the one at the end that is what the others leave of the mixture."""
+    """The stems, ending with the one that is what the others leave of the mixture."""
     for rest in ("other", "accompaniment"):
         if rest in stems:
             return (*(stem for stem in stems if stem != rest), rest)

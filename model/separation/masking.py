@@ -1,4 +1,4 @@
-"""Masks of a file's frames: what of the file the network sees, and what its masks say about every bin."""
+"""Masks of a file's frames: what the network sees of the file, and what its masks mean for every bin."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ _EXTENSION_SHARE = 0.25
 
 
 class Masker:
-    """A network in use: magnitudes of segments in, masks of their frames out, the same whatever goes beside them.
+    """A network in use: magnitudes of segments in, masks of their frames out, whatever else is in the batch.
 
     Args:
-        preset: What the network sees and gives.
-        network: The network itself; its batch norms are folded away, so training needs another one.
+        preset: The network's input and output, and how segments are laid out.
+        network: The network; its batch norms are folded into its convolutions, so it can no longer be trained.
         device: Where its arithmetic runs.
         precision: "int8", "bfloat16" or "float32".
     """

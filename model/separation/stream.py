@@ -54,7 +54,7 @@ class Separator:
         self.model_id = model_id
         self.device = torch.device(device)
         self.precision = separating_precision(precision, self.device, network)
-        # A GPU wants many segments at once. A CPU is as fast with one, and needs half the memory.
+        # A GPU is fastest with many segments at once. A CPU is as fast with one, and needs half the memory.
         self.batch = preset.inference.batch if self.device.type != "cpu" else 1
         self._masker = Masker(preset, network, self.device, self.precision)
         threads = torch.get_num_threads()
@@ -326,7 +326,7 @@ def adding_up(mixture: torch.Tensor, estimates: torch.Tensor, stems: tuple[str, 
 
 
 def _compute_alone(threads: int) -> None:
-    """Let torch use one thread in this thread; threads that come later shall have `threads` as before.
+    """Let torch use one thread in this thread; threads that start later get `threads` as before.
 
     `torch.set_num_threads` sets the calling thread's number and that of later threads. A thread adopts the process's
     number when it first reads its number, so it must read before it is given another.

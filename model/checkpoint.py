@@ -96,10 +96,25 @@ def build(preset: Preset) -> torch.nn.Module:
 
 
 def model_id(preset_name: str, data: bytes) -> str:
+    """The id of a model.
+
+    Args:
+        preset_name: Name of the preset the weights belong to.
+        data: The bytes of the weights file.
+
+    Returns:
+        The name, a hyphen and the first eight hex digits of the SHA-256 of the bytes.
+    """
     return f"{preset_name}-{hashlib.sha256(data).hexdigest()[:8]}"
 
 
 def pack(tensors: dict[str, torch.Tensor], header: dict) -> bytes:
+    """Tensors and a header as the bytes of a safetensors file.
+
+    Args:
+        tensors: By name, on any device.
+        header: Plain values that JSON can hold; `model.header.read_header` returns them.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     return save_tensors(tensors, {"unbraid": json.dumps(header, sort_keys=True)})
 

@@ -40,6 +40,14 @@ class BinClassifier(nn.Module):
         self.classes = nn.Conv1d(2 * width, 2, 9, padding=4)
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
+        """Masks of a batch of patches.
+
+        Args:
+            magnitude: |X|, (batch, 1, bins, frames).
+
+        Returns:
+            P(vocal), or the binary mask when not training, (batch, 1, 1, bins, frames).
+        """
         batch, _, _, frames = magnitude.shape
         level = magnitude.mean(dim=(1, 2, 3), keepdim=True)
         x = torch.log1p(magnitude / torch.clamp(level, min=1e-8))[:, 0]

@@ -136,6 +136,15 @@ class Int8Conv2d(nn.Module):
         return cls(as_phases(conv.weight), bias, stride=1, padding=1)
 
     def forward(self, x: Quantised, *, relu: bool = False) -> torch.Tensor:
+        """The convolution.
+
+        Args:
+            x: (items, channels in, rows, frames).
+            relu: Whether to apply ReLU to the result.
+
+        Returns:
+            float32 (items, channels out, rows out, frames out).
+        """
         return torch.ops.onednn.qconv2d_pointwise(
             x.levels, x.scale, x.zero, self._packed, self._scale, self._zero,
             self._bias, self._stride, self._padding, _ONE, 1,

@@ -40,6 +40,14 @@ class JanssonUNet(nn.Module):
             self.up.append(nn.Sequential(*layers))
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
+        """Masks of a batch of patches.
+
+        Args:
+            magnitude: |X|, (batch, 1, bins, frames); both axes multiples of 2^levels.
+
+        Returns:
+            The vocals' mask in 0…1, (batch, 1, 1, bins, frames).
+        """
         peak = magnitude.amax(dim=(1, 2, 3), keepdim=True)
         x = magnitude / torch.clamp(peak, min=1e-8)
         skips = []

@@ -44,6 +44,14 @@ class RecurrentRefiner(nn.Module):
         self.refinement = nn.Linear(3 * hidden, estimated * channels * rows)
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
+        """Masks of a batch of patches.
+
+        Args:
+            magnitude: |X|, (batch, channels, bins, frames).
+
+        Returns:
+            Masks that sum to one over stems, (batch, stems, channels, bins, frames).
+        """
         x = self.gather(magnitude)
         x = x / torch.clamp(x.mean(dim=(1, 2, 3), keepdim=True), min=1e-8)
         x = torch.log1p(4 * x)

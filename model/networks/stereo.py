@@ -71,6 +71,15 @@ class StereoUNet(nn.Module):
         self._int8 = _Int8Trunk(self)
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
+        """Masks of a batch of patches.
+
+        Args:
+            magnitude: (batch, seen channels, bins, frames), as `model.spectra.frontend.magnitudes` returns them; frames
+                in multiples of `multiple`.
+
+        Returns:
+            Masks in 0…1, (batch, masks, channels, bins, frames).
+        """
         x = self.gather(magnitude)
         x = x / torch.clamp(x[:, : self.channels].mean(dim=(1, 2, 3), keepdim=True), min=1e-8)
         x = torch.log1p(4 * x) * self.input_scale + self.input_shift

@@ -100,6 +100,12 @@ class ForeignSeparator:
         self.stems = _with_rest(model.stems)
 
     def stream(self, rate: int, channels: int) -> "ForeignStream":
+        """A stream for one file.
+
+        Args:
+            rate: The file's sample rate in Hz.
+            channels: Its channels.
+        """
         return ForeignStream(self._model, self.stems, rate, channels)
 
     def separate(self, audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:

@@ -118,6 +118,14 @@ class Gather(nn.Module):
             self._blocks.append((slice(start, start + self._ROWS), slice(int(seen[0]), int(seen[-1]) + 1)))
 
     def forward(self, bins: torch.Tensor) -> torch.Tensor:
+        """Bins summed into rows.
+
+        Args:
+            bins: (…, bins, frames).
+
+        Returns:
+            (…, rows, frames).
+        """
         if torch.is_grad_enabled() or bins.device.type != "cpu":
             return torch.matmul(self.weights, bins)
         frames = bins.transpose(-1, -2)  # as an STFT leaves them
@@ -149,6 +157,14 @@ class Spread(nn.Module):
         self.register_buffer("share", share, persistent=False)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        """Rows interpolated to bins.
+
+        Args:
+            rows: (…, rows, frames).
+
+        Returns:
+            (…, bins, frames).
+        """
         if torch.is_grad_enabled():
             return torch.matmul(self.weights, rows)
         low = rows.index_select(-2, self.below)

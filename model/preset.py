@@ -203,7 +203,7 @@ def load_preset(name: str, *, continued: bool = False, **settings: object) -> Pr
     """A preset with some settings replaced.
 
     Args:
-        name: One of `preset_names()`, or the path of a TOML file in their format, with a name no shipped preset has.
+        name: One of `preset_names()`, or the path of a TOML file in their format, whose `name` no shipped preset has.
         continued: Whether its training begins with weights: its section `continue` then overrides `training`.
         settings: Training fields by name, others as `mixing.speed`, `inference.batch` or `network_options.rows`.
 

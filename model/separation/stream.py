@@ -82,6 +82,7 @@ class Separator:
         return self.preset.stems
 
     def stream(self, rate: int, channels: int) -> "SeparationStream":
+        """A stream for one file of this sample rate in Hz and number of channels."""
         return SeparationStream(self, rate, channels)
 
     def separate(self, audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:
@@ -94,9 +95,7 @@ class Separator:
 
     @torch.inference_mode()
     def _estimates(self, segments: list["_Segment"]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Per segment its stems (estimated stems, channels, (frames + 3) · hop), their ends not yet overlapped, and
-        what `model.separation.evidence.mask_sums` says of them.
-        """
+        """Per segment its stems (stems, channels, (frames + 3) · hop), ends not yet overlapped, and `mask_sums`."""
         spectra = [analysis(segment.samples, segment.n_fft, segment.hop) for segment in segments]
         seen = [
             padded(magnitudes(spectrum, mid_side=self.preset.mid_side), (0, 0, segment.before, segment.after))

@@ -26,10 +26,16 @@ class Batch:
 
 
 class Trainer:
-    """Network, optimiser and moving average, a step at a time.
+    """Network, optimiser and moving average, advanced step by step.
 
     The moving average of the weights (Polyak) is what is validated and shipped; the raw weights only
     move it.
+
+    Args:
+        preset: The network, the training's settings and what the network sees.
+        seed: Of the first weights and of dropout.
+        device: Where the network is trained, "cpu" or "cuda".
+        precision: One of `model.separation.stream.TRAINING_PRECISIONS`.
 
     Attributes:
         step: Steps done.
@@ -95,9 +101,16 @@ class Trainer:
         return value
 
     def start_from(self, weights: Weights) -> int:
-        """Take over the tensors of another model that this network has too; returns how many.
+        """Take over the tensors of another model that fit this network by name and shape; the rest stays as drawn.
 
-        What has another shape or name stays as it was drawn. Raises CheckpointError when nothing fits.
+        Args:
+            weights: The other model, of any preset.
+
+        Returns:
+            How many tensors were taken over.
+
+        Raises:
+            CheckpointError: None fits.
         """
         own = self.network.state_dict()
         fitting = {
@@ -113,7 +126,11 @@ class Trainer:
         return len(fitting)
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then constant or a cosine to a hundredth."""
+        """Linear warm-up, then constant or a cosine to a hundredth.
+
+        Args:
+            step: Steps done before the one that is to take this rate, from 0.
+        """
         settings = self.settings
         rate = settings.learning_rate
         if step < settings.warmup:
@@ -191,6 +208,6 @@ class Trainer:
 def _laid_out_as(parameter: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
     """A slot of the optimiser in the memory format of its parameter.
 
-    The fused AdamW walks through the memory of both side by side and looks at no strides.
+    The fused AdamW walks through the memory of both side by side and ignores strides.
     """
     return torch.empty_like(parameter).copy_(slot) if slot.shape == parameter.shape else slot

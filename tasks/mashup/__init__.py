@@ -1,1 +1,1 @@
-"""Mash-ups: the vocals of one song over the accompaniment of another. A module an idea."""
+"""Mash-ups: the vocals of one song over the accompaniment of another. One module per idea."""

@@ -1,4 +1,4 @@
-"""One song's time onto another's: which beat lies on which, and the map between."""
+"""One song's time mapped onto another's: which beat lies on which, and the map between them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,16 +8,21 @@ import numpy as np
 from tasks.mashup.beats import BEATS_PER_BAR, BeatGrid
 from tasks.mashup.errors import Misfit
 
-SLOWEST, FASTEST = 0.72, 1.4  # what a voice bears, as playing speed
+SLOWEST, FASTEST = 0.72, 1.4  # playing speeds between which a voice still sounds natural
 _LEAST_BEATS = 2 * BEATS_PER_BAR
-_KNOT_TOLERANCE = 0.008  # s a simplified map may differ from the beats'
+_KNOT_TOLERANCE = 0.008  # s by which a simplified map may differ from the beats
 _CLOSE = 0.05  # s
 _SAME_BEAT = 0.15  # s
 
 
 @dataclass(frozen=True)
 class TimeMap:
-    """A piecewise linear map of seconds: `source` → `target`, straight on beyond the ends."""
+    """A piecewise linear map of seconds, extrapolated linearly beyond the ends; `back` is its inverse.
+
+    Attributes:
+        source: Knots in seconds, ascending, at least two.
+        target: Where each knot goes, in seconds, ascending.
+    """
 
     source: np.ndarray
     target: np.ndarray
@@ -29,17 +34,21 @@ class TimeMap:
         return _interpolate(seconds, self.target, self.source)
 
     def speeds(self) -> np.ndarray:
-        """Seconds of the source played in a second of the target, between each two knots."""
+        """Playing speed between neighbouring knots, (knots - 1,): seconds of source per second of target."""
         return np.diff(self.source) / np.diff(self.target)
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How A lies on B. `offset`: A's beat i lies on B's beat i + offset, A counted `factor` times as fast.
+    """How A lies on B.
 
-    `distances`, in seconds, are between beats as they were really played in either song, off the line or on it:
-    of every one of the sparser song from the nearest of the other, where the other plays one within 150 ms. `score`
-    between 0 and 1 is the share within 50 ms, a quarter of it taken away as the songs' accents disagree.
+    Attributes:
+        time: From A's seconds to B's.
+        factor: How many times as fast A's beats are counted: 1, 2 or ½.
+        offset: A's beat i, so counted, lies on B's beat i + offset.
+        distances: Seconds between beats as really played in either song, on the grid or off it: from every beat of
+            the sparser song to the nearest of the other, where the other plays one within 150 ms.
+        score: Between 0 and 1: the share of distances below 50 ms, less up to a quarter where the accents disagree.
     """
 
     time: TimeMap
@@ -50,14 +59,28 @@ class Alignment:
 
 
 def tempo_factor(a: float, b: float) -> float:
-    """1, 2 or ½: how A's beats must be counted for its tempo to be nearest to B's."""
+    """1, 2 or ½: how A's beats must be counted for its tempo to be nearest to B's.
+
+    Args:
+        a: A's tempo in beats per minute.
+        b: B's tempo in beats per minute.
+    """
     return min((1.0, 2.0, 0.5), key=lambda factor: abs(np.log2(a * factor / b)))
 
 
 def align(a: BeatGrid, b: BeatGrid, active: np.ndarray) -> Alignment:
-    """Lay A's beats on B's; `active` says for each of A's beats whether its vocals sing there.
+    """Lay A's beats on B's.
 
-    Raises Misfit when one of them has no beat or the tempi are too far apart.
+    Args:
+        a: Beats of the song that gives the vocals.
+        b: Beats of the song that gives the accompaniment.
+        active: Whether A's vocals sing on each of `a.beats`, bool (beats,).
+
+    Returns:
+        The alignment whose bars, accents and sung beats fit best, its map with as few knots as keep it within 8 ms.
+
+    Raises:
+        Misfit: One song has no beat, the tempi are too far apart, or fewer than two bars would lie on each other.
     """
     for name, grid in (("vocals", a), ("accompaniment", b)):
         if len(grid.beats) < _LEAST_BEATS or not grid.certain:
@@ -83,7 +106,7 @@ def align(a: BeatGrid, b: BeatGrid, active: np.ndarray) -> Alignment:
 
 
 def _best_offset(a: BeatGrid, b: BeatGrid, singing: np.ndarray) -> int:
-    """Every offset that keeps bars on bars is tried, and those that do not are at a loss.
+    """The offset that scores best of all those under which at least two bars overlap.
 
     What counts: that as much of the singing as possible has accompaniment below it, that the accents of both
     songs agree, and that bars begin together. Among equals the smallest shift wins.
@@ -105,9 +128,9 @@ def _best_offset(a: BeatGrid, b: BeatGrid, singing: np.ndarray) -> int:
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """From every beat of the sparser of two to the nearest of the other, where that has one on the same beat.
+    """From every beat of the sparser song to the nearest of the other, where that has one on the same beat.
 
-    Both were heard within 70 ms of the beats that were laid on each other, so what is farther is another beat.
+    Both were heard within 70 ms of the beats that were laid on each other, so anything farther is another beat.
     """
     if not len(a) or not len(b):
         return np.array([np.inf])
@@ -148,7 +171,7 @@ def _simplified(time: TimeMap) -> TimeMap:
 
 
 def _interpolate(x: np.ndarray | float, xs: np.ndarray, ys: np.ndarray) -> np.ndarray | float:
-    """np.interp, going straight on beyond the ends."""
+    """np.interp, extrapolated linearly beyond the ends."""
     inside = np.interp(x, xs, ys)
     first = (ys[1] - ys[0]) / (xs[1] - xs[0])
     last = (ys[-1] - ys[-2]) / (xs[-1] - xs[-2])

@@ -1,4 +1,4 @@
-"""What a catalog's mash-ups are chosen by: tempo, key, singing and separation quality of a separated song."""
+"""What a catalog's mash-ups are chosen by: tempo, key, share of singing and separation quality of each song."""
 
 import time
 
@@ -15,7 +15,14 @@ from tasks.mashup.songs import read_song
 
 
 def analyse_songs(songs: list[SeparatedTrack]) -> list[AnalysisRow]:
-    """One row per song; a song whose stems cannot be read is a row that says so."""
+    """Measure tempo, key and singing of songs.
+
+    Args:
+        songs: Tracks whose stems are on disk.
+
+    Returns:
+        One row per song, in their order; the row of a song whose stems cannot be read has an `error`.
+    """
     return [_analyse(song) for song in songs]
 
 
@@ -45,7 +52,15 @@ def _analyse(song: SeparatedTrack) -> AnalysisRow:
 
 
 def failed_analysis(song: SeparatedTrack, why: str) -> AnalysisRow:
-    """The row of a song that could not be analysed."""
+    """The row of a song that could not be analysed.
+
+    Args:
+        song: The track.
+        why: The row's `error`, one sentence.
+
+    Returns:
+        A row of zeros with that `error`; no pair is made of it.
+    """
     return AnalysisRow(
         song.track_id, song.path, song.model_id, song.source_fingerprint, 0.0, 0.0, 0.0, 0, False, 0.0, 0.0, None, 0.0,
         error=why,
@@ -53,5 +68,14 @@ def failed_analysis(song: SeparatedTrack, why: str) -> AnalysisRow:
 
 
 def vocal_activity(vocals: np.ndarray, mixture: np.ndarray, rate: int) -> float:
-    """Share of the song's 400 ms blocks in which the vocals are within 20 LU of the mixture's loudness."""
+    """Share of the song's 400 ms blocks in which the vocals are within 20 LU of the mixture's loudness.
+
+    Args:
+        vocals: (channels, samples).
+        mixture: (channels, samples), of which only the integrated loudness counts.
+        rate: Sample rate in Hz.
+
+    Returns:
+        0 … 1; 0 where the mixture is silent or the vocals are shorter than a block.
+    """
     return activity(LoudnessMeter.of(vocals, rate).blocks(), LoudnessMeter.of(mixture, rate).integrated()) or 0.0

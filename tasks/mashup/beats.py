@@ -23,12 +23,15 @@ _LEAST_ONSETS = 0.1  # dB; music varies by some decibels from frame to frame, a 
 
 @dataclass(frozen=True)
 class BeatGrid:
-    """Beats in seconds, evenly counted (none is left out), and what is known of them.
+    """The beats of a song, evenly counted (none is left out), and what is known of them.
 
-    `tempo` in beats a minute (the median). `downbeat` is the index, 0…3, of the first beat that begins a bar of
-    four. `accents` (beats, 3) are standardised: onset strength, its low band, change of harmony. `clarity`
-    says how far onsets gather on the beats: about 0 for noise, above 1 for most music with drums. `heard` are
-    the onsets within 70 ms of a beat: where it was really played.
+    Attributes:
+        beats: Seconds, (beats,).
+        heard: Seconds of the onsets within 70 ms of a beat: where it was really played; one per beat at most.
+        tempo: Beats per minute, the median.
+        downbeat: Index, 0…3, of the first beat that begins a bar of four.
+        accents: (beats, 3), standardised: onset strength, its low band, change of harmony.
+        clarity: How far onsets gather on the beats: about 0 for noise, above 1 for most music with drums.
     """
 
     beats: np.ndarray
@@ -40,15 +43,22 @@ class BeatGrid:
 
     @property
     def certain(self) -> bool:
-        """Whether there is a beat: of noise too some line is the best, but not so much better than chance."""
+        """Whether there is a beat: some grid fits noise best too, but not by so much more than chance."""
         return self.clarity > _LEAST_CLARITY and self.clarity * np.sqrt(len(self.beats)) > _LEAST_DEVIATIONS
 
     def counted(self, factor: float) -> "BeatGrid":
-        """The grid counted 1, 2 or ½ times as fast."""
+        """The grid counted 1, 2 or ½ times as fast.
+
+        Args:
+            factor: 1, 2 or ½.
+
+        Raises:
+            KeyError: The factor is another number.
+        """
         return {1.0: lambda: self, 2.0: self.doubled, 0.5: self.halved}[factor]()
 
     def doubled(self) -> "BeatGrid":
-        """With a beat between each two: the same music counted twice as fast."""
+        """The grid with a beat between every two: the same music counted twice as fast."""
         between = (self.beats[:-1] + self.beats[1:]) / 2
         beats = np.sort(np.concatenate([self.beats, between]))
         accents = np.zeros((len(beats), self.accents.shape[1]))
@@ -56,7 +66,7 @@ class BeatGrid:
         return replace(self, beats=beats, tempo=2 * self.tempo, downbeat=2 * self.downbeat, accents=accents)
 
     def halved(self) -> "BeatGrid":
-        """With every other beat, the downbeats among them."""
+        """The grid with every other beat, the downbeats among them."""
         first = self.downbeat % 2
         return replace(
             self,
@@ -68,13 +78,21 @@ class BeatGrid:
 
 
 def track_beats(audio: np.ndarray, rate: int, chroma: Chromagram | None = None) -> BeatGrid:
-    """The beats of a mixture (channels, samples); `chroma` is its own where that is known already.
+    """The beats of a mixture.
 
     librosa's dynamic programming (Ellis, "Beat tracking by dynamic programming", 2007) finds them. Where they
     lie on a straight line within 40 ms the line is taken, its tempo and phase refined on the onset envelope:
-    a beat then is as exact as all of them together. Where they do not, a line is looked for in the spectrum of
-    the whole song's onset envelope, which sees a steady pulse that the dynamic programming loses; if onsets
-    gather on no line as well as on its beats, those are taken, each smoothed by its neighbours.
+    each beat is then as exact as all of them together. Where they do not, a line is sought in the spectrum of
+    the song's entire onset envelope, which shows a steady pulse that the dynamic programming loses; if onsets
+    gather on no line as well as on the tracked beats, those are taken, each smoothed by its neighbours.
+
+    Args:
+        audio: (channels, samples).
+        rate: Sample rate in Hz.
+        chroma: The audio's chromagram where it is known already; computed where None.
+
+    Returns:
+        The grid; without beats, tempo and clarity 0, for less than a second, silence, a held tone or too few onsets.
     """
     import librosa
 
@@ -110,9 +128,9 @@ def track_beats(audio: np.ndarray, rate: int, chroma: Chromagram | None = None) 
 
 
 def _tempogram(onsets: np.ndarray) -> np.ndarray:
-    """Autocorrelation of the onset envelope over 8 s, every third of a second: (lags, places).
+    """Autocorrelation of the onset envelope over 8 s windows, three per second: (lags, places).
 
-    What `librosa.feature.tempogram` computes at every frame, for a thirtieth of the cost; its mean is the same.
+    What `librosa.feature.tempogram` computes at every frame, at a thirtieth of the cost; its mean is the same.
     """
     length = round(_TEMPO_SECONDS * ANALYSIS_RATE / _HOP)
     padded = np.pad(onsets, length // 2, mode="linear_ramp", end_values=0)
@@ -159,7 +177,7 @@ def _regular(tracked: np.ndarray, onsets: np.ndarray, seconds: float) -> np.ndar
 
 
 def _line_in_spectrum(onsets: np.ndarray, seconds: float) -> np.ndarray | None:
-    """Evenly spaced beats at the strongest pulse of the whole song, between 60 and 190 beats per minute."""
+    """Evenly spaced beats at the strongest pulse of the entire song, between 60 and 190 beats per minute."""
     fluctuation = (onsets - onsets.mean()) * np.hanning(len(onsets))
     points = 1 << int(np.ceil(np.log2(8 * len(onsets))))
     size = np.abs(np.fft.rfft(fluctuation, points))
@@ -194,7 +212,7 @@ def _clarity(onsets: np.ndarray, beats: np.ndarray) -> float:
 
 
 def _onsets_near(onsets: np.ndarray, beats: np.ndarray) -> np.ndarray:
-    """For each beat the nearest peak of the onset envelope within 70 ms; beats on which nothing sounds have none."""
+    """The onset peak nearest to each beat, where one lies within 70 ms, in seconds; beats may have none."""
     inner = onsets[1:-1]
     peaks = 1 + np.flatnonzero(
         (inner > onsets[:-2]) & (inner >= onsets[2:]) & (inner > onsets.mean() + onsets.std() / 2)
@@ -228,7 +246,7 @@ def _refined(start: float, slope: float, onsets: np.ndarray, seconds: float) -> 
 
 
 def _at(envelope: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """The envelope at `times` in seconds, of any shape, by linear interpolation; its ends go on."""
+    """The envelope at `times` in seconds, of any shape, by linear interpolation; constant beyond its ends."""
     places = np.clip(times * (ANALYSIS_RATE / _HOP), 0, len(envelope) - 1)
     below = np.minimum(places.astype(np.intp), len(envelope) - 2)
     share = places - below
@@ -236,7 +254,7 @@ def _at(envelope: np.ndarray, times: np.ndarray) -> np.ndarray:
 
 
 def _harmony(chroma: Chromagram, beats: np.ndarray) -> np.ndarray:
-    """How far the pitch classes of each beat are from those of the beat before."""
+    """How far the pitch classes of each beat are from those of the beat before, (beats,)."""
     energy = chroma.energy / np.maximum(chroma.energy.max(axis=0, initial=0), 1e-9)
     frames = np.clip((beats / chroma.seconds).astype(int), 0, energy.shape[1] - 1)
     ends = np.append(frames[1:], energy.shape[1])
@@ -249,6 +267,6 @@ def _harmony(chroma: Chromagram, beats: np.ndarray) -> np.ndarray:
 
 
 def _first_downbeat(accents: np.ndarray) -> int:
-    """The place in the bar whose beats change harmony and carry bass most."""
+    """The place in the bar, 0…3, whose beats change harmony and carry bass most."""
     weight = accents @ np.array([0.3, 0.5, 1.0])
     return int(np.argmax([weight[place::BEATS_PER_BAR].mean() for place in range(BEATS_PER_BAR)]))

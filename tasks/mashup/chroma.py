@@ -21,9 +21,9 @@ class Chromagram:
     """Pitch classes over time.
 
     Attributes:
-        energy: float32 (12, frames), of the power in each pitch class, C first.
-        sustained: (12,), the mean share of each pitch class in what is held rather than struck.
-        seconds: between two frames.
+        energy: float32 (12, frames), the power in each pitch class, C first.
+        sustained: (12,), the mean share of each pitch class in sound that is held rather than struck.
+        seconds: Time between two frames.
     """
 
     energy: np.ndarray
@@ -36,7 +36,7 @@ def chromagram(audio: np.ndarray, rate: int) -> Chromagram:
 
     Args:
         audio: float (channels, samples).
-        rate: in Hz.
+        rate: Sample rate in Hz.
 
     Returns:
         A chromagram; without frames, and with `sustained` of zeros, for less than a second or silence.

@@ -1,4 +1,4 @@
-"""A gate in the spectrum for what the separation left behind the voice. Off unless asked for."""
+"""A spectral gate for what the separation left behind the voice. Off by default."""
 
 import numpy as np
 from scipy import ndimage
@@ -9,11 +9,23 @@ KINDS = ("hard", "soft")
 
 
 def gate(audio: np.ndarray, rate: int, kind: str, threshold_db: float = -45.0) -> np.ndarray:
-    """The audio (channels, samples) with its weak bins taken out; the threshold is below the loudest bin.
+    """The audio with its weak bins attenuated.
 
-    "hard" zeroes every bin below the threshold, as the project that this one grew from tried it: isolated bins
-    come and go and ring ("musical noise"), and consonants lose their breath. "soft" follows the level of a bin's
-    neighbourhood, in power, with the gain of a Wiener filter, never below −30 dB.
+    "hard" zeroes every bin below the threshold, as the project that this one grew from did: isolated bins
+    come and go and ring ("musical noise"), and consonants lose their breath. "soft" follows the power of a bin's
+    neighbourhood with the gain of a Wiener filter, never below −30 dB.
+
+    Args:
+        audio: (channels, samples).
+        rate: Sample rate in Hz.
+        kind: "hard" or "soft".
+        threshold_db: In dB relative to the loudest bin.
+
+    Returns:
+        float32 (channels, samples); the audio itself where it is silent or shorter than 2048 samples.
+
+    Raises:
+        ValueError: There is no such kind.
     """
     if kind not in KINDS:
         raise ValueError(f"a gate is {' or '.join(KINDS)}, not {kind}")

@@ -1,4 +1,4 @@
-"""What a pair of songs can fail at."""
+"""Why a pair of songs can fail to make a mash-up."""
 
 from storage.errors import StorageError
 

@@ -30,17 +30,31 @@ class Key:
 
     @property
     def place(self) -> int:
-        """On the circle of fifths, that of the relative major: keys of one place share their notes."""
+        """Place on the circle of fifths, 0…11, that of the relative major: keys at one place share their notes."""
         return (self.tonic + (3 if self.minor else 0)) * 7 % 12
 
 
 def find_key(chroma: Chromagram) -> Key:
-    """The key of music without drums, by correlating what is held in it with key profiles."""
+    """The key of music without drums, by correlating its sustained sound with key profiles.
+
+    Args:
+        chroma: The music's chromagram.
+
+    Returns:
+        The key; C major with confidence 0 for silence.
+    """
     return key_of_chroma(chroma.sustained)
 
 
 def key_of_chroma(chroma: np.ndarray) -> Key:
-    """The key whose profile correlates best with twelve pitch classes' energies."""
+    """The key whose profile (Albrecht & Shanahan 2013) correlates best with twelve pitch classes' energies.
+
+    Args:
+        chroma: (12,) shares or energies, C first.
+
+    Returns:
+        The key; C major with confidence 0 where all are 0.
+    """
     if not chroma.any():
         return Key(0, False, 0.0)
     fits = {
@@ -55,7 +69,12 @@ def key_of_chroma(chroma: np.ndarray) -> Key:
 
 
 def distance(a: Key, b: Key) -> int:
-    """Steps on the circle of fifths, 0…6: 0 for the same key and the relative, 1 for the fifths."""
+    """Steps on the circle of fifths, 0…6: 0 for the same key and its relative, 1 for a fifth up or down.
+
+    Args:
+        a: One key.
+        b: The other; the order makes no difference.
+    """
     steps = (a.place - b.place) % 12
     return min(steps, 12 - steps)
 
@@ -63,7 +82,14 @@ def distance(a: Key, b: Key) -> int:
 def fewest_semitones(a: Key, b: Key) -> int:
     """The smallest shift of A, within ±4, that makes it compatible with B: the same key, its relative, or a fifth.
 
-    A fifth of another mode is none of these and counts as a step further.
+    A fifth of the other mode is none of these and counts as one step further.
+
+    Args:
+        a: Key of the song that is shifted.
+        b: Key of the song that stays.
+
+    Returns:
+        Semitones, −4 … 4, negative for downwards; the shift that comes nearest where none makes them compatible.
     """
 
     def unfit(semitones: int) -> int:
@@ -75,7 +101,7 @@ def fewest_semitones(a: Key, b: Key) -> int:
 
 
 def key_table() -> list[dict]:
-    """For every two keys the semitones that A moves by, and the distance that is left then."""
+    """For every ordered pair of the 24 keys, the semitones that A moves by and the distance that then remains."""
     keys = [Key(tonic, minor) for tonic in range(12) for minor in (False, True)]
     return [
         {

@@ -1,4 +1,4 @@
-"""How loud the vocals stand over the accompaniment, and how loud the mix may get."""
+"""How loud the vocals are against the accompaniment, and how loud the mix may get."""
 
 import numpy as np
 from scipy import ndimage
@@ -7,33 +7,63 @@ from scipy import signal as dsp
 from model.scoring.meters import SILENCE_LUFS, LoudnessMeter, TruePeakMeter
 
 DEFAULT_BALANCE = -1.0  # LU of the vocals against the accompaniment
-CEILING_DB = -1.0  # dBTP, what streaming services ask for
+CEILING_DB = -1.0  # dBTP, as streaming services require
 _MOST_GAIN_DB = 15.0
 _LOOKAHEAD = 0.005  # s
 _STRETCH, _CONTEXT = 4096, 64  # samples
-_OVERSHOOT = 1.6  # by which music exceeds its samples between them, at most
+_OVERSHOOT = 1.6  # times its samples that music reaches between them, at most
 
 
 def integrated(audio: np.ndarray, rate: int) -> float | None:
-    """LUFS of the whole (ITU-R BS.1770-4), None where it is silent."""
+    """Integrated loudness in LUFS (ITU-R BS.1770-4), None where it is silent.
+
+    Args:
+        audio: (channels, samples).
+        rate: Sample rate in Hz.
+    """
     return LoudnessMeter.of(audio, rate).integrated()
 
 
 def whole_song_gain(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balance: float) -> float:
-    """The gain in dB that puts the vocals `balance` LU from the accompaniment; both gated, so pauses do not count."""
+    """The gain in dB that puts the vocals `balance` LU from the accompaniment; both gated, so pauses do not count.
+
+    Args:
+        vocals: (channels, samples).
+        accompaniment: (channels, samples).
+        rate: Sample rate of both, in Hz.
+        balance: Loudness of the vocals less the accompaniment's, in LU.
+
+    Returns:
+        dB; 0 where either is silent.
+    """
     return level_gain(integrated(vocals, rate), integrated(accompaniment, rate), balance)
 
 
 def level_gain(vocals: float | None, accompaniment: float | None, balance: float) -> float:
-    """The gain in dB between two levels in LUFS, 0 where either is silent."""
+    """The gain in dB that brings the vocals to their level over the accompaniment, 0 where either is silent.
+
+    Args:
+        vocals: Their loudness in LUFS, None for silence.
+        accompaniment: Its loudness in LUFS, None for silence.
+        balance: Loudness of the vocals less the accompaniment's, in LU.
+    """
     return 0.0 if vocals is None or accompaniment is None else accompaniment + balance - vocals
 
 
 def frame_gains(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balance: float) -> np.ndarray:
-    """A gain (samples,) that keeps the vocals `balance` LU from the accompaniment at every moment.
+    """A gain that keeps the vocals `balance` LU from the accompaniment at every moment.
 
-    The level of each is K-weighted over 400 ms blocks, 100 ms apart. Where either is silent the gain holds what
-    it was; it moves within ±15 dB of the whole song's and over half a second.
+    The level of each is K-weighted over 400 ms blocks, 100 ms apart. Where either is silent the gain is interpolated
+    between its neighbours; it stays within ±15 dB of the song's overall gain and is smoothed over half a second.
+
+    Args:
+        vocals: (channels, samples).
+        accompaniment: (channels, samples), of the same length.
+        rate: Sample rate of both, in Hz.
+        balance: Loudness of the vocals less the accompaniment's, in LU.
+
+    Returns:
+        Factors to multiply the vocals by, float32 (samples,).
     """
     meters = [LoudnessMeter.of(audio, rate) for audio in (vocals, accompaniment)]
     middle = level_gain(meters[0].integrated(), meters[1].integrated(), balance)
@@ -54,12 +84,20 @@ def frame_gains(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balanc
 
 
 def limiting_gain(mix: np.ndarray, rate: int, ceiling_db: float = CEILING_DB) -> np.ndarray:
-    """The gain (samples,) under which the mix's true peak stays at the ceiling; 1 where it does anyway.
+    """The gain under which the mix's true peak stays at or below the ceiling; 1 where it does anyway.
 
-    Peaks are those of the signal oversampled four times. The gain falls before a peak and rises after it over
-    5 ms either way; multiplied onto every part of the mix it keeps their sum.
+    Peaks are those of the signal oversampled four times. The gain falls over the 5 ms before a peak and rises over
+    the 5 ms after it; applied to every part of the mix, it leaves them summing to the limited mix.
+
+    Args:
+        mix: (channels, samples).
+        rate: Sample rate in Hz.
+        ceiling_db: The highest true peak, in dBTP.
+
+    Returns:
+        Factors, float32 (samples,), at most 1.
     """
-    # Two ways of oversampling differ by some tenths between the samples; a quarter of a decibel is for that.
+    # Two ways of oversampling differ by some tenths of a decibel between the samples; the quarter allows for that.
     ceiling = 10 ** ((ceiling_db - 0.25) / 20)
     peaks = _peaks_above(mix, ceiling)
     if peaks is None:
@@ -89,7 +127,11 @@ def _peaks_above(mix: np.ndarray, ceiling: float) -> np.ndarray | None:
 
 
 def true_peak(audio: np.ndarray) -> float | None:
-    """dBTP (BS.1770-4, annex 2), None for silence."""
+    """The true peak in dBTP (ITU-R BS.1770-4, annex 2), None for silence.
+
+    Args:
+        audio: (channels, samples).
+    """
     meter = TruePeakMeter(audio.shape[0])
     meter.push(audio)
     return meter.decibels()

@@ -16,7 +16,14 @@ KINDS = ("morph", "crossfade")
 
 @dataclass(frozen=True)
 class Transition:
-    """Where a transition lies in the result: seconds of its begin and end, and the beats between."""
+    """Two songs joined, and where the transition lies in the result.
+
+    Attributes:
+        audio: float32 (channels, samples), from A's beginning to B's end.
+        begin: Where the transition begins, in seconds.
+        end: Where it ends, in seconds.
+        beats: Seconds of its beats, (4 × bars + 1,), `begin` and `end` among them.
+    """
 
     audio: np.ndarray
     begin: float
@@ -29,10 +36,25 @@ def transition(
 ) -> Transition:
     """A until its last `bars` bars, a transition over those and B's first, then the rest of B.
 
-    Both (channels, samples) at one rate. The tempo glides from A's to B's, a beat at a time, and both songs
-    follow it. "crossfade" adds them at equal power; "morph" interpolates their magnitudes, bin by bin, at the
-    phase of the sum: no dip where they agree, no doubling, and no beating where they differ.
-    Raises Misfit when a song is too short for so many bars, or the tempi are too far apart.
+    The tempo glides from A's to B's, beat by beat, and both songs follow it. "crossfade" adds them at equal power;
+    "morph" interpolates their magnitudes, bin by bin, at the phase of the sum: no dip where they agree, no doubling,
+    and no beating where they differ.
+
+    Args:
+        a: The song that is left, (channels, samples).
+        a_grid: Its beats.
+        b: The song that is entered, with as many channels.
+        b_grid: Its beats.
+        rate: Sample rate of both, in Hz.
+        bars: Length of the transition in bars of four beats, as B counts them.
+        kind: "morph" or "crossfade".
+
+    Returns:
+        The joined audio, not limited, and where its transition lies.
+
+    Raises:
+        Misfit: A song is too short for so many bars, or the tempi are too far apart.
+        ValueError: There is no such kind.
     """
     if kind not in KINDS:
         raise ValueError(f"a transition is a {' or a '.join(KINDS)}, not {kind}")
@@ -80,7 +102,7 @@ def _blend(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
 
 
 def _without_steps(audio: np.ndarray, seams: tuple[int, ...], rate: int) -> np.ndarray:
-    """A step at a seam is spread over 5 ms on either side: a click is heard, so slow a change is not."""
+    """Spread a step at a seam over 5 ms on either side: a click is audible, so slow a change is not."""
     out = audio.copy()
     reach = round(0.005 * rate)
     for seam in seams:

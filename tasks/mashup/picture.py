@@ -19,9 +19,18 @@ def draw_beats(
     accompaniment_beats: np.ndarray,
     title: str,
 ) -> None:
-    """Write a PNG: both signals (channels, samples) with the beats heard in each, and how far apart these are.
+    """Write a PNG: both signals with the beats heard in each, and how far apart these are.
 
-    The upper panels show 24 s from where the vocals begin; the lowest shows the whole song. Beats in seconds.
+    The upper panels show 24 s from where the vocals begin; the lowest shows the entire song.
+
+    Args:
+        target: The PNG.
+        rate: Sample rate of both signals, in Hz.
+        vocals: (channels, samples), as they are in the mash-up.
+        accompaniment: (channels, samples), of the same length.
+        vocal_beats: Beats heard in the vocals' song, in seconds of the mash-up.
+        accompaniment_beats: Beats heard in the accompaniment's song, in seconds of the mash-up.
+        title: Shown above the picture.
     """
     from matplotlib.figure import Figure
 

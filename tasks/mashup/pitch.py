@@ -1,4 +1,4 @@
-"""A voice in another key that stays the same person's: its pitch moves, its formants do not."""
+"""A voice in another key that remains the same person's: its pitch moves, its formants do not."""
 
 from functools import partial
 
@@ -8,7 +8,8 @@ import torch
 from scipy import fft
 
 _WINDOW, _HOP = 2048, 512  # at 44.1 kHz
-# In the cepstrum what lies below the pitch period is the vocal tract's, the period's peak and beyond the pitch's.
+# In the cepstrum, what lies below the pitch period is the vocal tract's; the peak at the period and all beyond is the
+# pitch's.
 _PERIODS = (0.00125, 0.0125)  # s: 800 to 80 Hz
 _SHARE_OF_PERIOD = 0.7
 _QUEFRENCIES = (0.001, 0.004)
@@ -17,10 +18,19 @@ _FRAMES_AT_ONCE = 1024
 
 
 def shift(audio: np.ndarray, rate: int, semitones: float, *, keep_formants: bool = True) -> np.ndarray:
-    """The audio (channels, samples) moved by so many semitones, of the same length.
+    """The audio transposed, of the same length.
 
-    Signalsmith Stretch moves everything, the formants too. They go back by a gain in every frame: the spectral
+    Signalsmith Stretch moves everything, the formants too. They are put back by a gain in every frame: the spectral
     envelope of the original over the same envelope moved (cepstral smoothing, Röbel & Rodet, DAFx 2005).
+
+    Args:
+        audio: float32 (channels, samples).
+        rate: Sample rate in Hz.
+        semitones: Upwards; negative for downwards.
+        keep_formants: Whether to put the formants back.
+
+    Returns:
+        float32 (channels, samples); the audio itself for 0 semitones.
     """
     if not semitones:
         return audio
@@ -54,7 +64,7 @@ def _with_formants_of(original: np.ndarray, moved: np.ndarray, rate: int, factor
 
 
 def _gains(spectrum: np.ndarray, floor: float, rate: int, factor: float) -> np.ndarray:
-    """What puts formants back that moved by `factor`: (frames, bins), the envelope over the envelope moved."""
+    """Gains (frames, bins) that put back formants moved by `factor`: the envelope over the moved envelope."""
     envelope = _envelope(spectrum, floor, rate)
     bins = np.arange(envelope.shape[1])
     position = np.clip(bins / factor, 0, bins[-1])

@@ -35,12 +35,30 @@ _LEAST_SECONDS = 4.0
 
 
 def mash_pairs(settings: MashupSettings, pairs: list[tuple[SeparatedTrack, SeparatedTrack]]) -> list[MashupRow]:
-    """A row a pair. A pair that does not fit, or cannot be read, is a row that says so."""
+    """Make a mash-up of every pair.
+
+    Args:
+        settings: How mash-ups are made.
+        pairs: (song of the vocals, song of the accompaniment) each.
+
+    Returns:
+        One row per pair, in their order; one that does not fit, or cannot be read, is a row that says so.
+    """
     return [mash(settings, a, b) for a, b in pairs]
 
 
 def mash(settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack) -> MashupRow:
-    """Make one mash-up under OUT/mixes and return its row."""
+    """Make one mash-up under OUT/mixes and return its row.
+
+    Args:
+        settings: How it is made, and OUT.
+        a: The song of the vocals.
+        b: The song of the accompaniment.
+
+    Returns:
+        The row: ok, misfit where the songs do not go together, or failed where one cannot be read or the result cannot
+        be written; its `error` says why.
+    """
     began = time.perf_counter()
     row = MashupRow(a.path, b.path, OK, model_id=a.model_id)
     try:
@@ -53,12 +71,23 @@ def mash(settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack) -> Mash
 
 
 def lost_mashup(a: SeparatedTrack, b: SeparatedTrack, why: str) -> MashupRow:
-    """The row of a pair that took its worker with it."""
+    """The row of a pair whose worker died over it.
+
+    Args:
+        a: The song of the vocals.
+        b: The song of the accompaniment.
+        why: The row's `error`, one sentence.
+    """
     return MashupRow(a.path, b.path, FAILED, error=why, model_id=a.model_id)
 
 
 def folder_name(a: SeparatedTrack, b: SeparatedTrack) -> str:
-    """Readable, and another for every pair of tracks."""
+    """The name of a mash-up's folder: readable, and different for every pair of tracks.
+
+    Args:
+        a: The song of the vocals.
+        b: The song of the accompaniment.
+    """
     digest = hashlib.sha256(f"{a.track_id}\0{b.track_id}".encode()).hexdigest()[:8]
     return f"{a.name[:80]} over {b.name[:80]} {digest}"
 
@@ -125,7 +154,7 @@ def _made(settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack, row: M
 def _balanced(
     settings: MashupSettings, voice: np.ndarray, base: np.ndarray, rate: int, row: MashupRow
 ) -> tuple[np.ndarray, np.ndarray, MashupRow]:
-    """Vocals at their level, both under the limiter, and the row that says what that came to."""
+    """Vocals at their level, both under the limiter, and the row with the gains and levels that resulted."""
     before, level = loudness.integrated(voice, rate), loudness.integrated(base, rate)
     gain = loudness.level_gain(before, level, settings.balance)
     if settings.loudness == "frame":
@@ -150,7 +179,7 @@ def _write(folder: Path, voice: np.ndarray, base: np.ndarray, rate: int) -> None
 
 
 def _common(alignment: Alignment, vocals: np.ndarray, accompaniment: np.ndarray, rate: int) -> tuple[float, float]:
-    """The stretch of B's time over which both songs play."""
+    """Begin and end, in B's seconds, of the stretch over which both songs play."""
     ends = alignment.time(np.array([0.0, vocals.shape[1] / rate]))
     start, stop = max(0.0, float(ends[0])), min(accompaniment.shape[1] / rate, float(ends[1]))
     start = math.ceil(start * rate) / rate
@@ -160,7 +189,7 @@ def _common(alignment: Alignment, vocals: np.ndarray, accompaniment: np.ndarray,
 
 
 def _singing_beats(vocals: np.ndarray, grid: BeatGrid, rate: int) -> np.ndarray:
-    """For each beat, whether the vocals are within 25 dB of their loudest beat until the next."""
+    """For each beat, whether the vocals from it to the next are within 25 dB of their loudest beat; bool (beats,)."""
     if not len(grid.beats):
         return np.zeros(0, bool)
     edges = np.append(grid.beats, grid.beats[-1:] + 60 / max(grid.tempo, 1))
@@ -170,7 +199,7 @@ def _singing_beats(vocals: np.ndarray, grid: BeatGrid, rate: int) -> np.ndarray:
 
 
 def _alike(audio: np.ndarray, rate: int, target_rate: int, channels: int) -> np.ndarray:
-    """At a rate and number of channels: what has another number is mixed to the middle of all of them."""
+    """The audio at a rate and number of channels; if it has another number, every channel becomes their mean."""
     if rate != target_rate:
         import soxr
 

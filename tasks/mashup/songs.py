@@ -1,4 +1,4 @@
-"""The signals of a separated track: what a mash-up is made of."""
+"""The signals of a separated track, of which a mash-up is made."""
 
 import numpy as np
 
@@ -7,7 +7,10 @@ from storage.results.separated import VOCALS, SeparatedTrack
 
 
 def read_song(song: SeparatedTrack) -> tuple[np.ndarray, np.ndarray, int]:
-    """The stems of a track as vocals and all else.
+    """The stems of a track as vocals and the sum of all others.
+
+    Args:
+        song: The track; vocals are among its stems.
 
     Returns:
         (vocals, accompaniment, rate): float32 (channels, samples) each, and Hz.

@@ -14,9 +14,19 @@ _PAUSE_WITHIN = 0.3  # s a knot may be moved to where it is quiet
 
 
 def warp(audio: np.ndarray, rate: int, time: TimeMap, start: float, stop: float) -> np.ndarray:
-    """The audio (channels, samples) as it sounds from `start` to `stop` seconds of the map's target time.
+    """The audio as it sounds from `start` to `stop` in the map's target time, at its original pitch.
 
-    Pitch stays. Where the map has a knot the cut is moved to the quietest place near it.
+    Where the map has a knot, the cut is moved to the quietest place near it.
+
+    Args:
+        audio: (channels, samples), in the map's source time.
+        rate: Sample rate in Hz.
+        time: From the audio's time to the result's.
+        start: Target time at which the result begins, in seconds.
+        stop: Target time at which it ends, in seconds.
+
+    Returns:
+        float32 (channels, (stop − start) × rate).
     """
     knots = [start, *_cuts(audio, rate, time, start, stop), stop]
     fade, search = round(_FADE * rate), round(_SEARCH * rate)
@@ -57,7 +67,16 @@ def _piece(audio: np.ndarray, rate: int, time: TimeMap, at: float, samples: int,
 
 
 def stretch(audio: np.ndarray, rate: int, speed: float) -> np.ndarray:
-    """The audio played `speed` times as fast at its own pitch."""
+    """The audio played `speed` times as fast at its original pitch.
+
+    Args:
+        audio: (channels, samples).
+        rate: Sample rate in Hz.
+        speed: Above 1 for faster.
+
+    Returns:
+        float32 (channels, about samples / speed).
+    """
     if abs(speed - 1) < 1e-4:
         return np.ascontiguousarray(audio, np.float32)
     processor = python_stretch.Signalsmith.Stretch()
@@ -83,7 +102,10 @@ def _cuts(audio: np.ndarray, rate: int, time: TimeMap, start: float, stop: float
 
 
 def _meeting(before: np.ndarray, piece: np.ndarray, at: int, search: int) -> int:
-    """By how many samples the piece must be moved for its wave to fit the end of what came before (WSOLA)."""
+    """By how many samples the piece must be moved for its wave to fit the end of what came before.
+
+    As in WSOLA (Verhelst & Roelands, ICASSP 1993).
+    """
     reference = before.mean(axis=0)
     window = piece.mean(axis=0)[at - search : at + search + len(reference)]
     if not reference.any() or len(window) < len(reference) + 1:

@@ -1,1 +1,1 @@
-"""Pages for people: what they show is computed here, how it looks is in `templates/`."""
+"""Pages for people: their contents are computed here, their appearance is in `templates/`."""

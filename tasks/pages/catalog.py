@@ -21,7 +21,7 @@ from tasks.pages.render import clock, number, quoted, render
 from tasks.pages.spectrogram import levels, marks, picture
 
 CHUNK_SECONDS = 10.0
-_PICTURE_SECONDS = 1200.0  # of a track's beginning; a longer one would take long to draw
+_PICTURE_SECONDS = 1200.0  # of a track's beginning; more would take too long to draw
 _SHOWN = ("path", "model_id", "status", "duration_s", "sdr", "predicted_sdr", "loudness_lufs", "activity",
           "finished_at")  # fmt: skip
 _KEYS = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
@@ -40,7 +40,7 @@ class Place:
 
 
 class CatalogFiles:
-    """Which files the browser may read: those under OUT, and the tracks of catalogs that were separated into it."""
+    """Which files the browser may read: those under OUT, and tracks of the catalogs that were separated into it."""
 
     def __init__(self, out: OutputLayout) -> None:
         self.out = out
@@ -59,7 +59,14 @@ class CatalogFiles:
                 self._manifests.append(source)
 
     def stem(self, stem_path: str) -> Path:
-        """The file of a stem. Raises MetricsError where it does not lie under OUT or is gone."""
+        """The file of a stem.
+
+        Args:
+            stem_path: Its path below OUT, as a row gives it.
+
+        Raises:
+            MetricsError: It does not lie under OUT, or is gone.
+        """
         path = location(self.out.root) / stem_path
         if not is_url(path) and not path.resolve().is_relative_to(self.out.root.resolve()):
             raise MetricsError(f"{stem_path} does not lie under {self.out.root}")
@@ -68,7 +75,14 @@ class CatalogFiles:
         return path
 
     def mixture(self, row: dict) -> Path | None:
-        """The file that a row's track was made from; rows of older versions do not name it, their catalogs do."""
+        """The file that a row's track was separated from.
+
+        Args:
+            row: A row of `TrackTable`. Rows of older versions name no source; it is then sought in the run's catalogs.
+
+        Returns:
+            The file, None where it is gone or belongs to no catalog of this folder.
+        """
         if row["source"]:
             return self.source(row["source"])
         guesses = [root / row["path"] if root.is_dir() else root for root in self._roots]
@@ -76,7 +90,11 @@ class CatalogFiles:
         return next((file for file in files if file), None)
 
     def source(self, source: str | None) -> Path | None:
-        """The file of a mixture, None where it is gone or belongs to no catalog of this folder."""
+        """The file of a mixture, None where it is gone or belongs to no catalog of this folder.
+
+        Args:
+            source: File or URL that a row names; for a URL the answer is None.
+        """
         if not source or is_url(source):
             return None
         path = location(source).resolve()
@@ -99,7 +117,16 @@ class CatalogFiles:
 
 
 def catalog_page(table: TrackTable, search: Search, sql: str = "") -> str:
-    """The page of tracks that a search finds; a search that makes no sense is a sentence above an empty table."""
+    """The page of tracks that a search finds; a search that makes no sense is a sentence above an empty table.
+
+    Args:
+        table: The tracks.
+        search: Filters, order and which page.
+        sql: A SELECT over `tracks` that replaces the search; "" for none.
+
+    Returns:
+        The page as HTML.
+    """
     answer, problem, result = None, None, None
     try:
         if sql:
@@ -125,7 +152,20 @@ def catalog_page(table: TrackTable, search: Search, sql: str = "") -> str:
 
 
 def track_page(table: TrackTable, files: CatalogFiles, place: Place) -> str:
-    """The page of a track. Raises CatalogError where there is no such track."""
+    """The page of a track: its player, facts, history, scores by window and partners for a mash-up.
+
+    Args:
+        table: The tracks.
+        files: Which files may be read.
+        place: The track and model.
+
+    Returns:
+        The page as HTML.
+
+    Raises:
+        CatalogError: There is no such track.
+        MetricsError: The metrics cannot be read.
+    """
     row = table.track(place.track_id, place.model_id)
     if row is None:
         raise CatalogError(f"{place.track_id} has no row of {place.model_id} here")
@@ -152,7 +192,24 @@ def track_page(table: TrackTable, files: CatalogFiles, place: Place) -> str:
 
 
 def sound(table: TrackTable, files: CatalogFiles, place: Place, stem: str, start: float, seconds: float) -> bytes:
-    """A stretch of a stem or of the mixture as WAV. Raises StorageError where there is none to hear."""
+    """A stretch of a stem or of the mixture as WAV.
+
+    Args:
+        table: The tracks.
+        files: Which files may be read.
+        place: The track and model.
+        stem: Name of the stem, or `MIXTURE`; a mixture that is not on this disk is the sum of its stems.
+        start: Where the stretch begins, in seconds.
+        seconds: How long it is; 60 at most.
+
+    Returns:
+        A 16-bit WAV file.
+
+    Raises:
+        CatalogError: There is no such track.
+        MetricsError: The stem is not on this disk.
+        AudioError: A file cannot be read.
+    """
     paths = _paths(table, files, place, stem)
     parts = [read_excerpt(path, max(0.0, start), min(max(0.0, seconds), 60.0)) for path in paths]
     samples = min(part.shape[1] for part, _ in parts)
@@ -160,7 +217,22 @@ def sound(table: TrackTable, files: CatalogFiles, place: Place, stem: str, start
 
 
 def image(table: TrackTable, files: CatalogFiles, place: Place, stem: str) -> bytes:
-    """A spectrogram of a stem or of the mixture as WebP. Raises StorageError where there is none to see."""
+    """A spectrogram of the first 20 minutes of a stem or of the mixture, as WebP.
+
+    Args:
+        table: The tracks.
+        files: Which files may be read.
+        place: The track and model.
+        stem: Name of the stem, or `MIXTURE`; a mixture that is not on this disk is the sum of its stems.
+
+    Returns:
+        A WebP image, 128 pixels high and at most 1100 wide.
+
+    Raises:
+        CatalogError: There is no such track.
+        MetricsError: The stem is not on this disk.
+        AudioError: A file cannot be read.
+    """
     paths = _paths(table, files, place, stem)
     parts = [read_excerpt(path, 0.0, _PICTURE_SECONDS) for path in paths]
     samples = min(part.shape[1] for part, _ in parts)
@@ -169,7 +241,18 @@ def image(table: TrackTable, files: CatalogFiles, place: Place, stem: str) -> by
 
 
 def sound_file(table: TrackTable, files: CatalogFiles, place: Place, stem: str) -> Path:
-    """The file of a stem, or of the mixture. Raises StorageError where there is none."""
+    """The file of a stem or of the mixture.
+
+    Args:
+        table: The tracks.
+        files: Which files may be read.
+        place: The track and model.
+        stem: Name of the stem, or `MIXTURE`.
+
+    Raises:
+        CatalogError: There is no such track.
+        MetricsError: The stem or the mixture is not on this disk.
+    """
     paths = _paths(table, files, place, stem)
     if len(paths) != 1:
         raise MetricsError("the mixture of this track is not on this disk")
@@ -177,7 +260,15 @@ def sound_file(table: TrackTable, files: CatalogFiles, place: Place, stem: str) 
 
 
 def shortlist_manifest(table: TrackTable, track_ids: list[str]) -> str:
-    """Tracks as a manifest for `unbraid separate`: the columns track_id and path."""
+    """Tracks as a manifest for `unbraid separate`: the columns track_id and path.
+
+    Args:
+        table: The tracks.
+        track_ids: Which ones, in this order; those that are unknown or without a source are left out.
+
+    Returns:
+        CSV with a header.
+    """
     import csv
 
     text = io.StringIO()
@@ -205,7 +296,7 @@ def _paths(table: TrackTable, files: CatalogFiles, place: Place, stem: str) -> l
 
 
 def _stems(row: dict, history: list[dict]) -> dict[str, str]:
-    """Stem name → path below OUT, of the run that the row is of; the vocals first."""
+    """Stem name → path below OUT, as written by the row's run; the vocals first."""
     stems = {
         old["stem"]: old["stem_path"]
         for old in history
@@ -235,7 +326,7 @@ def _player(row: dict, stems: dict[str, str], has_source: bool, place: Place, fi
 
 
 def _window_charts(rows: list[dict]) -> list:
-    """SDR over time, or where no window was scored the predicted one, a curve per stem."""
+    """SDR over time, predicted where no window was scored: one curve per stem."""
     column = "sdr" if any(row["sdr"] is not None for row in rows) else "predicted_sdr"
     curves: dict[str, tuple[list, list]] = {}
     for row in rows:

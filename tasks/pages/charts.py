@@ -1,4 +1,4 @@
-"""Charts as coordinates: what a template draws as SVG, with nothing of HTML in it."""
+"""Charts as coordinates, which a template draws as SVG; there is no HTML here."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ WIDTH, HEIGHT = 320.0, 120.0  # of the plotted area, in the SVG's own units
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: where it is, and what is written there."""
+    """A mark on an axis: its place in the SVG's units, and its label."""
 
     at: float
     text: str
@@ -19,7 +19,19 @@ class Tick:
 class Histogram:
     """Bars of shares of tracks, with the outline of an earlier run behind them.
 
-    `bars` are (x, y, width, height, sentence); `before` is the points of a polyline, "" where there is none.
+    Attributes:
+        title: What was measured.
+        unit: Unit of the horizontal axis.
+        bars: (x, y, width, height, sentence) each, in the SVG's units.
+        before: The earlier run's outline as points of a polyline, "" where there is none.
+        ticks: Of the horizontal axis.
+        median: Median over tracks, None where unknown.
+        median_before: Median of the earlier run.
+        low_decile: First decile.
+        high_decile: Last decile.
+        marker: Where the median lies on the horizontal axis, in the SVG's units.
+        tracks: How many are counted.
+        name: What the chart is of, e.g. a stem.
     """
 
     title: str
@@ -48,7 +60,7 @@ class Line:
 
 @dataclass(frozen=True)
 class LineChart:
-    """Curves over one axis. `unit` is of the values."""
+    """Curves over one axis; `unit` is that of the values, `x_label` names the horizontal axis."""
 
     title: str
     unit: str
@@ -66,17 +78,17 @@ def histogram(
     quantiles: tuple[float | None, float | None, float | None] = (None, None, None),
     median_before: float | None = None, name: str = "",
 ) -> Histogram:  # fmt: skip
-    """Counts per bin into bars; both runs are drawn as shares, so runs of different sizes can be compared.
+    """Turn counts per bin into bars; both runs are drawn as shares, so runs of different sizes can be compared.
 
     Args:
         title: What was measured.
-        unit: Of the axis.
-        low: Where the first bin begins; what lies below it is counted in it.
-        high: Where the last bin ends; what lies above it is counted in it.
+        unit: Unit of the horizontal axis.
+        low: Where the first bin begins; values below it are counted in it.
+        high: Where the last bin ends; values above it are counted in it.
         counts: Tracks per bin.
-        before: Tracks per bin of the run before, None where there is none.
+        before: Tracks per bin of the previous run, None where there is none.
         quantiles: First decile, median and last decile.
-        median_before: Median of the run before.
+        median_before: Median of the previous run.
         name: What the chart is of, e.g. a stem.
     """
     bins, total = len(counts), sum(counts) or 1
@@ -105,9 +117,23 @@ def line_chart(
     low: float | None = None, high: float | None = None, x_high: float | None = None, log_x: bool = False,
     width: float = WIDTH, height: float = HEIGHT, x_text=lambda value: f"{value:g}",
 ) -> LineChart | None:  # fmt: skip
-    """Curves {name: (positions, values)} into polylines; None where no value is a number.
+    """Turn curves into polylines.
 
-    Values None or not finite are gaps. `low` and `high` fix the axis of values, `x_high` where the other one ends.
+    Args:
+        title: What was measured.
+        unit: Unit of the values.
+        curves: Name → (positions, values), ascending positions; a value that is None or not finite is a gap.
+        x_label: Name or unit of the horizontal axis.
+        low: Where the axis of values begins; at the least value where None.
+        high: Where it ends; at the greatest value where None.
+        x_high: Where the horizontal axis ends; at the last position where None.
+        log_x: Whether the horizontal axis is logarithmic, as for frequencies in Hz.
+        width: Width of the plotted area, in the SVG's units.
+        height: Its height.
+        x_text: Makes the label of a position.
+
+    Returns:
+        The chart, None where no value is a number.
     """
     values = [v for _, ys in curves.values() for v in ys if _is_number(v)]
     positions = [x for xs, _ in curves.values() for x in xs]
@@ -149,7 +175,16 @@ _DECADES = (20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 
 
 def nice_ticks(low: float, high: float, most: int) -> list[float]:
-    """At most `most` + 1 round numbers between `low` and `high`: steps of 1, 2 or 5 times a power of ten."""
+    """At most `most` + 1 round numbers between `low` and `high`: steps of 1, 2 or 5 times a power of ten.
+
+    Args:
+        low: Where the axis begins.
+        high: Where it ends.
+        most: How many steps there may be at most.
+
+    Returns:
+        The numbers, ascending; `low` alone where the axis is empty or not finite.
+    """
     span = high - low
     if span <= 0 or not math.isfinite(span):
         return [low]

@@ -21,7 +21,7 @@ def draw_file(
     Args:
         file: The audio file or URL.
         target: The PNG.
-        axis: "linear", "mel" or "warped".
+        axis: Frequency axis: "linear", "mel" or "warped".
         channel: One channel, counted from 1; the mean power of all where None.
         start: Where the stretch begins, in seconds.
         seconds: How long it is; to the end of the file, 20 minutes at most, where None.

@@ -1,4 +1,4 @@
-"""A dataset or a store on one page: what is in it, how it sounds, and what is wrong with it, warnings first."""
+"""A dataset or a store on one page: its contents, how it sounds, and what is wrong with it, warnings first."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -21,7 +21,7 @@ from tasks.pages.players import Player, player
 from tasks.pages.render import count, number, render
 from tasks.pages.spectrogram import levels, row_frequencies
 
-MEASURED_TRACKS = 60  # whose sound is measured, evenly over the dataset; headers are read of all
+MEASURED_TRACKS = 60  # whose sound is measured, spread evenly over the dataset; the headers of all are read
 MEASURED_SECONDS = 30.0  # of each, from the middle
 _PLAYERS, _PLAYER_SECONDS = 3, 8.0
 _ROWS = 96
@@ -45,7 +45,18 @@ class StemItem:
 
 @dataclass
 class Item:
-    """One track of a dataset or a store. `broken` are sentences about stems that cannot be read."""
+    """One track of a dataset or a store.
+
+    Attributes:
+        track_id: Its id, which begins with the dataset's name and a slash.
+        split: The split it belongs to.
+        artist: As the dataset names it.
+        title: As the dataset names it.
+        song: The same for every recording of one song, by artist and title.
+        stems: The stems that can be read, by name.
+        broken: One sentence per stem that cannot be read.
+        bandwidths: Stem → highest frequency with content, in Hz; empty where it was not measured.
+    """
 
     track_id: str
     split: str
@@ -63,7 +74,20 @@ class Item:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a stretch of a stem came to. Levels in LUFS and of full scale; `spectrum` is power per row."""
+    """What was measured of a stretch of a stem.
+
+    Attributes:
+        track_id: The track.
+        stem: The stem's name.
+        loudness: Integrated, in LUFS; None where it is silent.
+        peak: The largest magnitude; full scale is 1.
+        power: Mean square of the samples.
+        active: Share of the time in which it sounds, 0 … 1.
+        correlation: Of its two channels, −1 … 1; None where it has not two.
+        spectrum: Mean power per row of `levels`, (rows,).
+        rate: Sample rate in Hz.
+        digest: Hash of the samples.
+    """
 
     track_id: str
     stem: str
@@ -82,9 +106,9 @@ def write_exploration(source: Path, target: Path, *, kind: str | None = None, st
 
     Args:
         source: A store, or a dataset in a layout that `unbraid ingest` reads.
-        target: Where the page goes.
-        kind: The dataset's layout; found from its folders where None.
-        stem: What the files of a folder of loose files are.
+        target: The page's file.
+        kind: The dataset's layout; recognised by its folders where None.
+        stem: Which stem the files in a folder of loose files are.
 
     Returns:
         `target`.
@@ -99,7 +123,14 @@ def write_exploration(source: Path, target: Path, *, kind: str | None = None, st
 
 
 def exploration(items: list[Item]) -> dict:
-    """All that the template of a dataset's page shows."""
+    """Everything that the template of a dataset's page shows.
+
+    Args:
+        items: The tracks; stems that turn out unreadable are added to their `broken`.
+
+    Returns:
+        The template's values by name; sound is measured of `MEASURED_TRACKS` tracks, all else of every track.
+    """
     step = max(1, -(-len(items) // MEASURED_TRACKS))
     chosen = [item for item in items[::step] if item.stems]
     measured: list[Measured] = []
@@ -123,7 +154,15 @@ def exploration(items: list[Item]) -> dict:
 
 
 def warnings(items: list[Item], measured: list[Measured]) -> list[dict]:
-    """What is wrong or odd, the worst first: `text`, whether it is `bad`, and the tracks `named`."""
+    """What is wrong or odd in a dataset, the worst first.
+
+    Args:
+        items: All tracks.
+        measured: Stretches of the stems whose sound was measured.
+
+    Returns:
+        Dicts of `text`, whether it is `bad`, and `named`: up to 12 of the tracks or stems it is about.
+    """
     out: list[dict] = []
 
     def warn(text: str, tracks: list[str], *, bad: bool = False) -> None:
@@ -208,7 +247,7 @@ def _discovered(path: Path, kind: str | None, stem: str | None) -> list[Item]:
 
 
 def _measured(item: Item) -> list[Measured]:
-    """A stretch from the middle of every stem of a track; what cannot be read joins the broken ones."""
+    """Measure a stretch from the middle of every stem of a track; stems that cannot be read join the broken ones."""
     signals: dict[str, tuple[np.ndarray, int]] = {}
     start = max(0.0, item.seconds / 2 - MEASURED_SECONDS / 2)
     for name, stem in item.stems.items():
@@ -320,7 +359,7 @@ def _spectra(measured: list[Measured], stems: list[str]) -> LineChart | None:
 
 
 def _players(items: list[Item]) -> list[Player]:
-    """Examples to hear: tracks evenly over those that were measured."""
+    """Examples to hear: tracks spread evenly over those that were measured."""
     players = []
     for item in items[:: max(1, len(items) // _PLAYERS)][:_PLAYERS]:
         start = max(0.0, item.seconds / 2 - _PLAYER_SECONDS / 2)

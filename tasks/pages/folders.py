@@ -1,4 +1,4 @@
-"""Which page a folder gets: a run folder's report, a training's, or a search's."""
+"""Which page a folder gets: the report of a run folder, of a training or of a search."""
 
 from pathlib import Path
 
@@ -15,10 +15,10 @@ def write_page(folder: Path, run_id: str | None = None, compare: tuple[str, ...]
     Args:
         folder: A run folder (OUT), the folder of a training run, or OUT of a search.
         run_id: For a run folder: which run; the last one where None.
-        compare: For a run folder: the runs beside it; the one before where None.
+        compare: For a run folder: the runs to compare with; the previous one where None.
 
     Returns:
-        Where the page is.
+        The page's path.
 
     Raises:
         MetricsError: There is nothing in the folder that has a page.

@@ -1,4 +1,4 @@
-"""What a player on a page needs: stems of one stretch of time as audio and as pictures, on one clock."""
+"""What a player on a page needs: stems of one stretch of time as audio and as pictures, on one time axis."""
 
 import base64
 import os
@@ -14,14 +14,21 @@ from tasks.pages.spectrogram import Mark, levels, marks, picture
 
 MIXTURE = "mixture"
 EXCERPT_SECONDS = 8.0
-_SEARCHED_SECONDS = 600.0  # of a track, for the stretch that is most worth hearing
+_SEARCHED_SECONDS = 600.0  # of a track's beginning, for the stretch that is most worth hearing
 _STEP_SECONDS = 0.5
 _WIDTH, _ROWS = 480, 112
 
 
 @dataclass(frozen=True)
 class Lane:
-    """One stem of a player: `audio` is a data URI ("" where it is fetched by `url`), `image` a picture's."""
+    """One stem of a player.
+
+    Attributes:
+        name: The stem's name.
+        image: URI of its spectrogram.
+        audio: Data URI of its sound, "" where that is fetched.
+        url: Where its sound is fetched from, "" where it is in the page.
+    """
 
     name: str
     image: str
@@ -31,7 +38,7 @@ class Lane:
 
 @dataclass(frozen=True)
 class Player:
-    """Stems that are heard together.
+    """Stems that play together.
 
     Attributes:
         title: The track's name.
@@ -41,8 +48,9 @@ class Player:
         start: Where the excerpt begins in the track, in seconds.
         rate: Sample rate of what is fetched by URL; 0 where the audio is in the page.
         chunk: Seconds of audio that are fetched at a time; 0 where the audio is in the page.
-        problem: Why nothing can be heard, None where it can.
+        problem: Why nothing can be heard, None where something can.
         facts: (name, value) pairs shown beside it.
+        label: Why this track is shown, "" for no reason.
     """
 
     title: str
@@ -58,7 +66,7 @@ class Player:
 
     @property
     def spec(self) -> dict:
-        """What the script of the page is told."""
+        """What the page's script is given."""
         return {
             "seconds": self.seconds, "rate": self.rate, "chunk": self.chunk,
             "lanes": [{"name": lane.name, "audio": lane.audio, "url": lane.url} for lane in self.lanes],
@@ -127,9 +135,17 @@ def excerpt_player(title: str, stems: dict[str, str | os.PathLike], source: str 
 
 
 def interesting_start(files: list[str | os.PathLike], seconds: float) -> float:
-    """Where the quietest of the files' signals is loudest over a stretch: there is something to hear in each.
+    """Where the weaker of two stems, each relative to its peak, is loudest: there is something to hear in both.
 
-    Looks at the first ten minutes. Raises StorageError when a file cannot be read.
+    Args:
+        files: Files of one track's stems; the first ten minutes of the first two are compared.
+        seconds: Length of the stretch.
+
+    Returns:
+        Seconds from the track's beginning, in steps of half a second; 0 where the track is no longer than the stretch.
+
+    Raises:
+        StorageError: A file cannot be read.
     """
     powers = []
     for file in files[:2]:
@@ -146,7 +162,12 @@ def interesting_start(files: list[str | os.PathLike], seconds: float) -> float:
 
 
 def data_uri(data: bytes, kind: str) -> str:
-    """Bytes as a URI that stands inside a page."""
+    """Bytes as a URI inside a page.
+
+    Args:
+        data: Contents of a file.
+        kind: Their media type, e.g. "audio/ogg".
+    """
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""Jinja2 templates into pages. Everything a page shows is escaped: names of tracks are hostile input."""
+"""Turns Jinja2 templates into pages. Everything a page shows is escaped: names of tracks are hostile input."""
 
 import datetime
 import functools
@@ -20,7 +20,7 @@ def render(template: str, **context: object) -> str:
         context: What the template shows, by name.
 
     Returns:
-        The page as text. Bytes of a name that are no UTF-8 show as replacement characters.
+        The page as text. Bytes of a name that are not valid UTF-8 appear as question marks.
     """
     page = _environment().get_template(template).render(**context)
     return page.encode("utf-8", "replace").decode("utf-8")
@@ -38,12 +38,25 @@ def _environment() -> Environment:
 
 
 def asset(name: str) -> Markup:
-    """A style sheet or script of ours, to stand inside a page: no page fetches anything from elsewhere."""
+    """A style sheet or script of ours, to be embedded in a page: no page fetches anything from elsewhere.
+
+    Args:
+        name: Its file name in `templates/`.
+
+    Returns:
+        Its text, which is not escaped.
+    """
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
-    """A number with so many digits after the point, a dash where there is none."""
+    """A number as text, thousands apart by spaces.
+
+    Args:
+        value: The number; None gives a dash.
+        digits: Digits after the point of a float; an integer has none.
+        unit: Follows the number after a space, "" for none.
+    """
     if value is None:
         return NOTHING
     # Adding 0.0 takes the sign off a zero: nobody reads -0.0 dB as a number.
@@ -52,17 +65,30 @@ def number(value: float | None, digits: int = 1, unit: str = "") -> str:
 
 
 def count(things: int, noun: str) -> str:
-    """ "1 track", "2 tracks"."""
+    """A count with its noun: "1 track", "2 tracks".
+
+    Args:
+        things: How many.
+        noun: One of them; the plural adds an s.
+    """
     return f"{number(things)} {noun if things == 1 else noun + 's'}"
 
 
 def share(value: float | None) -> str:
-    """A part of one in per cent."""
+    """A share in per cent, without decimals.
+
+    Args:
+        value: Of 1, so 0.5 is 50 %; None gives a dash.
+    """
     return NOTHING if value is None else f"{value:.0%}"
 
 
 def clock(seconds: float | None) -> str:
-    """Minutes and seconds, with hours where there are any."""
+    """A duration as minutes and seconds, with hours where there are any: "3:07", "1:02:30".
+
+    Args:
+        seconds: The duration; None gives a dash.
+    """
     if seconds is None:
         return NOTHING
     minutes, rest = divmod(round(seconds), 60)
@@ -71,7 +97,11 @@ def clock(seconds: float | None) -> str:
 
 
 def moment(value: str | datetime.datetime | None) -> str:
-    """A time in UTC to the minute."""
+    """A time in UTC to the minute: "2026-01-31 09:05 UTC".
+
+    Args:
+        value: The time in UTC, or its ISO text; other text is returned as it is, None gives a dash.
+    """
     if value is None:
         return NOTHING
     if isinstance(value, str):
@@ -83,5 +113,9 @@ def moment(value: str | datetime.datetime | None) -> str:
 
 
 def quoted(value: str) -> str:
-    """A name as part of a URL."""
+    """A name percent-encoded as part of a URL.
+
+    Args:
+        value: Any text; characters that have no UTF-8 become question marks.
+    """
     return urllib.parse.quote(value.encode("utf-8", "replace"), safe="")

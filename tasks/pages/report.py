@@ -1,4 +1,4 @@
-"""A run on one page: what ran, how well, what failed and why, beside an earlier run, with sound."""
+"""A run on one page: what ran, how well, what failed and why, compared with an earlier run, with sound."""
 
 import contextlib
 import datetime
@@ -22,7 +22,7 @@ from tasks.pages.charts import Histogram, histogram
 from tasks.pages.players import Player, excerpt_player
 from tasks.pages.render import clock, number, render, share
 
-_EACH = 3  # worst, middle and best tracks that are heard
+_EACH = 3  # of the worst, middle and best tracks can be played
 _TRACKS = 300
 _CAUSES, _EXAMPLES = 30, 8
 _MOST_PLAYER_BYTES = 3_600_000  # a page stays below 5 MB, whatever the catalog
@@ -36,8 +36,8 @@ def write_report(out: OutputLayout, run_id: str, compare: tuple[str, ...] | None
 
     Args:
         out: The run folder.
-        run_id: The run; its rows are compacted.
-        compare: Runs to show beside it; the one before of the same kind where None.
+        run_id: The run, whose rows must be compacted.
+        compare: Runs to show beside it; the previous one of the same kind where None.
 
     Returns:
         The page's path.
@@ -54,7 +54,17 @@ def write_report(out: OutputLayout, run_id: str, compare: tuple[str, ...] | None
 
 
 def latest_run(out: OutputLayout) -> str:
-    """The last run with rows. Raises MetricsError where there is none."""
+    """The last run with compacted rows.
+
+    Args:
+        out: The run folder.
+
+    Returns:
+        The run's id.
+
+    Raises:
+        MetricsError: There is none.
+    """
     names = finished_runs(out)
     if not names:
         raise MetricsError(f"{out.root} has no finished run; separate or evaluate into it first")
@@ -62,7 +72,19 @@ def latest_run(out: OutputLayout) -> str:
 
 
 def run_context(out: OutputLayout, run_id: str, compare: tuple[str, ...]) -> dict:
-    """All that the template of a run's report shows."""
+    """Everything that the template of a run's report shows.
+
+    Args:
+        out: The run folder.
+        run_id: The run.
+        compare: Runs to show beside it; the first gives the outlines in the histograms.
+
+    Returns:
+        The template's values by name.
+
+    Raises:
+        MetricsError: A run has no record or no compacted rows.
+    """
     record = run_record(out, run_id)
     for other in (run_id, *compare):
         if not compacted(out, other).exists():
@@ -110,14 +132,14 @@ def run_context(out: OutputLayout, run_id: str, compare: tuple[str, ...]) -> dic
 
 
 def _model(rows: RunRows, record: dict) -> str | None:
-    """The run's own model; floors, ceilings and other systems stand beside it."""
+    """The model the run is about; the others are floors, ceilings and other systems."""
     models = rows.models()
     asked_for = record["parameters"].get("model_id")
     return asked_for if asked_for in models else (models[0] if models else None)
 
 
 def _standing(group: dict, model: str | None, lead: str) -> tuple:
-    """Where a row of medians belongs: the run's own model first, what lies beside it after that; the vocals first."""
+    """Sort key of a row of medians: the run's model first, others after it; of each, the leading stem first."""
     name = group["model_id"]
     return name != model, ":" in name, name, group["stem"] != lead, group["stem"]
 
@@ -143,7 +165,7 @@ def _histograms(out: OutputLayout, rows: RunRows, model: str, stems: list[str], 
 
 
 def _catalog(out: OutputLayout) -> dict | None:
-    """Predictions over all stems that lie in the output, with their histogram."""
+    """Predictions over all stems in the output, with their histogram; None where there are none."""
     predictions = catalog_predictions(out)
     if predictions is None:
         return None
@@ -195,9 +217,9 @@ def _track_facts(track: dict, column: str | None, lead: str) -> list[tuple[str, 
 
 
 def _stages(record: dict, span: dict) -> list[dict]:
-    """How long the run started, worked and closed, in seconds, with the share of the longest for a bar.
+    """How long the run spent starting, working and closing, in seconds, each with its share of the longest for a bar.
 
-    Told by the record and by the rows' own times, so that a run that was killed has stages too.
+    Taken from the record and from the rows' times, so that a run that was killed has stages too.
     """
     if span["first"] is None or record["started_at"] is None:
         return []
@@ -227,14 +249,14 @@ def _facts(record: dict) -> list[tuple[str, str]]:
 
 
 def _times(record: dict) -> tuple[datetime.datetime, datetime.datetime]:
-    """When the run began, and when it ended or the present time."""
+    """When the run began, and when it ended; the present time where it has not."""
     began = datetime.datetime.fromisoformat(record["started_at"])
     ended = record.get("ended_at")
     return began, datetime.datetime.fromisoformat(ended) if ended else datetime.datetime.now(datetime.UTC)
 
 
 def _skipped(record: dict, totals: dict) -> int:
-    """Tracks of the catalog that the run did not do, because they were done before."""
+    """How many of the catalog's tracks the run skipped because they were done before."""
     summary = record.get("summary") or {}
     if "before" in summary:
         return summary["before"] + summary.get("failed_before", 0)

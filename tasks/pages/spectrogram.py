@@ -11,14 +11,14 @@ from model.spectra.bands import gathering, row_centres
 from model.spectra.frontend import FrontEnd, analysis
 
 AXES = ("linear", "mel", "warped")
-FRONT_END = FrontEnd(44100, 4096, 1024)  # of the networks, at the rate they were trained at
+FRONT_END = FrontEnd(44100, 4096, 1024)  # the networks', at the rate they were trained at
 DYNAMIC_RANGE = 80.0  # dB from black to white
 _TICKS = (100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A frequency on a picture's edge: its height as a share of the picture's, from the top, and its name."""
+    """A frequency on a picture's edge: its distance from the top as a share of the picture's height, and its label."""
 
     at: float
     text: str
@@ -37,7 +37,7 @@ def levels(audio: np.ndarray, rate: int, *, width: int = 512, rows: int = 128, a
         high_hz: Where the axis ends; half the sample rate where None. The warped axis always ends there.
 
     Returns:
-        (rows, columns) power, the lowest frequency first, the channels' mean; full scale sine ≈ 1.
+        (rows, columns), power averaged over channels, the lowest frequency first; about 1 for a full-scale sine.
     """
     front_end = FRONT_END.at_rate(rate)
     n_fft = front_end.n_fft
@@ -57,13 +57,23 @@ def levels(audio: np.ndarray, rate: int, *, width: int = 512, rows: int = 128, a
 
 
 def marks(rate: int, *, rows: int = 128, axis: str = "warped", high_hz: float | None = None) -> list[Mark]:
-    """Where round frequencies lie on the picture that `levels` makes."""
+    """Where round frequencies lie on a picture of `levels`.
+
+    Args:
+        rate: Sample rate in Hz, as given to `levels`.
+        rows: Rows of the picture.
+        axis: One of `AXES`.
+        high_hz: Where the axis ends; half the sample rate where None.
+
+    Returns:
+        The lowest first; labels that would overlap, or leave the picture, are left out.
+    """
     centres = _centres(FRONT_END.at_rate(rate).n_fft // 2 + 1, rows, axis, rate, high_hz or rate / 2)
     ticks = [hz for hz in _TICKS if centres[0] <= hz <= centres[-1]]
     if axis == "linear":
         ticks = [hz for hz in (2000, 5000, 10000, 15000, 20000) if hz <= centres[-1]]
     places = np.interp(ticks, centres, np.arange(len(centres)))
-    # Names that would meet are left out, and so are those that would leave the picture.
+    # Labels that would overlap are left out, and so are those that would leave the picture.
     clear = 0.09 * len(centres)
     kept: list[tuple[int, float]] = []
     for hz, row in zip(ticks, places, strict=True):
@@ -76,7 +86,16 @@ def marks(rate: int, *, rows: int = 128, axis: str = "warped", high_hz: float | 
 
 
 def row_frequencies(rate: int, *, rows: int = 128, axis: str = "warped") -> np.ndarray:
-    """The frequency in Hz of each row of the picture that `levels` makes, the lowest first."""
+    """The centre frequency of each row of `levels`.
+
+    Args:
+        rate: Sample rate in Hz, as given to `levels`.
+        rows: Rows of the frequency axis.
+        axis: One of `AXES`.
+
+    Returns:
+        Hz, (rows,), the lowest first.
+    """
     return _centres(FRONT_END.at_rate(rate).n_fft // 2 + 1, rows, axis, rate, rate / 2)
 
 
@@ -84,9 +103,9 @@ def picture(power: np.ndarray, *, loudest: float | None = None, name: str = "WEB
     """An image file of `levels`, low frequencies at the bottom.
 
     Args:
-        power: (rows, columns).
-        loudest: The power that is brightest; the picture's own where None. Stems that are compared share one.
-        name: "WEBP" or "PNG".
+        power: (rows, columns), as `levels` returns it.
+        loudest: The power that is brightest; the picture's maximum where None. Stems that are compared share one.
+        name: Format: "WEBP" or "PNG".
     """
     from matplotlib import colormaps
     from PIL import Image
@@ -109,7 +128,7 @@ def draw(audio: np.ndarray, rate: int, *, axis: str, title: str, start: float = 
         audio: (channels, samples); the channels' mean power is drawn.
         rate: Sample rate in Hz.
         axis: One of `AXES`.
-        title: What stands above the picture.
+        title: Shown above the picture.
         start: Time of the first sample in seconds.
         high_hz: Where the frequency axis ends; half the rate where None.
         width: Width in pixels.
@@ -158,7 +177,7 @@ def _rows(bins: int, rows: int, axis: str, rate: int, high_hz: float) -> torch.T
 
 @functools.lru_cache(maxsize=8)
 def _centres(bins: int, rows: int, axis: str, rate: int, high_hz: float) -> np.ndarray:
-    """Frequency of each row in Hz."""
+    """Centre frequency of each row in Hz, (rows,)."""
     if axis == "warped":
         return row_centres(bins, rows).numpy() * rate / 2 / (bins - 1)
     if axis == "mel":

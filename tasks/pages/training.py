@@ -1,4 +1,4 @@
-"""A training run on one page: how it goes, and what the network does to a validation track; a search's trials."""
+"""A training run on one page: its progress, and what the network makes of validation tracks; also a search's trials."""
 
 import contextlib
 import json
@@ -42,7 +42,7 @@ def write_training_page(folder: TrainingLayout, players: list[Player] | None = N
     """Write the page of a training run into its folder, and TensorBoard's event file beside it.
 
     Args:
-        folder: The run's folder; the run may still go on.
+        folder: The run's folder; the run may still be going on.
         players: Validation tracks to hear and see; made here with the best weights so far where None.
 
     Returns:
@@ -68,12 +68,12 @@ def write_training_page(folder: TrainingLayout, players: list[Player] | None = N
 def refresh_training_page(
     folder: TrainingLayout, separator: Separator | None = None, references: Iterable[tuple[dict, int]] = ()
 ) -> None:
-    """The page of a run that goes on; one that cannot be written is logged and must not end a training.
+    """Write the page of a run that is going on; a failure is logged, as it must not end the training.
 
     Args:
         folder: The run's folder.
-        separator: The network as it is now.
-        references: (stems, rate) of validation tracks; the first ones are heard.
+        separator: The network as it is now; without one the page has no players.
+        references: (stems, rate) of validation tracks: name → (channels, samples), and Hz; the first two get players.
     """
     try:
         players = []
@@ -81,12 +81,22 @@ def refresh_training_page(
             if separator is not None:
                 players.append(_compared(f"validation track {index + 1}", stems, rate, separator))
         write_training_page(folder, players)
-    except Exception as error:  # whatever a page fails of, hours of training are worth more
+    except Exception as error:  # whatever goes wrong with a page, hours of training are worth more
         log.warning("the page of %s could not be written: %s", folder.root, error)
 
 
 def read_log(log: Path) -> list[dict]:
-    """The lines of a training log. One that is half-written is left out. Raises MetricsError where there is none."""
+    """The lines of a training log; one that is half-written is left out.
+
+    Args:
+        log: The log, one JSON object per line.
+
+    Returns:
+        One dict per line, each with its `step`.
+
+    Raises:
+        MetricsError: There is no log, or it cannot be read.
+    """
     try:
         text = log.read_text()
     except OSError as error:
@@ -103,7 +113,12 @@ def read_log(log: Path) -> list[dict]:
 
 
 def curves(lines: list[dict], steps: int | None = None) -> list[LineChart]:
-    """A chart per column of the log that has numbers."""
+    """One chart per column of the log that has numbers.
+
+    Args:
+        lines: The log's lines, as `read_log` returns them.
+        steps: How many steps are planned, where the axis then ends; at the last line's step where None.
+    """
     charts = []
     for column, title, unit in _CURVES:
         points = [(line["step"], float(line[column])) for line in lines if isinstance(line.get(column), (int, float))]
@@ -115,7 +130,17 @@ def curves(lines: list[dict], steps: int | None = None) -> list[LineChart]:
 
 
 def write_search_page(out: OutputLayout) -> Path:
-    """Write OUT/reports/search.html: the trials of a search as lines over its settings. Raises MetricsError."""
+    """Write OUT/reports/search.html: the trials of a search as lines over its settings.
+
+    Args:
+        out: The search's folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        MetricsError: The folder has no trials, or they cannot be read.
+    """
     rows = read_rows(out, "trials").to_pylist()
     if not rows:
         raise MetricsError(f"{out.root} has no trials; search with `unbraid tune` first")
@@ -126,7 +151,17 @@ def write_search_page(out: OutputLayout) -> Path:
 
 
 def parallel(trials: list[dict], width: float = 900.0, height: float = 260.0) -> dict:
-    """Trials as polylines over one vertical axis per setting, the score last; `good` is 1 for the best."""
+    """Trials as polylines over one vertical axis per setting, the score last (parallel coordinates).
+
+    Args:
+        trials: Dicts of `trial` (its number), `csdr` (dB, None where it failed) and `settings` (name → value).
+        width: Of the plot, in the SVG's units.
+        height: Of the plot, in the SVG's units.
+
+    Returns:
+        `axes` with `x`, `name`, `low` and `high`; `lines`, the worst first, with `points`, `text` and `good`, from 0
+        for the worst or a failed trial to 1 for the best; `width` and `height`.
+    """
     names = [*dict.fromkeys(name for trial in trials for name in trial["settings"]), "cSDR"]
     step = width / max(1, len(names) - 1)
     axes, places = [], {}
@@ -180,7 +215,7 @@ def _facts(record: dict) -> list[tuple[str, str]]:
 
 
 def _examples(folder: TrainingLayout, record: dict) -> list[Player]:
-    """Validation tracks: mixture, true and predicted vocals; none where the store or the weights are not there."""
+    """Players of validation tracks: mixture, true and predicted vocals; none where the store or weights are missing."""
     places = [Path(str(record.get("store") or "")), Path(folder.root.resolve().parent.as_posix().removesuffix(".runs"))]
     place = next((place for place in places if (place / "zarr.json").exists()), None)
     if place is None or not folder.best.exists():
@@ -202,7 +237,7 @@ def _examples(folder: TrainingLayout, record: dict) -> list[Player]:
 
 
 def _compared(title: str, stems: dict[str, np.ndarray], rate: int, separator: Any) -> Player:
-    """The middle of a track: its mixture, its true vocals, and those that the network makes of the mixture."""
+    """A player of a track's middle: its mixture, its true vocals, and those that the network separates from it."""
     lead = separator.stems[0]
     samples = min(stem.shape[1] for stem in stems.values())
     start = max(0, samples // 2 - round(_EXAMPLE_SECONDS * rate / 2))
@@ -216,13 +251,13 @@ def _compared(title: str, stems: dict[str, np.ndarray], rate: int, separator: An
 
 
 def _write_events(folder: TrainingLayout, lines: list[dict]) -> None:
-    """The log as TensorBoard's events under RUN/tensorboard, where tensorboardX is installed."""
+    """Write the log as TensorBoard's events under RUN/tensorboard, where tensorboardX is installed."""
     try:
         from tensorboardX import SummaryWriter
     except ImportError:
         return
     target = folder.root / "tensorboard"
-    for old in target.glob("events.out.*"):  # first: a file made within the same second has the same name
+    for old in target.glob("events.out.*"):  # before writing: a file made within the same second has the same name
         old.unlink(missing_ok=True)
     with SummaryWriter(str(target)) as writer:
         for line in lines:

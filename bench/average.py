@@ -1,8 +1,8 @@
-"""The mean of the weights of several runs of one network, the later ones begun from the first.
+"""Averages the weights of several runs of one network, the later ones begun from the first.
 
     python bench/average.py OUT.safetensors A.safetensors B.safetensors …
 
-The record is the last one's, with the names of all (Wortsman et al., "Model soups", ICML 2022).
+After Wortsman et al., "Model soups", ICML 2022. The record is the last run's, with the names of all.
 """
 
 import dataclasses

@@ -1,10 +1,10 @@
-"""Our BSSEval beside museval's, on one song, in processes of their own.
+"""Compares our BSSEval with museval's on one song, each run in a separate process.
 
     python bench/bsseval.py [--seconds 240] [--stems 4] [--repeat 3] [--museval-seconds 240]
 
 Prints seconds, peak memory and the ratio for all four scores, for SDR alone, and for long songs; then the floor:
-what any exact method must at least read and transform, and how far we are above it. Whole process, medians of
-the repeats (museval once: it takes minutes).
+what any exact method must at least read and transform, and how far we are above it. Memory is the process's;
+figures are medians of the repeats (museval runs once: it takes minutes).
 """
 
 import argparse
@@ -25,7 +25,15 @@ sys.path.insert(0, str(ROOT))
 
 
 def song(stems: int, seconds: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pink-ish stems of two channels, and estimates with leaks and noise; float32 (stems, channels, samples)."""
+    """Made stereo stems of low-passed noise, and estimates of them with leakage and noise.
+
+    Args:
+        stems: How many.
+        seconds: Their length.
+
+    Returns:
+        References and estimates, float32 (stems, 2, samples) each, at `RATE`.
+    """
     random = np.random.default_rng(0)
     samples = int(seconds * RATE)
     references = np.empty((stems, 2, samples), np.float32)
@@ -40,7 +48,16 @@ def song(stems: int, seconds: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def measure(engine: str, stems: int, seconds: float) -> dict:
-    """One scoring, in this process: seconds of it, and the process's peak memory above that of its input."""
+    """Score a made song once, in this process.
+
+    Args:
+        engine: "bsseval" (ours), "sdr" (ours, SDR alone) or "museval".
+        stems: How many stems the song has.
+        seconds: Its length.
+
+    Returns:
+        `seconds` of the scoring, and the process's peak memory as `peak_mb` and `above_input_mb`, in MiB.
+    """
     from model.scoring.bsseval import bss_eval
     from model.scoring.museval_engine import museval, museval_bss_eval
     from model.scoring.scores import window_sdr
@@ -62,7 +79,7 @@ def measure(engine: str, stems: int, seconds: float) -> dict:
 
 
 class Watched:
-    """The process's memory from now on, looked at every 10 ms."""
+    """The process's memory from now on, sampled every 10 ms."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
@@ -82,7 +99,17 @@ class Watched:
 
 
 def run(engine: str, stems: int, seconds: float, repeat: int) -> dict:
-    """Medians over processes."""
+    """Medians of `measure` over processes of their own.
+
+    Args:
+        engine: As `measure` takes it.
+        stems: How many stems the song has.
+        seconds: Its length.
+        repeat: How many processes.
+
+    Raises:
+        CalledProcessError: A process failed.
+    """
     found = []
     for _ in range(repeat):
         command = [sys.executable, __file__, "--measure", engine, "--stems", str(stems), "--seconds", str(seconds)]
@@ -92,11 +119,18 @@ def run(engine: str, stems: int, seconds: float, repeat: int) -> dict:
 
 
 def floor(stems: int, seconds: float) -> tuple[float, float]:
-    """(gigabytes read once, gigaflops of the block transforms and of the factorisation) of any exact method.
+    """The least that any exact method must read and compute.
 
     Every channel of references and estimates is read once; every reference channel is transformed in two roles
     and every estimate channel in one (2.5 · n · log2 n flops for a real transform of n); the normal equations of
     all references are factorised once (n³ / 3).
+
+    Args:
+        stems: How many stereo stems the song has.
+        seconds: Its length.
+
+    Returns:
+        Gigabytes read, and 10⁹ floating-point operations.
     """
     channels, points, blocks = 2 * stems, 5000, 10
     transforms = seconds * blocks * 3 * channels * 2.5 * points * np.log2(points)

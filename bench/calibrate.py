@@ -1,14 +1,14 @@
-"""Fits the calibration of the predicted scores to weights and writes them with it.
+"""Fits the calibration of the predicted scores for some weights, and writes the weights with it.
 
     python bench/calibrate.py WEIGHTS.safetensors OUT.safetensors [REMIXES]
 
-For the preset of the weights and for every preset that borrows them, on music of ../shared/data that nothing is
-judged by: musdb18_7s/train, real_stems, two clips of each MIR-1K singer but annar and Kenshin, and three quarters of
+For the preset of the weights and for every preset that borrows them, on music of ../shared/data that no score is
+judged on: musdb18_7s/train, real_stems, two clips of each MIR-1K singer but annar and Kenshin, and three quarters of
 `instrumentals` for music without a voice; each song at REMIXES (2) vocal levels from −12 to +6 dB. A preset that
 borrows the weights gets one level per song and a quarter of `instrumentals`, since it takes several times as long. The
-tensors are copied as they are. Run it before bench/ship.py: the calibration is part of the file, so the model's id
-changes with it. About five minutes of a core's time per preset; `bench/predict.py OUT.safetensors [PRESET]` judges the
-result.
+tensors are copied unchanged. Run it before bench/ship.py: the calibration is part of the file, so the model's id
+changes with it. It takes about five minutes of one core per preset; `bench/predict.py OUT.safetensors [PRESET]` judges
+the result.
 """
 
 import sys
@@ -55,7 +55,15 @@ def main(source: Path, target: Path, remixes: int) -> None:
 
 
 def material(stems: tuple[str, ...], quarters: tuple[int, ...]) -> Iterator[Song]:
-    """Songs to fit on, as the stems of a model, with these quarters of `instrumentals`; the third judges."""
+    """Songs to fit on, as the stems of a model.
+
+    Args:
+        stems: The model's stems.
+        quarters: Which quarters of `instrumentals` are among them, 0…3; quarter 2 is kept for judging.
+
+    Returns:
+        (name, stem → float32 (channels, samples), rate in Hz) of each song.
+    """
     for folder in sorted((SHARED / "musdb18_7s" / "train").iterdir()):
         yield from as_stems(folder.name, *stem_folder(folder), stems)
     for folder in sorted((SHARED / "real_stems").iterdir()):
@@ -71,7 +79,15 @@ def material(stems: tuple[str, ...], quarters: tuple[int, ...]) -> Iterator[Song
 
 
 def mir1k(chosen, each: int) -> Iterator[Song]:
-    """The first clips, at most 8 s, of each chosen singer."""
+    """The first clips of each chosen singer of MIR-1K, 8 s of each at most.
+
+    Args:
+        chosen: Says of a singer's name whether to take their clips.
+        each: How many clips per singer.
+
+    Returns:
+        (name, vocals and accompaniment of one channel each, rate in Hz) of each clip.
+    """
     taken: dict[str, int] = {}
     for path in sorted((SHARED / "mir1k" / "voice").iterdir()):
         singer = path.name.split("_")[0]
@@ -84,7 +100,12 @@ def mir1k(chosen, each: int) -> Iterator[Song]:
 
 
 def without_voice(path: Path, stems: tuple[str, ...]) -> Song:
-    """Eight seconds of music without vocals, all in the stem that takes the rest."""
+    """Up to eight seconds of music without vocals, all in the stem that takes the rest.
+
+    Args:
+        path: The music.
+        stems: The model's stems; the last takes the rest, the others are silent.
+    """
     music, rate = read(path)
     start = max(0, min(10 * rate, music.shape[1] - 8 * rate))
     music = music[:, start : start + 8 * rate]
@@ -92,14 +113,31 @@ def without_voice(path: Path, stems: tuple[str, ...]) -> Song:
 
 
 def stem_folder(folder: Path) -> tuple[dict[str, np.ndarray], int]:
-    """The stems that lie in a folder, and their rate."""
+    """The stems in a folder, and their rate.
+
+    Args:
+        folder: Audio files named after their stems; one named mixture is left out.
+
+    Returns:
+        Stem → float32 (channels, samples), and Hz.
+    """
     files = {path.stem: read(path) for path in sorted(folder.iterdir()) if path.suffix in _AUDIO}
     parts = {stem: signal for stem, (signal, _) in files.items() if stem != "mixture"}
     return parts, next(iter(files.values()))[1]
 
 
 def as_stems(name: str, parts: dict[str, np.ndarray], rate: int, stems: tuple[str, ...]) -> Iterator[Song]:
-    """The parts as the stems of a model, of one shape; nothing where they do not make them up or have no voice."""
+    """The parts of a song as the stems of a model, all of one shape.
+
+    Args:
+        name: The song's name.
+        parts: Stem → (channels, samples); all but the vocals are summed where the model has an accompaniment instead.
+        rate: Sample rate in Hz.
+        stems: The model's stems, the first one sung.
+
+    Returns:
+        The song; nothing where parts are missing, it is no longer than a second, or the first stem is silent.
+    """
     if "accompaniment" in stems and "accompaniment" not in parts:
         backing = [signal for stem, signal in parts.items() if stem != "vocals"]
         if not backing:

@@ -1,12 +1,12 @@
-"""A catalog separated while workers and the flow itself are killed.
+"""Separates a catalog while workers and the flow itself are killed.
 
     python bench/chaos.py [--seeds 10] [--first 0] [--tracks 200] [--workers 20] [--flows 5] [--deadline 5]
 
-Over short tracks, random workers are killed 20 times and the flow 5 times (SIGKILL; on a machine that is busy otherwise
-fewer, and with a longer deadline, or a run does not end within the ten minutes it has), with one input that crashes its
-worker, one that hangs, one that eats memory and three that are corrupt among them. At the end every track must be
-there exactly once, every stem must decode and add up to its mixture, nothing temporary may be left, and the failures
-must be named. A line a seed; fails at the first broken promise.
+While short tracks are separated, random workers are killed 20 times and the flow 5 times, by SIGKILL. Among the tracks
+are one that crashes its worker, one that hangs, one that exhausts memory and three that are corrupt. At the end every
+track must be there exactly once, every stem must decode and add up to its mixture, nothing temporary may be left, and
+the failures must be named. Prints one line per seed; fails at the first broken promise. On a busy machine kill fewer
+and give a longer deadline, or a run may not end within its ten minutes.
 """
 
 import argparse
@@ -60,7 +60,22 @@ def main() -> None:
 
 
 def chaos(root: Path, seed: int, tracks: int, *, workers: int, flows: int, deadline: float = 5.0) -> tuple[int, int]:
-    """Run until done; returns how many workers and flows were killed. Raises AssertionError."""
+    """Separate a made catalog while workers and flows are killed, then check the result.
+
+    Args:
+        root: An empty folder for the catalog, the output and the log.
+        seed: Of the catalog and of every choice of when and what to kill.
+        tracks: How many tracks the catalog has, the six bad ones among them.
+        workers: How many workers to kill.
+        flows: How many flows to kill.
+        deadline: Seconds after which a track is given up.
+
+    Returns:
+        How many workers and flows were killed.
+
+    Raises:
+        AssertionError: A promise is broken, or fewer could be killed than intended.
+    """
     random = np.random.default_rng(seed)
     make_catalog(root / "catalog", tracks, random)
     model = random_weights("cnn", root)
@@ -100,7 +115,13 @@ def chaos(root: Path, seed: int, tracks: int, *, workers: int, flows: int, deadl
 
 
 def make_catalog(folder: Path, tracks: int, random: np.random.Generator) -> None:
-    """Short noise, and among it six files that are not what they seem."""
+    """Write a catalog of short noise with six bad files in it.
+
+    Args:
+        folder: Where it goes.
+        tracks: How many files, at least six.
+        random: Decides on the noise, its lengths, and which files are bad.
+    """
     names = [f"{number:04}" for number in range(tracks)]
     kinds = ["crash", "hang", "hog", "corrupt", "corrupt", "corrupt"]
     bad = dict(zip(random.choice(tracks, len(kinds), replace=False), kinds, strict=True))
@@ -114,7 +135,14 @@ def make_catalog(folder: Path, tracks: int, random: np.random.Generator) -> None
 
 
 def start(root: Path, model: str, deadline: float, *more: str) -> subprocess.Popen:
-    """`unbraid separate` in a process whose workers meet the bad files as a user's would meet bad decoders."""
+    """Start `unbraid separate` in a process whose workers treat the bad files as a faulty decoder would.
+
+    Args:
+        root: Folder with the catalog; output and log go there too.
+        model: The weights' file.
+        deadline: Seconds after which a track is given up.
+        *more: Further options of `unbraid separate`.
+    """
     code = (
         f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / 'bench')!r}]; import chaos, flows.separate; "
         "flows.separate.separate_batch = chaos.dangerous_batch; from flows.cli import main; main()"
@@ -132,8 +160,14 @@ def start(root: Path, model: str, deadline: float, *more: str) -> subprocess.Pop
 
 
 def dangerous_batch(settings, tracks):
-    """`separate_batch`, but slower, so that there is time to kill, and the files named so crash, hang or eat memory
-    while they are read.
+    """`separate_batch`, but slower, to leave time to kill; files named crash, hang or hog do so while they are read.
+
+    Args:
+        settings: The run's settings.
+        tracks: The batch.
+
+    Returns:
+        The rows of `separate_batch`.
     """
     from tasks import separate
     from tasks.worker import deadline
@@ -153,7 +187,7 @@ def dangerous_batch(settings, tracks):
 
 
 def _eat() -> None:
-    """Allocate until the worker's own limit (--memory) ends it."""
+    """Allocate until the worker's limit (--memory) ends it."""
     eaten = []
     while psutil.Process().memory_info().rss < 8 << 30:
         eaten.append(np.ones(4 << 20))
@@ -161,7 +195,14 @@ def _eat() -> None:
 
 
 def workers_of(flow: int) -> list[psutil.Process]:
-    """The processes that Dask's nannies have started below the flow."""
+    """The worker processes that Dask's nannies have started below the flow.
+
+    Args:
+        flow: The flow's process id.
+
+    Returns:
+        The processes; none where the flow has ended.
+    """
     try:
         below = psutil.Process(flow).children(recursive=True)
     except psutil.Error:
@@ -175,7 +216,15 @@ def workers_of(flow: int) -> list[psutil.Process]:
 
 
 def kill_a_worker(flow: int, random: np.random.Generator) -> bool:
-    """SIGKILL to one of the flow's workers, where it has any."""
+    """Send SIGKILL to one of the flow's workers.
+
+    Args:
+        flow: The flow's process id.
+        random: Decides on the worker.
+
+    Returns:
+        Whether the flow had any.
+    """
     workers = workers_of(flow)
     if not workers:
         return False

@@ -1,10 +1,10 @@
-"""What the sums that predictions come from cost a separation, in CPU seconds.
+"""Measures what the sums behind the predicted scores cost a separation, in CPU seconds.
 
     python bench/evidence.py [MODEL] [SECONDS] [PAIRS]
 
-Separates the same made song (SECONDS, 60) with the sums and without them in turn, PAIRS (12) times each, and prints the
+Separates the same made song (SECONDS, 60) with and without the sums in turn, PAIRS (12) times each, and prints the
 medians and the median of the pairs' ratios. CPU seconds (user and system, all threads) depend little on what else runs
-on the machine. Decoding, measuring and encoding are left out, so the share of a whole separation is smaller still.
+on the machine. Decoding, measuring and encoding are left out, so the share of a complete separation is smaller still.
 """
 
 import statistics

@@ -1,10 +1,11 @@
-"""Runs compared on the judging songs: cSDR of every stem, and an interval of the difference to the first run.
+"""Compares runs on the judging songs: cSDR of every stem, and an interval of the difference from the first run.
 
     python bench/experiment.py [--views 0.94,1,1.06] WEIGHTS …
 
-The nine of dsd100_dev_excerpts and the twelve of musdb18_7s/valid, from ../shared/data. WEIGHTS are files or ids of
-registered models. The interval is a paired bootstrap over the 21 songs (BCa, 90 %, 9 999 draws): what other songs
-of the same kind would say. Scores are kept beside a weights file under its own bytes' hash, so a run is scored once.
+The songs are the nine of dsd100_dev_excerpts and the twelve of musdb18_7s/valid, from ../shared/data. WEIGHTS are files
+or ids of registered models. The interval is a paired bootstrap over the 21 songs (BCa, 90 %, 9 999 draws): what to
+expect on other songs of the same kind. Scores are cached in the temporary folder under a hash of the weights, so a run
+is scored once.
 """
 
 import argparse
@@ -69,7 +70,16 @@ def report(stem: str, by_set: dict, first: dict) -> None:
 
 
 def scores(name: str, views: tuple[float, ...] | None, precision: str) -> dict:
-    """{set: {song: {stem: cSDR}}}, from the cache where these weights were scored before."""
+    """Scores of the judging songs, from the cache where these weights were scored before.
+
+    Args:
+        name: Weights file, or id of a registered model.
+        views: Bin spacings that the network sees; the preset's where None.
+        precision: As `Separator` takes it.
+
+    Returns:
+        Set → song → stem → cSDR in dB.
+    """
     _, data = registry().read(name)
     key = hashlib.sha256(data + repr((views, precision)).encode()).hexdigest()[:16]
     kept = KEPT / f"{key}.json"
@@ -91,7 +101,15 @@ def scores(name: str, views: tuple[float, ...] | None, precision: str) -> dict:
 
 
 def song_scores(separator: Separator, song: Path) -> dict[str, float]:
-    """cSDR of the stems that are estimated, all scored together as `unbraid evaluate` does."""
+    """cSDR of the estimated stems of a song, all scored together as by `unbraid evaluate`.
+
+    Args:
+        separator: What estimates them.
+        song: Folder of stems and possibly a mixture; without one their sum is separated.
+
+    Returns:
+        Stem → dB, the median over windows; stems without a finite score are left out.
+    """
     parts = {path.stem: read(path) for path in sorted(song.iterdir()) if path.is_file()}
     rate = next(iter(parts.values()))[1]
     samples = min(audio.shape[1] for audio, _ in parts.values())

@@ -1,4 +1,4 @@
-"""Cuts ../shared/data into what networks may learn from and what they are scored on.
+"""Splits ../shared/data into what networks may learn from and what they are scored on.
 
     python bench/heldout.py FOLDER [SHARED]
 
@@ -42,7 +42,12 @@ def main(root: Path, shared: Path = SHARED) -> None:
 
 
 def cut(song: Path, root: Path) -> None:
-    """All stems at one length and rate; the last minute one way, the rest the other."""
+    """Cut a song: the last minute of its stems is for testing, the rest for learning.
+
+    Args:
+        song: Folder of the song's stems, Opus files of one rate; they are cut to the shortest one's length.
+        root: The folder with `learn` and `test`; files that exist there are kept.
+    """
     signals = {path.stem: read(path) for path in sorted(song.glob("*.opus"))}
     rate = next(iter(signals.values()))[1]
     samples = min(audio.shape[1] for audio, _ in signals.values())

@@ -1,8 +1,8 @@
-"""All ordered pairs of some songs as mash-ups: what came of each, and in what time.
+"""Makes mash-ups of all ordered pairs of some songs: how each turns out, and how long it takes.
 
     python bench/mashups.py OUT [SONG …]
 
-The songs of ../shared/data/songs if none are given. Separates them into OUT once, then makes every pair. Prints
+Takes the songs of ../shared/data/songs if none are given. Separates them into OUT once, then makes every pair. Prints
 tempi, key shift, how far beats lie apart, seconds against the song's length, the true peak, and the longest silence
 of the mix beyond those of the accompaniment.
 """
@@ -47,7 +47,11 @@ def main(out: Path, songs: list[Path]) -> None:
 
 
 def silence(folder: Path) -> float:
-    """Seconds, at most, that the mix is below −60 dBFS while the accompaniment is above −50."""
+    """The longest stretch, in seconds, in which the mix is below −60 dBFS while the accompaniment is above −50.
+
+    Args:
+        folder: A mash-up's folder.
+    """
     mix, rate = read(folder / "mix.flac")
     rest, _ = read(folder / "accompaniment.flac")
     size = rate // 10

@@ -1,9 +1,9 @@
-"""All presets in one table: scores of vocals between floor and ceiling, parameters, speed.
+"""Shows all presets in one table: scores of vocals between floor and ceiling, parameters, speed.
 
     python bench/networks.py OUT [DATASET] [MODEL …]
 
 DATASET is ../shared/data/dsd100_dev_excerpts if none is given, MODEL the champion of every preset that has
-one. cSDR, uSDR, MSE and SNR (of magnitudes) are medians over tracks. × real time is the separator's own, no
+one. cSDR, uSDR, MSE and SNR (of magnitudes) are medians over tracks. × real time is that of the separator without
 files: a minute of stereo noise on all cores, the best of three.
 """
 
@@ -51,7 +51,11 @@ def mean(rows: list[dict], column: str) -> float:
 
 
 def parameters(model: str) -> float:
-    """In millions."""
+    """The number of a model's parameters, in millions.
+
+    Args:
+        model: A model's id.
+    """
     return sum(parameter.numel() for parameter in load_weights(model)[1].network().parameters()) / 1e6
 
 

@@ -1,11 +1,11 @@
-"""What the pages cost over a large catalog: `unbraid browse` over a million tracks, a report over a hundred thousand.
+"""Times the pages of a large catalog: `unbraid browse` over a million tracks, a report over a hundred thousand.
 
     python bench/pages.py [--tracks 1000000] [--report-tracks 100000] [--times 5]
 
 The rows are made: two stems per track, with scores, levels and names of usual lengths, and one track in a hundred
-failed. Every search of the browser is asked `--times` times; the middle of the seconds passed and of the CPU seconds
-(this process's, all threads) are printed, so that a busy machine can be told from a slow search. The report's page is
-timed in Debian's Chromium where it is installed, from navigation to the end of its first layout.
+failed. Every search of the browser is run `--times` times; the medians of wall-clock and CPU time (this process's, all
+threads) are printed, so that a busy machine can be told from a slow search. The report's page is timed in Debian's
+Chromium where it is installed, from navigation to the end of its first layout.
 """
 
 import argparse
@@ -51,7 +51,12 @@ def main() -> None:
 
 
 def make_run(root: Path, tracks: int) -> OutputLayout:
-    """A run folder with one compacted run; its rows share two stems on disk, so that a report has what to play."""
+    """Make a run folder with one compacted run; its rows share two stems on disk, for a report to play.
+
+    Args:
+        root: An empty folder.
+        tracks: How many tracks the run has.
+    """
     out, run_id = OutputLayout(root), "separate-20260101T000000-aaaaaa"
     noise = np.random.default_rng(0).uniform(-0.3, 0.3, (2, 12 * 44100)).astype(np.float32)
     for stem in STEMS:
@@ -63,7 +68,7 @@ def make_run(root: Path, tracks: int) -> OutputLayout:
 
 
 def _rows(tracks: int) -> Iterator[pa.RecordBatch]:
-    """Rows in the order that compacting leaves them in, by track and stem; of a failed track one, without a stem."""
+    """Rows in compacted order, by track and stem; a failed track has one, without a stem."""
     generator, schema = np.random.default_rng(0), metrics.SCHEMA
     for start in range(0, tracks, 25_000):
         numbers = np.arange(start, min(tracks, start + 25_000))
@@ -99,7 +104,12 @@ def _rows(tracks: int) -> Iterator[pa.RecordBatch]:
 
 
 def browse(out: OutputLayout, times: int) -> None:
-    """Print what opening the catalog and each kind of search costs, page and all."""
+    """Print what opening the catalog and each kind of search costs, rendering of the page included.
+
+    Args:
+        out: The run folder.
+        times: How many times each search is run.
+    """
     began, cpu = time.perf_counter(), time.process_time()
     table = TrackTable(out)
     print(
@@ -141,7 +151,11 @@ def _print(name: str, times: int, ask) -> None:
 
 
 def report(out: OutputLayout) -> None:
-    """Print how large the report of a run is, what writing it costs, and how long a browser takes to open it."""
+    """Print how large the report of a run is, what writing it costs, and how long a browser takes to open it.
+
+    Args:
+        out: The run folder, as `make_run` makes it.
+    """
     began, cpu = time.perf_counter(), time.process_time()
     page = write_report(out, "separate-20260101T000000-aaaaaa")
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu

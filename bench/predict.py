@@ -1,8 +1,8 @@
-"""How well scores are predicted on songs that no calibration and no training saw.
+"""Judges how well scores are predicted on songs that neither calibration nor training has seen.
 
     python bench/predict.py WEIGHTS.safetensors [PRESET]
 
-Real songs as they are (dsd100_dev_excerpts, musdb18_7s/valid, stems_mp4), clips of the MIR-1K singers annar and
+On real songs as they are (dsd100_dev_excerpts, musdb18_7s/valid, stems_mp4), clips of the MIR-1K singers annar and
 Kenshin, and remixes of all of them with the vocals at −12, −6 and +6 dB: Pearson's r between predicted and true cSDR,
 mean absolute error, and the share of true scores in their 80 % interval. Then vocal presence: real songs against
 `instrumentals` that the calibration was not fitted on, as the area under the ROC curve and the precision at 99 %
@@ -52,7 +52,14 @@ def main(path: Path, preset: str | None) -> None:
 
 
 def judged(stems: tuple[str, ...]) -> Iterator[tuple[str, Song]]:
-    """(source, song) of everything that figures are judged by."""
+    """The songs that predictions are judged on.
+
+    Args:
+        stems: The model's stems; the held-out singers are left out where there are more than two.
+
+    Returns:
+        (source, song) each: the source is a folder's name, or "singers".
+    """
     for name in ("dsd100_dev_excerpts", "musdb18_7s/valid"):
         for folder in sorted((SHARED / name).iterdir()):
             for song in as_stems(folder.name, *stem_folder(folder), stems):
@@ -70,7 +77,14 @@ def judged(stems: tuple[str, ...]) -> Iterator[tuple[str, Song]]:
 
 
 def show(what: str, separator: Separator, stem: str, seen: list[Observation]) -> None:
-    """Print a line on how well the scores of a stem are predicted."""
+    """Print one line on how well the scores of a stem are predicted.
+
+    Args:
+        what: Heading of the line.
+        separator: Gives the calibration.
+        stem: The stem.
+        seen: What was observed of each mixture, with its true scores.
+    """
     pairs = []
     for one in seen:
         prediction = predict(one.evidence, one.stems, separator.calibration)[stem]
@@ -94,7 +108,12 @@ def presence(separator: Separator, seen: Observation) -> float:
 
 
 def show_presence(songs: np.ndarray, others: np.ndarray) -> None:
-    """Print the area under the ROC curve, and the precision where 99 % of the songs are found."""
+    """Print the area under the ROC curve, and the precision at 99 % recall.
+
+    Args:
+        songs: Predicted presence of vocals in songs that have them, 0 … 1, (songs,).
+        others: The same of instrumentals, (instrumentals,).
+    """
     wins = (songs[:, None] > others[None]).mean() + 0.5 * (songs[:, None] == others[None]).mean()
     least = np.quantile(songs, 0.01)
     hits, false = (songs >= least).sum(), (others >= least).sum()

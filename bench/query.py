@@ -1,10 +1,10 @@
-"""What asking a run folder costs: seconds and memory of `storage.results.query` over made rows.
+"""Measures what queries of a run folder cost: seconds and memory of `storage.results.query` over made rows.
 
     python bench/query.py [--rows 10000000] [--runs 10]
 
-Each size is written as so many runs over the same tracks' names, so that `metrics` has to find the latest of each, and
-is asked in a process of its own, whose highest memory is printed beside its seconds; the least size tells what the
-libraries take by themselves.
+Each size is written as --runs runs over partly the same tracks, so that `metrics` has to pick the latest row of each.
+Each query runs in a separate process, whose peak memory is printed beside its seconds; the smallest size shows what
+the libraries take by themselves.
 """
 
 import argparse
@@ -56,7 +56,13 @@ def main() -> None:
 
 
 def make_run(out: OutputLayout, run: int, rows: int) -> None:
-    """One compacted run: two stems per track, half of its tracks those of the run before."""
+    """Write one compacted run: two stems per track, half of its tracks those of the previous run.
+
+    Args:
+        out: The run folder.
+        run: Its number from 0, which decides its day, its tracks and its scores.
+        rows: How many rows it has.
+    """
     run_id = f"separate-202601{run + 1:02}T000000-{run:06x}"
     schema, generator = metrics.SCHEMA, np.random.default_rng(run)
 

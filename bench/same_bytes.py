@@ -1,10 +1,10 @@
-"""Is a separation the same to the last byte, however it is run?
+"""Checks that a separation is the same to the last byte, however it is run.
 
     python bench/same_bytes.py [MODEL] [SONG] [SECONDS]
 
-Torch with 1, 2 and 4 threads × 1 and 4 segments at a time through the network × blocks of 0.1 s, 3 s and the
-whole × the song alone and beside others in a catalog of four (`unbraid separate`, hash of the stems' samples). MODEL is
-stereo if none is given, SONG the first whole song of ../shared/data, of which SECONDS (22) are taken.
+Compares hashes of the stems' samples: torch with 1, 2 and 4 threads × 1 and 4 segments at a time through the network ×
+blocks of 0.1 s, 3 s and the complete song; then the song alone and in a catalog of four (`unbraid separate`). MODEL is
+stereo if none is given, SONG the first of ../shared/data/songs, of which SECONDS (22) are taken.
 """
 
 import hashlib
@@ -31,7 +31,19 @@ THREADS, BATCHES, BLOCKS = (1, 2, 4), (1, 4), (4410, 131072, None)
 
 
 def main(model: str, song: Path, seconds: float) -> int:
-    """Print a line per way and return 1 unless all hashes are one."""
+    """Print the hash of every way to separate a song.
+
+    Args:
+        model: One of our networks.
+        song: The song's file.
+        seconds: How much of its beginning is taken.
+
+    Returns:
+        0 where all hashes are equal, else 1.
+
+    Raises:
+        SystemExit: The model is not one of our networks.
+    """
     audio, rate = read(song)
     audio = audio[:, : int(seconds * rate)]
     audio = np.round(np.clip(audio, -1, 1 - 2**-15) * 32768).astype(np.float32) / 32768
@@ -57,7 +69,17 @@ def main(model: str, song: Path, seconds: float) -> int:
 
 
 def in_blocks(separator, audio: np.ndarray, rate: int, size: int) -> dict[str, np.ndarray]:
-    """Stems of the song when it is pushed `size` samples at a time."""
+    """The stems of a song that is pushed block by block.
+
+    Args:
+        separator: What separates it.
+        audio: float32 (channels, samples).
+        rate: Sample rate in Hz.
+        size: Samples per block.
+
+    Returns:
+        Stem → (channels, samples).
+    """
     stream = separator.stream(rate, audio.shape[0])
     pieces = [p for start in range(0, audio.shape[1], size) for p in stream.push(audio[:, start : start + size])]
     pieces += stream.finish()
@@ -65,7 +87,17 @@ def in_blocks(separator, audio: np.ndarray, rate: int, size: int) -> dict[str, n
 
 
 def through_catalogs(model: str, folder: Path, audio: np.ndarray, rate: int):
-    """The stems as files of a catalog of this song alone, then of a catalog of four."""
+    """The stems that `unbraid separate` writes for a song, alone and then in a catalog of four.
+
+    Args:
+        model: The model's name.
+        folder: An empty folder for catalogs and outputs.
+        audio: (channels, samples), on the 16-bit grid.
+        rate: Sample rate in Hz.
+
+    Returns:
+        (name of the way, stem → (channels, samples)) of either catalog.
+    """
     from flows.separate import separate
 
     for name, others in (("alone", 0), ("in a catalog of four", 3)):
@@ -83,7 +115,11 @@ def through_catalogs(model: str, folder: Path, audio: np.ndarray, rate: int):
 
 
 def digest(stems: dict[str, np.ndarray]) -> str:
-    """Sixteen hex digits over the samples of all stems, by name."""
+    """Sixteen hex digits of SHA-256 over the 16-bit samples of all stems, in the order of their names.
+
+    Args:
+        stems: Stem → (channels, samples).
+    """
     sha = hashlib.sha256()
     for _, signal in sorted(stems.items()):
         sha.update(np.ascontiguousarray(np.round(signal * 32768).astype(np.int32)).tobytes())

@@ -1,11 +1,11 @@
-"""How fast a catalog comes apart, end to end and stage by stage.
+"""Measures how fast a catalog is separated, end to end and stage by stage.
 
     python bench/separate.py [--tracks 20] [--minutes 4] [--model stereo] [--workers N] [SONG …]
 
 Makes a catalog of FLACs (the songs given, cut or repeated to length; else made songs), separates it through the
 real flow into FLAC stems with metrics, and prints × real time, how busy the cores were, and where one core's time
-goes. Demucs and Open-Unmix are measured beside it, with random weights of their published sizes, where their
-packages are installed; a Spleeter-shaped net (the preset four-stem, untrained) always.
+goes. Demucs and Open-Unmix are measured for comparison, with random weights of their published sizes, where their
+packages are installed; a Spleeter-shaped network (the preset four-stem, untrained) always is.
 """
 
 import argparse
@@ -138,7 +138,12 @@ def stages(song: Path, root: Path, model: str, seconds: float) -> None:
 
 
 def peers(root: Path, seconds: float) -> None:
-    """Separation alone, all cores, a minute of audio."""
+    """Print how fast separators of others are, and ours: separation alone, all cores, a minute of noise.
+
+    Args:
+        root: Folder for random weights.
+        seconds: Not used; it is always a minute.
+    """
     import torch
 
     from tasks.loading import load_separator
@@ -166,7 +171,17 @@ def peers(root: Path, seconds: float) -> None:
 
 
 def openunmix(folder: Path) -> str:
-    """umxhq's sizes: four targets, 512 hidden units, 16 kHz."""
+    """Write random weights of Open-Unmix with umxhq's sizes: four targets, 512 hidden units, 16 kHz.
+
+    Args:
+        folder: Where they go; it must not exist.
+
+    Returns:
+        The model's name for `load_separator`.
+
+    Raises:
+        ImportError: The package openunmix is not installed.
+    """
     import torch
     from openunmix.model import OpenUnmix
 
@@ -182,7 +197,17 @@ def openunmix(folder: Path) -> str:
 
 
 def htdemucs(folder: Path) -> str:
-    """htdemucs's own defaults."""
+    """Write random weights of HTDemucs with its default sizes.
+
+    Args:
+        folder: Where they go; it must not exist.
+
+    Returns:
+        The model's name for `load_separator`.
+
+    Raises:
+        ImportError: The package demucs is not installed.
+    """
     from demucs.htdemucs import HTDemucs
     from demucs.states import save_with_checksum
 

@@ -4,9 +4,8 @@
 
 NOTES.md is what only a person can say: how the weights came about, and what the model is bad at. What was trained, on
 what, for how long, and how validation rose is read from the weights; all judging songs are scored; the data's
-licences are below. Older weights of the preset
-are taken out, with the cards of presets that borrow them. A preset that borrows (hq) gets a card alone, beside the
-weights it borrows: WEIGHTS is the lender's file then.
+licences are below. Older weights of the preset are removed, with the cards of presets that borrow them. A preset that
+borrows (hq) gets only a card, beside the weights it borrows; WEIGHTS is then the lender's file.
 """
 
 import json
@@ -80,7 +79,15 @@ def main(source: Path, preset: str, notes: Path) -> None:
 
 
 def songs(source: Path, views: tuple[float, ...] | None) -> str:
-    """Markdown: every judging song's cSDR per stem, with median and mean, from `bench/experiment.py`."""
+    """Every judging song's cSDR per stem, with median and mean, from `bench/experiment.py`.
+
+    Args:
+        source: The weights' file.
+        views: Bin spacings that the network sees; the preset's where None.
+
+    Returns:
+        A section of Markdown.
+    """
     lines = ["## All judging songs", "", "cSDR in dB, every stem of a song scored together.", ""]
     lines += ["| stem | songs | median | mean | by song |", "|---|---|---|---|---|"]
     for kind, by_song in scores(str(source), views, "float32").items():
@@ -93,7 +100,11 @@ def songs(source: Path, views: tuple[float, ...] | None) -> str:
 
 
 def take_out(preset: str) -> None:
-    """Remove a preset's weights and cards from the package's folder."""
+    """Remove a preset's weights and cards from the package's folder.
+
+    Args:
+        preset: The preset's name.
+    """
     for old in FOLDER.glob(f"{preset}-????????.*"):
         old.unlink()
 

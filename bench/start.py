@@ -1,10 +1,10 @@
-"""Where the first result's seconds go: whole commands, and the parts of a worker's start.
+"""Shows where the time before the first result goes: complete commands, and the parts of a worker's start.
 
     python bench/start.py [SONG]
 
 Seven seconds of music (or SONG) are separated in a process as a user starts it, then again with nothing to do, planned
 with --dry-run, and queried. Prints seconds and core-seconds (user + system, children included), then those of each part
-of a worker's way to its first stem. Core-seconds say more on a machine that does other things beside.
+of a worker's way to its first stem. Core-seconds say more on a machine that is busy with other things.
 """
 
 import os
@@ -66,7 +66,17 @@ def main(song: Path | None) -> None:
 
 
 def command(arguments: list[str]) -> tuple[float, float]:
-    """Seconds and core-seconds of a command and the processes it waited for. Raises CalledProcessError."""
+    """Run a command and measure it.
+
+    Args:
+        arguments: The program and its arguments.
+
+    Returns:
+        Wall-clock seconds, and core-seconds of the command and the processes it waited for.
+
+    Raises:
+        CalledProcessError: It failed.
+    """
     before, began = os.times(), time.perf_counter()
     subprocess.run(arguments, check=True, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wall, after = time.perf_counter() - began, os.times()

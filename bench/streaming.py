@@ -1,10 +1,10 @@
-"""Peak memory and speed of separating one file, by its length.
+"""Measures peak memory and speed of separating one file, by its length.
 
     python bench/streaming.py [--minutes 2 10 60 600] [--model stereo]
 
-Each length is a process of its own that writes a FLAC of stereo noise, separates it as a catalog's track
-would be, in the allocator's settings of a worker, and reports its peak memory. The files begin alike; so must their
-stems, up to the last seconds of the shorter one, whose context is the end of the file.
+Each length runs in a separate process, which writes a FLAC of stereo noise, separates it as it would a catalog's track,
+with a worker's allocator settings, and reports its peak memory. The files begin alike; so must their stems, up to the
+last seconds of the shorter one, whose context is the end of the file.
 """
 
 import argparse
@@ -55,7 +55,11 @@ def measure(minutes: float, model: str) -> dict:
 
 
 def beginning(stem: Path) -> str:
-    """The SHA-256 of a stem's first minutes, a context short of the shortest file's end."""
+    """The SHA-256 of a stem's first ten minutes less 20 s, which no file's end can affect.
+
+    Args:
+        stem: The stem's file.
+    """
     import soundfile
 
     with soundfile.SoundFile(stem) as file:

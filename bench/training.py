@@ -1,13 +1,13 @@
-"""How fast a training learns: examples per second and core, network steps per second, the share of waiting.
+"""Measures how fast a training runs: examples per second and core, network steps per second, the share of waiting.
 
     python bench/training.py STORE [--preset stereo] [--device auto] [--steps 24] [--workers N] [--against COMMIT]
     python bench/training.py STORE --minutes 25 --write FILE     how many steps fit into 25 minutes, into FILE
 
-Four figures: examples made by one process on one core (nothing beside it), mixed and, as workers hand them to a GPU,
-before they are mixed; steps of the network on one batch that is
-there already; a training of both together, with the share of the time the network had no batch. `--against`
-runs the last of them for an older commit too, in a checkout of its own, one after the other in one run, twice each
-in turns, and prints the ratio. A commit before the rooms got sub-rooms is run by its own module names.
+Prints four figures: examples made by one process on one core (nothing beside it), mixed and, as workers hand them to a
+GPU, before they are mixed; steps of the network on one batch that is there already; a training of both together, with
+the share of time in which the network had no batch. `--against` runs the last of them for an older commit too, in a
+separate checkout, twice each in turns, and prints the ratio. A commit before the rooms got sub-rooms is run by its own
+module names.
 """
 
 import argparse
@@ -109,7 +109,14 @@ def main() -> None:
 
 
 def examples_and_network(arguments: argparse.Namespace) -> int:
-    """Print what one core makes and what the network takes, each alone; returns the preset's batch size."""
+    """Print how many examples one core makes and how many steps the network takes, each alone.
+
+    Args:
+        arguments: The command line: `store`, `preset`, `device` (not "auto") and `steps`.
+
+    Returns:
+        The preset's batch size.
+    """
     import torch
 
     from model.learning.trainer import Trainer
@@ -147,7 +154,18 @@ def examples_and_network(arguments: argparse.Namespace) -> int:
 
 
 def together(checkout: Path, arguments: argparse.Namespace) -> dict:
-    """Steps per second and waiting share of a training in a checkout of its own."""
+    """Train in another process with the code of a checkout, and measure it.
+
+    Args:
+        checkout: Root of the checkout.
+        arguments: The command line: `store`, `preset`, `device`, `steps` and `workers`.
+
+    Returns:
+        `steps_per_s`, and `waiting`, the share of time in which the network had no batch.
+
+    Raises:
+        CalledProcessError: The training failed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "together.py"  # a file: worker processes import their parent's main module
         script.write_text("if __name__ == '__main__':\n" + "\n".join(f"    {line}" for line in _TOGETHER.split("\n")))

@@ -1,4 +1,4 @@
-"""Random weights of a preset, for benches that measure or break everything but the network's taste."""
+"""Random weights of a preset, for benches in which the quality of the separation is irrelevant."""
 
 from pathlib import Path
 
@@ -9,7 +9,15 @@ from model.preset import load_preset
 
 
 def random_weights(preset_name: str, folder: Path) -> str:
-    """A weights file of a preset, the same each time; returns its path."""
+    """Write random weights of a preset, the same each time.
+
+    Args:
+        preset_name: The preset.
+        folder: Where the file goes.
+
+    Returns:
+        The file's path.
+    """
     torch.manual_seed(0)
     preset = load_preset(preset_name)
     data = Weights(preset, build(preset).state_dict(), {}).to_bytes()

@@ -99,7 +99,7 @@ class Watched:
 
 
 def run(engine: str, stems: int, seconds: float, repeat: int) -> dict:
-    """Medians of `measure` over processes of their own.
+    """Medians of `measure` over several runs, each in a separate process.
 
     Args:
         engine: As `measure` takes it.

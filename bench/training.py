@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# Runs in a checkout of any age: batches ahead of the network, as that commit's own training loop makes them.
+# Runs in a checkout of any age: batches ahead of the network, as that commit's training loop makes them.
 _TOGETHER = """
 import importlib, json, sys, time
 store, preset_name, device, steps, workers = sys.argv[1:]

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TypeGuard
 
-WIDTH, HEIGHT = 320.0, 120.0  # of the plotted area, in the SVG's own units
+WIDTH, HEIGHT = 320.0, 120.0  # of the plotted area, in the SVG's units
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def line_chart(
         return None
     bottom = min(values) if low is None else low
     top = max(values) if high is None else high
-    if top - bottom <= 1e-9 * max(abs(bottom), abs(top)):  # a constant lies in the middle of an axis of its own size
+    if top - bottom <= 1e-9 * max(abs(bottom), abs(top)):  # a constant lies in the middle of its axis
         margin = abs(top) / 2 or 0.5
         bottom, top = bottom - margin, top + margin
     x_low, x_high = min(positions), max(positions) if x_high is None else x_high

@@ -338,7 +338,7 @@ def _chart(title: str, unit: str, values: list[float], name: str, low: float | N
 
 
 def _spectra(measured: list[Measured], stems: list[str]) -> LineChart | None:
-    """Average spectrum per stem, each relative to its own loudest row, over tracks of the most frequent rate."""
+    """Average spectrum per stem, each relative to its loudest row, over tracks of the most frequent rate."""
     rates = Counter(one.rate for one in measured)
     if not rates:
         return None

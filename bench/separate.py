@@ -159,7 +159,7 @@ def peers(root: Path, seconds: float) -> None:
     print("\nseparation alone, all cores, random weights but for ours:")
     own = None
     for name, model in names.items():
-        # As its users run it: what our int8 gains is ours alone.
+        # As its users run it: only our models profit from our int8.
         precision = "float32" if name == "Spleeter-shaped" else "auto"
         separator = load_separator(model, device="cpu", precision=precision)
         separator.separate(audio[:, : 10 * RATE], RATE)

@@ -8,11 +8,11 @@ import numpy as np
 from tasks.mashup.beats import BEATS_PER_BAR, BeatGrid
 from tasks.mashup.errors import Misfit
 
-SLOWEST, FASTEST = 0.72, 1.4  # playing speeds between which a voice still sounds natural
+SLOWEST, FASTEST = 0.72, 1.4  # playing speeds between which a voice is bearable
 _LEAST_BEATS = 2 * BEATS_PER_BAR
 _KNOT_TOLERANCE = 0.008  # s by which a simplified map may differ from the beats
-_CLOSE = 0.05  # s
-_SAME_BEAT = 0.15  # s
+_CLOSE = 0.05  # s, within which two beats sound together
+_SAME_BEAT = 0.15  # s, beyond which two beats are different ones
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def _analyse(song: SeparatedTrack) -> AnalysisRow:
         model_id=song.model_id,
         source_fingerprint=song.source_fingerprint,
         duration_s=mixture.shape[1] / rate,
-        tempo=grid.tempo if grid.certain else 0.0,  # a song without a beat is nobody's partner
+        tempo=grid.tempo if grid.certain else 0.0,  # a song without a beat is paired with none
         clarity=grid.clarity,
         tonic=key.tonic,
         minor=key.minor,

@@ -9,8 +9,8 @@ from tasks.mashup.align import TimeMap
 
 _MARGIN = 0.25  # s of context either side of a piece
 _FADE = 0.03  # s
-_SEARCH = 0.006  # s a piece may be moved so that its wave meets the one before
-_PAUSE_WITHIN = 0.3  # s a knot may be moved to where it is quiet
+_SEARCH = 0.006  # s by which a piece may be moved so that its wave meets the one before
+_PAUSE_WITHIN = 0.3  # s by which a knot may be moved to where it is quiet
 
 
 def warp(audio: np.ndarray, rate: int, time: TimeMap, start: float, stop: float) -> np.ndarray:

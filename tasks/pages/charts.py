@@ -50,7 +50,7 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Line:
-    """One curve of a chart."""
+    """One curve of a chart; `last` is its last value, None where it has none."""
 
     name: str
     points: list[str]  # a list of polylines: a gap in the data is a gap in the curve

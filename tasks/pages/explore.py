@@ -35,7 +35,14 @@ Read = Callable[[float, float], tuple[np.ndarray, int]]
 
 @dataclass
 class StemItem:
-    """One stem of a track: its header, and how to read a stretch of it (start and length in seconds)."""
+    """One stem of a track.
+
+    Attributes:
+        seconds: Its length.
+        rate: Sample rate in Hz.
+        channels: How many.
+        read: From start and length in seconds to the audio (channels, samples) and its rate.
+    """
 
     seconds: float
     rate: int

@@ -41,7 +41,7 @@ def levels(audio: np.ndarray, rate: int, *, width: int = 512, rows: int = 128, a
     """
     front_end = FRONT_END.at_rate(rate)
     n_fft = front_end.n_fft
-    signal = torch.from_numpy(np.require(audio, np.float32, ["C", "W"]))  # torch wants an array it may write
+    signal = torch.from_numpy(np.require(audio, np.float32, ["C", "W"]))  # torch expects a writable array
     samples = signal.shape[-1]
     columns = max(1, min(width, samples // (n_fft // 16)))
     signal = torch.nn.functional.pad(signal, (n_fft // 2, n_fft))

@@ -17,6 +17,12 @@ from model.checkpoint import Weights
 
 
 def main(out: Path, sources: list[Path]) -> None:
+    """Write the mean of weights.
+
+    Args:
+        out: The file to write.
+        sources: Weights of one network, the last run's last.
+    """
     read = [Weights.from_bytes(source.read_bytes(), str(source)) for source in sources]
     last = read[-1]
     mean = {name: torch.stack([w.tensors[name].float() for w in read]).mean(0) for name in last.tensors}

@@ -34,6 +34,13 @@ _AUDIO = (".wav", ".flac", ".opus", ".ogg")
 
 
 def main(source: Path, target: Path, remixes: int) -> None:
+    """Fit the calibrations, print how well they hold, and write them with the weights.
+
+    Args:
+        source: The weights.
+        target: The file to write.
+        remixes: Vocal levels per song for the preset of the weights.
+    """
     weights = Weights.from_bytes(source.read_bytes(), source.name)
     own = weights.preset.name
     observed = {}

@@ -234,6 +234,15 @@ def kill_a_worker(flow: int, random: np.random.Generator) -> bool:
 
 
 def check(root: Path, tracks: int) -> None:
+    """Check every promise about what a run leaves.
+
+    Args:
+        root: Folder with the catalog, the output and the log.
+        tracks: How many tracks the catalog has.
+
+    Raises:
+        AssertionError: A promise is broken.
+    """
     out = OutputLayout(root / "out")
     rows = query(root / "out", "select track_id, stem, status, error, stem_path from metrics").to_pylist()
     by_track: dict[str, list[dict]] = {}

@@ -25,6 +25,13 @@ from tasks.loading import load_separator
 
 
 def main(model: str, seconds: float, pairs: int) -> None:
+    """Print what the sums cost.
+
+    Args:
+        model: The model's name.
+        seconds: Length of the made song.
+        pairs: How many times it is separated each way.
+    """
     torch.set_num_threads(1)
     separator = load_separator(model, device="cpu")
     audio = compose(0, seconds).mixture
@@ -41,6 +48,12 @@ def main(model: str, seconds: float, pairs: int) -> None:
 
 
 def cpu_seconds(separator, audio) -> float:
+    """CPU seconds of separating a song in blocks of a second.
+
+    Args:
+        separator: What separates it.
+        audio: float32 (channels, samples), at `RATE`.
+    """
     began = time.process_time()
     separating = separator.stream(RATE, len(audio))
     for start in range(0, audio.shape[1], RATE):
@@ -52,6 +65,12 @@ def cpu_seconds(separator, audio) -> float:
 
 
 def without(separator, audio) -> float:
+    """CPU seconds of the same separation with the sums patched out.
+
+    Args:
+        separator: What separates it.
+        audio: float32 (channels, samples), at `RATE`.
+    """
     with (
         mock.patch.object(stream, "mask_sums", return_value=torch.zeros(2, 0, 2)),
         mock.patch.object(Evidence, "add_frames"),

@@ -49,6 +49,13 @@ def main() -> None:
 
 
 def report(stem: str, by_set: dict, first: dict) -> None:
+    """Print the scores of a stem, and how they differ from the first run's.
+
+    Args:
+        stem: The stem.
+        by_set: Scores of the run, as `scores` returns them.
+        first: Scores of the first run; no difference is printed for that run itself.
+    """
     for kind, songs in by_set.items():
         scored = {song: stems[stem] for song, stems in songs.items() if stem in stems}
         if scored:

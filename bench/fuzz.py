@@ -82,6 +82,14 @@ def fuzz(root: Path, files: int, seed: int) -> Counter:
 
 
 def originals(folder: Path) -> list[Path]:
+    """Write the same 1.5 s of music in every format.
+
+    Args:
+        folder: Where the files go.
+
+    Returns:
+        The files.
+    """
     audio = compose(1, 1.5).mixture
     found = []
     for kind, depth in SEEDS.items():
@@ -91,6 +99,15 @@ def originals(folder: Path) -> list[Path]:
 
 
 def m4a(path: Path, audio: np.ndarray) -> Path:
+    """Write AAC in an MP4 container.
+
+    Args:
+        path: The file to write.
+        audio: float32 (2, samples), at `RATE`.
+
+    Returns:
+        `path`.
+    """
     import av
 
     with av.open(str(path), "w") as container:

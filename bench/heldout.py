@@ -27,6 +27,12 @@ _TEST_SECONDS = 60
 
 
 def main(root: Path, shared: Path = SHARED) -> None:
+    """Make the folders `learn` and `test`.
+
+    Args:
+        root: Where they go; files that exist there are kept.
+        shared: The data.
+    """
     for half in ("voice", "music"):
         for path in sorted((shared / "mir1k" / half).iterdir()):
             if path.name.split("_")[0] in HELD_OUT_SINGERS:
@@ -60,6 +66,12 @@ def cut(song: Path, root: Path) -> None:
 
 
 def link(source: Path, target: Path) -> None:
+    """Link to a file or folder, unless something is there already.
+
+    Args:
+        source: What the link points to.
+        target: The link; its folder is made.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         target.symlink_to(source.resolve())

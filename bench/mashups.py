@@ -25,6 +25,12 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "so
 
 
 def main(out: Path, songs: list[Path]) -> None:
+    """Separate the songs, make every ordered pair and print what came of it.
+
+    Args:
+        out: The run folder.
+        songs: The songs' files.
+    """
     layout = OutputLayout(out)
     separate([str(song.resolve()) for song in songs], str(out))
     settings = MashupSettings(out=str(out))

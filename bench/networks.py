@@ -27,6 +27,13 @@ COLUMNS = ("sdr", "usdr", "magnitude_mse", "magnitude_snr")
 
 
 def main(out: str, dataset: str, models: list[str]) -> None:
+    """Score the models and print the table, in Markdown.
+
+    Args:
+        out: The run folder.
+        dataset: The dataset to score on.
+        models: The models' names.
+    """
     rows: dict[str, list] = {}
     for model in models:
         summary = evaluate(dataset, out, model=model, engine="sdr")
@@ -43,10 +50,22 @@ def main(out: str, dataset: str, models: list[str]) -> None:
 
 
 def median(rows: list[dict], column: str) -> float:
+    """The median of a column; rows without a value are left out.
+
+    Args:
+        rows: Rows of metrics.
+        column: The column's name.
+    """
     return statistics.median(row[column] for row in rows if row[column] is not None)
 
 
 def mean(rows: list[dict], column: str) -> float:
+    """The mean of a column; rows without a value are left out.
+
+    Args:
+        rows: Rows of metrics.
+        column: The column's name.
+    """
     return statistics.fmean(row[column] for row in rows if row[column] is not None)
 
 
@@ -60,6 +79,11 @@ def parameters(model: str) -> float:
 
 
 def speed(model: str) -> float:
+    """How many times faster than real time a model separates a minute of stereo noise, the best of three.
+
+    Args:
+        model: A model's id.
+    """
     separator = load_separator(model, device="cpu")
     audio = np.random.default_rng(0).standard_normal((2, 44100 * 60)).astype(np.float32) * 0.1
     best = np.inf

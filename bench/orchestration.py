@@ -88,6 +88,12 @@ def main() -> None:
 
 
 def watch(memory: list[int], ended: threading.Event) -> None:
+    """Sample this process's memory four times per second.
+
+    Args:
+        memory: Grows by the resident bytes of every sample.
+        ended: Ends the sampling once set.
+    """
     process = psutil.Process()
     while not ended.wait(0.25):
         memory.append(process.memory_info().rss)

@@ -29,6 +29,12 @@ _MP4_STEMS = ("drums", "bass", "other", "vocals")
 
 
 def main(path: Path, preset: str | None) -> None:
+    """Print how well scores and vocal presence are predicted.
+
+    Args:
+        path: The weights.
+        preset: A preset that borrows them; the preset of the weights where None.
+    """
     began = time.process_time()
     weights = Weights.from_bytes(path.read_bytes(), path.name)
     own = preset in (None, weights.preset.name)
@@ -103,6 +109,12 @@ def show(what: str, separator: Separator, stem: str, seen: list[Observation]) ->
 
 
 def presence(separator: Separator, seen: Observation) -> float:
+    """The predicted probability that a mixture has vocals, 0 without a calibration.
+
+    Args:
+        separator: Gives the calibration.
+        seen: What was observed of the mixture.
+    """
     chance, _ = vocal_presence(seen.evidence, seen.stems, separator.calibration)
     return 0.0 if chance is None else chance
 

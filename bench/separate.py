@@ -62,6 +62,14 @@ def main() -> None:
 
 
 def catalog(folder: Path, songs: list[Path], tracks: int, minutes: float) -> None:
+    """Write a catalog of FLACs of one length, each beginning elsewhere in its song.
+
+    Args:
+        folder: Where they go.
+        songs: Songs to take in turn; made ones where there are none.
+        tracks: How many files.
+        minutes: Length of each.
+    """
     sources = [read(song) for song in songs] or [(compose(seed, 30.0).mixture, RATE) for seed in range(4)]
     for number in range(tracks):
         audio, rate = sources[number % len(sources)]
@@ -72,6 +80,13 @@ def catalog(folder: Path, songs: list[Path], tracks: int, minutes: float) -> Non
 
 
 def end_to_end(root: Path, model: str, workers: int | None) -> None:
+    """Separate the catalog through the real flow and print how fast that was.
+
+    Args:
+        root: Folder with the catalog; the output goes there too.
+        model: The model's name.
+        workers: How many worker processes; chosen by the flow where None.
+    """
     cores = len(os.sched_getaffinity(0))
     used: list[tuple[float, float]] = []
     ended = threading.Event()
@@ -101,12 +116,26 @@ _LOOK = 0.5
 
 
 def watch(used: list[tuple[float, float]], ended: threading.Event) -> None:
+    """Sample how busy the machine's cores are, twice per second.
+
+    Args:
+        used: Grows by (seconds of `time.perf_counter`, share of all cores, 0 … 1) of every sample.
+        ended: Ends the sampling once set.
+    """
     psutil.cpu_percent()
     while not ended.wait(_LOOK):
         used.append((time.perf_counter(), psutil.cpu_percent() / 100))
 
 
 def stages(song: Path, root: Path, model: str, seconds: float) -> None:
+    """Print where the time of separating one song on one core goes.
+
+    Args:
+        song: The song's file.
+        root: Folder for the output.
+        model: The model's name.
+        seconds: The song's length.
+    """
     import torch
 
     from storage.sources.catalog import CatalogTrack

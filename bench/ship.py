@@ -54,6 +54,16 @@ FOLDER = ROOT / "model" / "weights"
 
 
 def main(source: Path, preset: str, notes: Path) -> None:
+    """Register the weights as the preset's champion and write the model's card.
+
+    Args:
+        source: The weights; the lender's for a preset that borrows.
+        preset: The preset.
+        notes: Markdown that the card ends with, before the data's licences.
+
+    Raises:
+        SystemExit: The weights are another preset's, or the lender's are not shipped yet.
+    """
     weights = Weights.from_bytes(source.read_bytes(), str(source))
     data = weights.to_bytes(torch.float16)
     lender = borrowing_presets().get(preset)

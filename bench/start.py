@@ -42,6 +42,11 @@ lap("and the second")
 
 
 def main(song: Path | None) -> None:
+    """Print the times of the commands, then those of a worker's start.
+
+    Args:
+        song: The song to separate; seven made seconds where None.
+    """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         if song is None:

@@ -29,6 +29,19 @@ from flows.running.environment import WORKERS
 
 
 def measure(minutes: float, model: str) -> dict:
+    """Separate noise in this process and measure it.
+
+    Args:
+        minutes: Length of the noise.
+        model: The model's name.
+
+    Returns:
+        `peak_mb`, the process's peak memory in MiB; `realtime`, how many times faster than real time it was; `begins`,
+        the `beginning` of each stem.
+
+    Raises:
+        SystemExit: The separation failed.
+    """
     from storage.audio.writer import AudioWriter, StemFormat
     from storage.results.metrics import StemRow
     from storage.sources.catalog import CatalogTrack

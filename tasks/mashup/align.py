@@ -31,6 +31,14 @@ class TimeMap:
         return _interpolate(seconds, self.source, self.target)
 
     def back(self, seconds: np.ndarray | float) -> Any:
+        """The inverse map: target time to source time.
+
+        Args:
+            seconds: Target time in seconds, one value or an array of any shape.
+
+        Returns:
+            Source time in seconds; a float for one value, else an array of the same shape.
+        """
         return _interpolate(seconds, self.target, self.source)
 
     def speeds(self) -> np.ndarray:

@@ -26,6 +26,11 @@ class Key:
         return f"{_NAMES[self.tonic]} {'minor' if self.minor else 'major'}"
 
     def shifted(self, semitones: int) -> "Key":
+        """The key of the same music transposed; mode and confidence stay.
+
+        Args:
+            semitones: Upwards; negative for downwards.
+        """
         return Key((self.tonic + semitones) % 12, self.minor, self.confidence)
 
     @property

@@ -58,7 +58,7 @@ def main() -> None:
         catalog(root / "catalog", options.songs, options.tracks, options.minutes)
         end_to_end(root, options.model, options.workers)
         stages(next((root / "catalog").iterdir()), root, options.model, options.minutes * 60)
-        peers(root, options.minutes * 60)
+        peers(root)
 
 
 def catalog(folder: Path, songs: list[Path], tracks: int, minutes: float) -> None:
@@ -166,12 +166,11 @@ def stages(song: Path, root: Path, model: str, seconds: float) -> None:
     print(f"  {'all else':14} {100 * rest:4.0f} %")
 
 
-def peers(root: Path, seconds: float) -> None:
+def peers(root: Path) -> None:
     """Print how fast separators of others are, and ours: separation alone, all cores, a minute of noise.
 
     Args:
         root: Folder for random weights.
-        seconds: Not used; it is always a minute.
     """
     import torch
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 2
 
-.PHONY: demo test setup lint docs lock clean
+.PHONY: demo test proofs setup lint docs lock clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -24,6 +24,10 @@ demo: setup
 
 test: setup
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
+
+# The long proofs: kills, lost servers and schedulers, deployments on real servers, whole trainings.
+proofs: setup
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m proof
 
 lint: setup
 	@$(BIN)/python -m ruff check .

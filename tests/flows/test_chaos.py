@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
-pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("runs")]
+pytestmark = [pytest.mark.proof, pytest.mark.whole, pytest.mark.xdist_group("runs")]
 
 
 def test_every_track_is_there_once_though_workers_and_the_flow_are_killed(tmp_path):

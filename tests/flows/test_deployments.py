@@ -23,7 +23,7 @@ from storage.files.layout import OutputLayout
 from storage.results.metrics import read_all
 from tests.signals import noise
 
-pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("cluster")]
+pytestmark = [pytest.mark.proof, pytest.mark.whole, pytest.mark.xdist_group("cluster")]
 ROOT = Path(__file__).resolve().parents[2]
 PREFECT = Path(sys.executable).with_name("prefect")
 

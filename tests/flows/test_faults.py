@@ -47,6 +47,7 @@ def wait_for_rows(run, out):
         time.sleep(0.1)
 
 
+@pytest.mark.proof
 def test_a_server_that_is_lost_does_not_cost_the_work(songs, untrained, tmp_path):
     with server_process(tmp_path) as (environment, server):
         environment = {**environment, "PREFECT_CLIENT_MAX_RETRIES": "1", "PREFECT_HOME": str(tmp_path / "prefect")}
@@ -60,6 +61,7 @@ def test_a_server_that_is_lost_does_not_cost_the_work(songs, untrained, tmp_path
     assert len(read_all(OutputLayout(tmp_path / "out"))) == 2 * TRACKS
 
 
+@pytest.mark.proof
 def test_a_scheduler_that_is_lost_ends_the_run_and_the_next_goes_on(songs, untrained, tmp_path):
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
@@ -84,6 +86,7 @@ def test_a_scheduler_that_is_lost_ends_the_run_and_the_next_goes_on(songs, untra
     )
 
 
+@pytest.mark.proof
 def test_the_server_of_a_run_that_was_killed_is_ended_by_the_next(songs, untrained, tmp_path):
     run = start(songs, untrained, "--prefect")
     wait_for_rows(run, tmp_path / "out")
@@ -117,6 +120,7 @@ def test_a_disk_that_fills_up_ends_the_run_and_is_said_of_no_song(songs, untrain
         subprocess.run(["umount", "-l", out], check=True)
 
 
+@pytest.mark.proof
 def test_a_record_that_a_kill_left_running_is_closed_by_the_next_run(songs, untrained, tmp_path):
     run = start(songs, untrained)
     wait_for_rows(run, tmp_path / "out")

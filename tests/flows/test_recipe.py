@@ -11,7 +11,7 @@ import pytest
 from model.checkpoint import Weights
 from storage.sources.datasets import discover
 
-pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("flows")]
+pytestmark = [pytest.mark.proof, pytest.mark.whole, pytest.mark.xdist_group("flows")]
 ROOT = Path(__file__).resolve().parents[2]
 
 

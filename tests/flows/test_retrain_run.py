@@ -7,7 +7,7 @@ import pytest
 from storage.files.layout import OutputLayout
 from storage.results.rows import read_rows
 
-pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("flows")]
+pytestmark = [pytest.mark.proof, pytest.mark.whole, pytest.mark.xdist_group("flows")]
 SMALL = {"batch_size": 2, "frames": 64, "warmup": 0, "validate_every": 4}
 
 

@@ -11,6 +11,8 @@ from tasks.mashup.errors import Misfit
 from tasks.mashup.keys import Key, distance, fewest_semitones, find_key
 from tests.signals import noise
 
+pytestmark = pytest.mark.xdist_group("beats")  # its songs are made and followed once
+
 SECONDS = 40.0
 SONGS = {
     (300 + i): (tempo, tonic)

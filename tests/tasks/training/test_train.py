@@ -73,6 +73,7 @@ def test_a_run_that_is_there_is_not_overwritten_by_accident(store, tmp_path):
         train(request(store, tmp_path / "run"))
 
 
+@pytest.mark.proof
 def test_killed_and_resumed_it_ends_with_the_weights_of_a_run_that_was_not(store, tmp_path):
     """kill -9 in mid-run, then the same again with resume."""
     code = (

@@ -7,6 +7,7 @@ with --dry-run, and queried. Prints seconds and core-seconds (user + system, chi
 of a worker's way to its first stem. Core-seconds say more on a machine that is busy with other things.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -90,4 +91,7 @@ def command(arguments: list[str]) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else None)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("song", type=Path, nargs="?", help="a file in place of the seven seconds that are made")
+    given = arguments.parse_args().song
+    main(given.resolve() if given else None)

@@ -131,6 +131,7 @@ def test_what_was_mended_is_done_and_what_failed_is_tried_on_request(tmp_path, u
     assert answer.stdout.split() == ['"path","status"', '"a.wav","ok"', '"b.wav","ok"']
 
 
+@pytest.mark.proof
 def test_killed_and_started_again_every_track_is_there_exactly_once(tmp_path, untrained):
     names = [f"{number:02}.wav" for number in range(24)]
     for number, name in enumerate(names):

@@ -86,6 +86,7 @@ def test_one_that_kills_its_worker_is_named_and_the_rest_is_done(where):
     assert "worker process died over it" in lost["die"]
 
 
+@pytest.mark.proof
 def test_killers_among_many_take_nobody_with_them(where):
     results, lost = run(where, [[n, "die" if n % 10 == 0 else n + 100] for n in range(1, 31)], window=6)
     expected = [2 * n for n in range(1, 31)] + [2 * (n + 100) for n in range(1, 31) if n % 10]

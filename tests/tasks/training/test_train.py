@@ -61,6 +61,7 @@ def test_a_run_leaves_weights_a_log_and_the_record_of_what_shaped_it(store, tmp_
     assert [line["step"] for line in losses(tmp_path / "run") if "csdr" in line] == [4, 8]
 
 
+@pytest.mark.proof
 def test_two_runs_of_one_seed_have_the_same_weights(store, tmp_path):
     one, two = (Path(train(request(store, tmp_path / name)).weights).read_bytes() for name in ("a", "b"))
     first, second = (Weights.from_bytes(data, "x").tensors for data in (one, two))

@@ -12,7 +12,7 @@ from flows.settings import PruneOptions
 from storage import runs
 from storage.errors import CatalogError, MetricsError
 from storage.files.layout import OutputLayout
-from storage.files.location import is_url, location, not_written
+from storage.files.location import absolute_sources, is_url, location, not_written
 from storage.results.done import Keys, Target, done_tracks
 from storage.results.metrics import row_files
 from storage.results.pruning import SeparatedSource, count_tracks, remove_tracks, unlisted_tracks
@@ -106,8 +106,7 @@ def _remove(out: OutputLayout, gone: list[SeparatedSource]) -> int:
 def _unlisted(options: PruneOptions, out: OutputLayout) -> tuple[list[SeparatedSource], int]:
     """The tracks that go, and how many others are not listed either."""
     done = done_tracks(out, Target("", (), ()))
-    sources = [options.source] if isinstance(options.source, str) else options.source
-    sources = [one if is_url(one) else os.path.abspath(os.path.expanduser(one)) for one in sources]
+    sources = absolute_sources(options.source)
     listed = _listed(options, sources, Planner(done))
     unlisted = list(unlisted_tracks(out, listed))
     below = [prefix for source in sources if (prefix := _prefix(source))]

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import importlib
-import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from storage import runs
 from storage.errors import CatalogError
 from storage.files.atomic import remove_leftovers
 from storage.files.layout import OutputLayout
-from storage.files.location import absolute, is_url, location
+from storage.files.location import absolute, absolute_sources, location
 from storage.results import metrics
 from storage.results.done import done_tracks
 from storage.results.selection import check_condition, select_tracks
@@ -77,9 +76,8 @@ def catalog_of(options: SeparateOptions) -> Iterator[CatalogTrack]:
     Returns:
         The tracks, one by one; taking the first raises CatalogError where there is none.
     """
-    sources = (options.source,) if isinstance(options.source, str) else options.source
-    absolutes = [one if is_url(one) else os.path.abspath(os.path.expanduser(one)) for one in sources]
-    return stream_catalog(absolutes if len(absolutes) > 1 else absolutes[0], allow_http=options.allow_http)
+    sources = absolute_sources(options.source)
+    return stream_catalog(sources if len(sources) > 1 else sources[0], allow_http=options.allow_http)
 
 
 def ready(options: SeparateOptions) -> tuple[SeparateSettings, Iterator[CatalogTrack]]:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -64,6 +64,21 @@ def absolute(name: str | os.PathLike) -> str:
         The absolute path with links resolved, or the URL as it is.
     """
     return str(name) if is_url(name) else str(location(name).resolve())
+
+
+def absolute_sources(names: str | Sequence[str]) -> list[str]:
+    """One or several sources by names that mean the same in every working folder.
+
+    Unlike `absolute` it keeps links: a track is called by the path it was given by, not by where that leads.
+
+    Args:
+        names: A path, glob or URL, or several.
+
+    Returns:
+        Absolute paths and globs; URLs as they are.
+    """
+    several = [names] if isinstance(names, str) else names
+    return [name if is_url(name) else os.path.abspath(os.path.expanduser(name)) for name in several]
 
 
 def object_at(path: Path) -> tuple[Any, str]:

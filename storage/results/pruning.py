@@ -19,6 +19,7 @@ select track_id, max_by(source, finished_at) as source,
     list(distinct stem_path order by stem_path) filter (status = 'ok' and stem_path is not null) as stems
 from parts where settings_hash is not null group by track_id order by track_id
 """
+_COUNT = "select count(distinct track_id) from parts where settings_hash is not null"
 _STEMS_OF_OTHERS = """
 select distinct stem_path from parts
 where status = 'ok' and stem_path is not null and track_id not in (select unnest($tracks))
@@ -63,7 +64,7 @@ def count_tracks(out: OutputLayout) -> int:
     Raises:
         MetricsError: The rows cannot be read.
     """
-    return sum(batch.num_rows for batch in parquet.select(metrics.dataset(out), _SEPARATED))
+    return sum(batch.column(0)[0].as_py() for batch in parquet.select(metrics.dataset(out), _COUNT))
 
 
 def remove_tracks(out: OutputLayout, tracks: Iterable[SeparatedSource]) -> int:

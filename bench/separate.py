@@ -9,14 +9,16 @@ packages are installed; a Spleeter-shaped network (the preset four-stem, untrain
 """
 
 import argparse
-import cProfile
+import functools
+import inspect
 import json
 import os
-import pstats
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -29,19 +31,29 @@ os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
 from weights import random_weights
 
 from flows.separate import separate
+from model.errors import ModelError
 from storage.audio.reader import read
 from storage.audio.writer import write
 from storage.files.layout import OutputLayout
 from storage.results.metrics import read_all
 from tasks.demo.synthesiser import RATE, compose
 
+# Stage → the functions that are it, as (module, class or None, name). Each is replaced where it is looked up.
 STAGES = {
-    "decode": [("reader.py", "blocks")],
-    "STFT": [("frontend.py", "analysis"), ("frontend.py", "magnitudes")],
-    "network": [("masking.py", "_forward")],
-    "inverse STFT": [("frontend.py", "synthesis")],
-    "meters": [("meters.py", "push")],
-    "encode": [("writer.py", "write")],
+    "decode": [("storage.audio.reader", "_SoundfileReader", "_decoded")],
+    "STFT": [("model.separation.stream", None, "analysis"), ("model.separation.stream", None, "magnitudes")],
+    "network": [("model.separation.masking", "Masker", "_forward")],
+    "inverse STFT": [("model.separation.stream", None, "synthesis")],
+    "predicted scores": [
+        ("model.separation.stream", None, "mask_sums"),
+        ("model.separation.evidence", "Evidence", "add_frames"),
+        ("model.separation.evidence", "Evidence", "add_samples"),
+    ],
+    "meters": [
+        ("model.scoring.meters", "LoudnessMeter", "push"),
+        ("model.scoring.meters", "TruePeakMeter", "push"),
+    ],
+    "encode": [("storage.audio.writer", "AudioWriter", "write")],
 }
 
 
@@ -147,23 +159,43 @@ def stages(song: Path, root: Path, model: str, seconds: float) -> None:
     )
     track = CatalogTrack(song.name, song.name, str(song))
     separate_track(settings, track)
-    profile = cProfile.Profile()
-    began = time.process_time()
-    profile.runcall(separate_track, settings, track)
-    total = time.process_time() - began
-    found: dict = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-    wall = max(entry[3] for entry in found.values())
-    print(f"\none core: {seconds / total:.1f} × real time; of its time")
-    rest = 1.0
+    spent = dict.fromkeys(STAGES, 0.0)
     for stage, functions in STAGES.items():
-        spent = sum(
-            entry[3]
-            for (file, _, name), entry in found.items()
-            if any(file.endswith(ending) and name == own for ending, own in functions)
-        )
-        rest -= spent / wall
-        print(f"  {stage:14} {100 * spent / wall:4.0f} %   {seconds / max(spent, 1e-9):7.0f} × real time alone")
-    print(f"  {'all else':14} {100 * rest:4.0f} %")
+        for module, owner, name in functions:
+            holder = import_module(module)
+            holder = getattr(holder, owner) if owner else holder
+            setattr(holder, name, timed(getattr(holder, name), stage, spent))
+    began = time.process_time()
+    separate_track(settings, track)
+    total = time.process_time() - began
+    print(f"\none core: {seconds / total:.1f} × real time; of its processor time")
+    for stage, used in spent.items():
+        print(f"  {stage:16} {100 * used / total:4.0f} %   {seconds / max(used, 1e-9):7.0f} × real time alone")
+    print(f"  {'all else':16} {100 * (1 - sum(spent.values()) / total):4.0f} %")
+
+
+def timed(function: Callable, stage: str, spent: dict[str, float]) -> Callable:
+    """The function or generator function, adding the processor time of each call on its thread to its stage."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        began = time.thread_time()
+        result = function(*args, **kwargs)
+        spent[stage] += time.thread_time() - began
+        return result
+
+    @functools.wraps(function)
+    def generate(*args, **kwargs):
+        items = function(*args, **kwargs)
+        while True:
+            began = time.thread_time()
+            item = next(items, None)
+            spent[stage] += time.thread_time() - began
+            if item is None:
+                return
+            yield item
+
+    return generate if inspect.isgeneratorfunction(function) else call
 
 
 def peers(root: Path) -> None:
@@ -181,7 +213,7 @@ def peers(root: Path) -> None:
     for name, make in (("Open-Unmix", openunmix), ("HTDemucs", htdemucs)):
         try:
             names[name] = make(root / name)
-        except ImportError:
+        except (ImportError, ModelError):
             print(f"{name}: its package is not installed")
     audio = np.random.default_rng(0).standard_normal((2, 60 * RATE)).astype(np.float32) * 0.1
     print("\nseparation alone, all cores, random weights but for ours:")
@@ -208,9 +240,13 @@ def openunmix(folder: Path) -> str:
         The model's name for `load_separator`.
 
     Raises:
-        ImportError: The package openunmix is not installed.
+        ModelError: The package openunmix is not installed.
     """
     import torch
+
+    from model.separation.adapters.openunmix import loader
+
+    loader()
     from openunmix.model import OpenUnmix
 
     folder.mkdir(parents=True)

@@ -180,7 +180,8 @@ class Planner:
             The track with its source's state. Where the output holds stems of another file, which still exists, under
             the catalog's name, the id and the path are the full path of the source.
         """
-        track = replace(track, state=track.state or look(track.source))
+        if track.state is None:
+            track = replace(track, state=look(track.source))
         source = source_name(track.source)
         if not self.done.anothers(track.track_id, source):
             return track

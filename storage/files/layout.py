@@ -190,7 +190,10 @@ def shown(name: str | os.PathLike) -> str:
     Args:
         name: A path or URL, with Python's surrogates for bytes that are not UTF-8.
     """
-    text = _LIKE_A_BYTE.sub(r"\\x5c", os.fspath(name))
+    text = os.fspath(name)
+    if text.isascii() and "\\" not in text:
+        return text
+    text = _LIKE_A_BYTE.sub(r"\\x5c", text)
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 

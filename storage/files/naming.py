@@ -9,7 +9,6 @@ decomposed letters too, and dots and spaces at the end of a name do not count.
 import hashlib
 import re
 import unicodedata
-from pathlib import PurePosixPath
 
 FOLDERS, FLAT = "{track}/{stem}.{ext}", "{track}_{stem}.{ext}"
 TEMPLATES = (FOLDERS, FLAT)
@@ -28,8 +27,8 @@ def safe_parts(relative: str) -> tuple[str, ...]:
         relative: A path with forward slashes; ".." becomes "__", and a leading slash is dropped.
     """
     parts = []
-    for part in PurePosixPath(relative).parts:
-        if part in ("/", ".", ""):
+    for part in relative.split("/"):  # as pathlib would, which takes ten times as long: a catalog is a million paths
+        if part in (".", ""):
             continue
         if part == "..":
             part = "__"
@@ -51,7 +50,8 @@ def candidates(path: str, template: str = FOLDERS) -> tuple[str, str, str]:
     """
     longest = _LONGEST - (_ROOM if template == FLAT else 0)
     *folders, name = safe_parts(path) or ("_",)
-    short = PurePosixPath(name).stem
+    dot = name.rfind(".")
+    short = name[:dot] if 0 < dot < len(name) - 1 else name
     if short.strip(". ") == "":
         short = name
     mark = hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:8]
@@ -68,8 +68,11 @@ def folded(place: str) -> str:
     Args:
         place: A track's place, with forward slashes.
     """
-    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", place).casefold())
-    return "/".join(part.rstrip(". ") for part in text.split("/"))
+    if place.isascii():
+        text = place.lower()
+    else:
+        text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", place).casefold())
+    return "/".join([part.rstrip(". ") for part in text.split("/")])
 
 
 def may_be_a_stem(place: str) -> bool:

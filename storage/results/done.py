@@ -65,6 +65,8 @@ class Keys:
 
     def __contains__(self, thing: object) -> bool:
         self._settle()
+        if not len(self._sorted):
+            return False
         key = hash(thing)
         at = int(self._sorted.searchsorted(key))
         return at < len(self._sorted) and int(self._sorted[at]) == key

@@ -71,11 +71,13 @@ def table(values: list[dict], schema: pa.Schema) -> pa.Table:
         values: One dict per row, by column; a column that a row lacks is null, and what is no column is dropped.
         schema: The table's columns.
     """
-    clean = [
-        {name: writable_text(value) if isinstance(value, str) else value for name, value in row.items()}
-        for row in values
-    ]
-    return pa.Table.from_pylist(clean, schema=schema)
+    columns = []
+    for field in schema:
+        column = [row.get(field.name) for row in values]
+        if pa.types.is_string(field.type):
+            column = [writable_text(value) if isinstance(value, str) else value for value in column]
+        columns.append(pa.array(column, field.type))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def write_file(rows: pa.Table, target: Path, staging: Path) -> Path:
@@ -87,7 +89,8 @@ def write_file(rows: pa.Table, target: Path, staging: Path) -> Path:
         staging: A folder on the same disk that no reader of tables searches; the file is made there.
     """
     with replacing(target, durable=True, staging=staging) as temporary:
-        pq.write_table(rows.select(stored(rows.schema).names), temporary, compression="zstd")
+        # Such files are small and many, and most are joined later: what makes large ones small takes longest here.
+        pq.write_table(rows.select(stored(rows.schema).names), temporary, compression="snappy", write_statistics=False)
     return target
 
 

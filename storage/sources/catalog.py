@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from storage.audio.reader import EXTENSIONS
 from storage.errors import CatalogError, DatasetError
@@ -23,6 +23,7 @@ log = logging.getLogger("unbraid.catalog")
 
 MANIFESTS = (".csv", ".parquet")
 _NOT_THERE = "{} is not there; give an audio file, a folder, a glob, or a .csv or .parquet manifest"
+_WEB = re.compile("https?://", re.IGNORECASE)
 _STEM_MP4 = ".stem.mp4"
 _STEM_MP4_REFERENCES = (("drums", 1), ("bass", 2), ("other", 3), ("vocals", 4))
 
@@ -105,16 +106,16 @@ def stream_catalog(source: str | os.PathLike | Sequence[str], *, allow_http: boo
 
 def _once(tracks: Iterator[CatalogTrack], source: Path | str) -> Iterator[CatalogTrack]:
     """The tracks of a manifest, as long as no path and no id comes twice; 16 bytes of each are remembered."""
-    seen: dict[str, set[int]] = {"path": set(), "track_id": set()}
+    paths: set[int] = set()
+    ids: set[int] = set()
     for number, track in enumerate(tracks, start=1):
-        for column, keys in seen.items():
-            name = getattr(track, column)
-            if hash(name) in keys:
-                what = name if column == "path" else f"the track_id {name}"
+        for what, name, keys in (("", track.path, paths), ("the track_id ", track.track_id, ids)):
+            key = hash(name)
+            if key in keys:
                 raise CatalogError(
-                    f"{source} lists {what} more than once, again as number {number}; name each track once"
+                    f"{source} lists {what}{name} more than once, again as number {number}; name each track once"
                 )
-            keys.add(hash(name))
+            keys.add(key)
         yield track
 
 
@@ -316,21 +317,14 @@ def _manifest(manifest: Path, allow_http: bool) -> Iterator[CatalogTrack]:
         name = _text(row.get("path"))
         if not name:
             raise CatalogError(f"{manifest} has no path in row {number}; every row needs one")
-        web = next(
-            (address for address in _addresses(row) if address.lower().startswith(("http://", "https://"))), None
-        )
+        stems = [(stem, _text(row[stem])) for stem in STEMS if stem in row]
+        web = next((text for _, text in (("path", name), *stems) if _WEB.match(text)), None)
         if web and not allow_http:
             raise CatalogError(f"{manifest} names {web} in row {number}; give --allow-http to fetch what it names")
-        source = _beside(manifest, name)
-        references = tuple(
-            (stem, Source(str(_beside(manifest, _text(row[stem]))))) for stem in STEMS if _text(row.get(stem))
-        )
-        relative = shown(_place(source, name))
-        yield CatalogTrack(_text(row.get("track_id")) or relative, relative, str(source), references)
-
-
-def _addresses(row: dict) -> list[str]:
-    return [_text(row.get(column)) for column in ("path", *STEMS)]
+        source, place = _source_and_place(manifest.parent, name)
+        references = tuple((stem, Source(_source_and_place(manifest.parent, text)[0])) for stem, text in stems if text)
+        relative = shown(place)
+        yield CatalogTrack(_text(row.get("track_id")) or relative, relative, source, references)
 
 
 def _text(value: object) -> str:
@@ -340,13 +334,23 @@ def _text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def _place(source: Path, name: str) -> str:
-    """A manifest's track in the catalog: as it is named there, or its complete path where that leads elsewhere."""
+def _source_and_place(folder: Path, name: str) -> tuple[str, str]:
+    """What a manifest names, and its place in the catalog.
+
+    Args:
+        folder: The manifest's folder, a path or a URL.
+        name: The name in the manifest, without blanks at its ends.
+
+    Returns:
+        (the file or URL; the name as it is, or the complete path where that leads elsewhere).
+    """
     if is_url(name):
-        return object_at(source)[1].lstrip("/")
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        return (object_at(source)[1] if is_url(source) else source.resolve().as_posix()).lstrip("/")
-    return Path(name).as_posix()
+        source = location(name)
+        return str(source), object_at(source)[1].lstrip("/")
+    source, path = folder / name, PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        return str(source), (object_at(source)[1] if is_url(source) else source.resolve().as_posix()).lstrip("/")
+    return str(source), str(path)
 
 
 def _rows(manifest: Path) -> Iterator[dict]:
@@ -374,7 +378,3 @@ def _rows(manifest: Path) -> Iterator[dict]:
             yield from reader
     except (UnicodeDecodeError, csv.Error) as error:
         raise CatalogError(f"{manifest} is not a CSV file in UTF-8 ({error})") from error
-
-
-def _beside(manifest: Path, name: str) -> Path:
-    return location(name.strip()) if is_url(name) else manifest.parent / name.strip()

@@ -61,3 +61,20 @@ def test_two_file_names_are_never_shown_as_one(name):
 
 def _is_byte(digits):
     return all(digit in b"0123456789abcdef" for digit in digits)
+
+
+@given(path=st.text(st.sampled_from("ab./ \\é"), max_size=12))
+def test_a_path_is_split_as_pathlib_does(path):
+    expected = ["__" if part == ".." else part for part in PurePosixPath(path).parts if part not in ("/", "//")]
+    assert list(naming.safe_parts(path)) == expected
+    if expected and expected[-1].strip(". "):
+        short = naming.candidates(path)[0].rpartition("/")[2]
+        assert short == (
+            PurePosixPath(expected[-1]).stem if PurePosixPath(expected[-1]).stem.strip(". ") else expected[-1]
+        )
+
+
+@given(place=st.text(st.sampled_from("aB./ é"), max_size=12))
+def test_folding_plain_letters_is_folding_any(place):
+    accented = naming.folded(f"é{place}")
+    assert accented.removeprefix("é") == naming.folded(f"x{place}").removeprefix("x")

@@ -24,7 +24,7 @@ from storage.results.agreement import agreements
 from storage.sources.datasets import DatasetTrack, discover
 from tasks.evaluate import EvaluateSettings, evaluate_batch, failed_row
 from tasks.loading import model_stems
-from tasks.pages.report import write_report
+from tasks.pages.report import drop_unheard_players, write_report
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def ready(options: EvaluateOptions) -> tuple[list[DatasetTrack], EvaluateSetting
     tracks = _tracks(options)
     model_id, stems = model_stems(options.model)
     clear_abandoned(OutputLayout(location(options.out)))
-    return tracks, options.part(EvaluateSettings, model_id=model_id, stems=stems)
+    return tracks, options.part(EvaluateSettings, out=absolute(options.out), model_id=model_id, stems=stems)
 
 
 @settings_flow(EvaluateOptions, name="evaluate", check=ready)
@@ -88,9 +88,9 @@ def evaluate(options: EvaluateOptions, checked: tuple[list[DatasetTrack], Evalua
     with recorded(layout, run_id, parameters):
         with cluster(model=settings.request, tracks=len(tracks), **options.cluster) as where:
             # One device for all tracks, whichever worker takes them: scores are compared with each other.
-            where.must_see(absolute(options.dataset))
+            where.must_see(absolute(options.dataset), settings.out)
             device = where.device(options.device)
-            settings = settings.replaced(device=device)
+            settings = settings.replaced(device=device, run_id=run_id)
             done, failed = evaluate_phase(tracks, layout, settings, run_id, where)
         return close_phase(layout, EvaluateSummary(run_id, options.out, settings.model_id, done, failed, "", device))
 
@@ -152,6 +152,7 @@ def close_phase(out: OutputLayout, summary: EvaluateSummary) -> EvaluateSummary:
     metrics.compact(out, summary.run_id)
     lines = tuple(str(stem) for stem in agreements(out, summary.run_id, summary.model_id))
     summary = dataclasses.replace(summary, report=str(write_report(out, summary.run_id)), predictions=lines)
+    drop_unheard_players(out, summary.run_id)
     publish(out, summary.run_id, summary.report)
     runs.end(out, summary.run_id, runs.COMPLETED, dataclasses.asdict(summary))
     return summary

@@ -1,5 +1,6 @@
 """One dataset track scored: the model between its floor and its ceiling, and other systems beside it."""
 
+import logging
 import time
 from dataclasses import asdict, replace
 
@@ -12,22 +13,34 @@ from model.separation.stream import separate_with_evidence
 from storage.audio import reader
 from storage.errors import AudioError, StorageError
 from storage.files.fingerprint import joint_fingerprint
+from storage.files.layout import OutputLayout
+from storage.files.location import location
 from storage.results.metrics import FAILED, OK, StemRow
 from storage.results.windows import WindowScores
 from storage.sources.datasets import DatasetTrack
+from tasks.pages.kept import keep_players
+from tasks.pages.players import MIXTURE, interesting_start, player
 from tasks.prediction import arithmetic_columns, predicted_columns, predicted_windows
 from tasks.score import read_references, score_all, to_length, window_rows
 from tasks.settings import ModelRequest, Scoring
 from tasks.worker import deadline, resident_separator
 
+log = logging.getLogger("unbraid.evaluate")
+
 FLOOR, CEILING, SYSTEM = "floor:mixture", "ceiling:irm", "system:"
+_HEARD_SECONDS = 6.0
 
 
 class EvaluateSettings(Scoring, ModelRequest):
-    """How a model is scored: its options, the resolved id of `model`, and its stems."""
+    """How a model is scored: its options, the resolved id of `model`, and its stems.
+
+    An excerpt of every track is kept below `out` for the report of the run `run_id`; none where that is "".
+    """
 
     model_id: str
     stems: tuple[str, ...]
+    out: str = ""
+    run_id: str = ""
 
 
 def evaluate_batch(settings: EvaluateSettings, tracks: list[DatasetTrack]) -> list[StemRow | WindowScores]:
@@ -80,6 +93,8 @@ def _evaluate(settings: EvaluateSettings, track: DatasetTrack) -> list[StemRow |
     began = time.perf_counter()
     estimates, evidence = separate_with_evidence(separator, mixture, rate)
     seconds = time.perf_counter() - began
+    if settings.run_id:
+        _keep_excerpt(settings, track, mixture, estimates, references, rate)
     complete = {stem: np.broadcast_to(references[stem], mixture.shape) for stem in references}
     systems = {
         FLOOR: dict.fromkeys(references, mixture),
@@ -121,6 +136,24 @@ def _evaluate(settings: EvaluateSettings, track: DatasetTrack) -> list[StemRow |
             for stem, score in scores.stems.items()
         ]
     return rows
+
+
+def _keep_excerpt(
+    settings: EvaluateSettings, track: DatasetTrack, mixture: np.ndarray, estimates: dict[str, np.ndarray],
+    references: dict[str, np.ndarray], rate: int,
+) -> None:  # fmt: skip
+    """Keep what the run's report plays and draws of a track; without it the scores are the same."""
+    lead = settings.stems[0]
+    start = interesting_start(((signal, rate) for signal in references.values()), _HEARD_SECONDS)
+    cut = slice(round(start * rate), round((start + _HEARD_SECONDS) * rate))
+    true = {f"true {lead}": references[lead]} if lead in references else {}
+    heard = {name: signal[:, cut] for name, signal in {MIXTURE: mixture, **estimates, **true}.items()}
+    file = OutputLayout(location(settings.out)).player(settings.run_id, track.track_id)
+    try:
+        made = player(track.name, heard, rate, start=start, muted=[MIXTURE, *true])
+        keep_players(file, [made])
+    except (OSError, StorageError, RuntimeError) as error:
+        log.warning("no excerpt of %s could be kept: %s", track.name, error)
 
 
 def _other_systems(

@@ -1,4 +1,6 @@
-"""README and docs say what is so: commands parse, snippets run, tables have the columns that they are said to have."""
+"""README and docs say what is so: commands parse and the cheap ones run, snippets run, tables have the columns they are
+said to have. `test_walkthroughs.py` runs all commands.
+"""
 
 import contextlib
 import re
@@ -20,30 +22,14 @@ from storage.results import rows, windows
 from storage.results.metrics import FAILED, OK, SCHEMA, StemRow, compact, write_part
 from storage.results.query import query
 from storage.results.training_rows import TrialRow
+from tests.documents import DOCUMENTS, ROOT, blocks, commands
 from tests.signals import noise
 
-ROOT = Path(__file__).resolve().parent.parent
 SCHEMA_PAGE = ROOT / "docs" / "schema.md"
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
-
-
 RUN = "separate-20260101T000000-000000"
 
 
-def blocks(document: Path, language: str) -> list[str]:
-    """The fenced blocks of a document in one language; "" is none, and indented fences (tabs of the site) count."""
-    fenced = re.findall(r"^( *)```(\w*)\n(.*?)^ *```$", document.read_text(), re.MULTILINE | re.DOTALL)
-    return [re.sub(f"(?m)^{indent}", "", text) for indent, named, text in fenced if named == language]
-
-
-def commands() -> list[tuple[str, str]]:
-    """(document, command) for every `unbraid …` in a block or in a table's code."""
-    lines = []
-    for document in DOCUMENTS:
-        text = "\n".join([*blocks(document, ""), *blocks(document, "console"), *blocks(document, "bash")])
-        lines += [(document.name, part.strip()) for line in text.splitlines() for part in line.split(";")]
-        lines += [(document.name, code) for code in re.findall(r"`(unbraid [^`…]+)`", document.read_text())]
-    return [(name, line.removeprefix("$ ")) for name, line in lines if line.removeprefix("$ ").startswith("unbraid ")]
+COMMANDS = [(document.name, line) for document in DOCUMENTS for line in commands(document)]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +53,7 @@ def out(tmp_path_factory) -> Path:
     return root
 
 
-@pytest.mark.parametrize(("document", "line"), commands())
+@pytest.mark.parametrize(("document", "line"), COMMANDS)
 def test_every_command_is_one_that_unbraid_takes(document, line, out, tmp_path, monkeypatch):
     for name in ("JSON", "Music", "OUT"):  # folders that options check
         (tmp_path / name).mkdir()
@@ -129,14 +115,14 @@ def cheap(line: str) -> bool:
 
 def test_what_a_second_can_run_runs(studio):
     """In one test, since its folder is what costs: every cheap command of README and docs, for real."""
-    lines = dict.fromkeys(shlex.join(shlex.split(line, comments=True)) for _, line in commands() if cheap(line))
+    lines = dict.fromkeys(shlex.join(shlex.split(line, comments=True)) for _, line in COMMANDS if cheap(line))
     assert len(lines) >= 12
     for line in lines:
         assert run(studio, line).strip(), line
 
 
 def test_there_are_commands_to_check():
-    assert len(commands()) > 50
+    assert len(COMMANDS) > 50
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ OUT/windows/run_id=<run>/<part>.parquet     scores of every window, where they a
 OUT/runs/<run>.json            what shaped a run (and <run>.beat while it goes on)
 OUT/reports/<run>.html         what came out of it
 OUT/reports/<run>.errors/      the tracebacks of internal errors
+OUT/reports/<run>.players/     excerpts of an evaluation's tracks, which keeps no stems
 OUT/mixes/<A over B>/mix.flac, vocals.flac, accompaniment.flac, beats.png
 OUT/<table>/run_id=<run>/<part>.parquet     decisions, trials, mash-ups and their kin (storage/results/rows.py)
-RUNS/<name>/checkpoint.safetensors, record.json, log.jsonl     a training run
+RUNS/<name>/checkpoint.safetensors, record.json, log.jsonl, players.json     a training run
 """
 
 import hashlib
@@ -141,7 +142,28 @@ class OutputLayout:
             run_id: The run.
             track_id: The track that met the error; its hash names the file, since an id may hold any character.
         """
-        return self.reports / f"{run_id}.errors" / f"{hashlib.sha256(track_id.encode()).hexdigest()[:16]}.txt"
+        return self.reports / f"{run_id}.errors" / f"{_short_hash(track_id)}.txt"
+
+    def players(self, run_id: str) -> Path:
+        """The folder of what a run's report lets people hear of tracks whose stems are not kept.
+
+        Args:
+            run_id: The run.
+        """
+        return self.reports / f"{run_id}.players"
+
+    def player(self, run_id: str, track_id: str) -> Path:
+        """The JSON file of a track in `players`.
+
+        Args:
+            run_id: The run.
+            track_id: The track; its hash names the file, since an id may hold any character.
+        """
+        return self.players(run_id) / f"{_short_hash(track_id)}.json"
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def trainings(store: str) -> str:
@@ -180,6 +202,11 @@ class TrainingLayout:
     @property
     def log(self) -> Path:
         return self.root / "log.jsonl"
+
+    @property
+    def players(self) -> Path:
+        """Excerpts of validation tracks, as the network separated them at the first and the last validations."""
+        return self.root / "players.json"
 
 
 def shown(name: str | os.PathLike) -> str:

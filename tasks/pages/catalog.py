@@ -16,6 +16,7 @@ from storage.files.location import is_url, local_file, location
 from storage.results.browsing import CONTAINS, OPERATORS, PAGE, Search, TrackTable, window_scores
 from storage.sources.catalog import stream_catalog
 from tasks.pages.charts import line_chart
+from tasks.pages.kept import kept_players
 from tasks.pages.players import MIXTURE, Lane, Player
 from tasks.pages.render import clock, number, quoted, render
 from tasks.pages.spectrogram import levels, marks, picture
@@ -306,9 +307,9 @@ def _stems(row: dict, history: list[dict]) -> dict[str, str]:
 
 
 def _player(row: dict, stems: dict[str, str], has_source: bool, place: Place, files: CatalogFiles) -> Player | None:
-    """A player that fetches ten seconds at a time; None for a track without stems."""
+    """A player that fetches ten seconds at a time. Of a track without stems, what an evaluation kept of it, or None."""
     if not stems:
-        return None
+        return next(iter(kept_players(files.out.player(row["run_id"], row["track_id"]))), None)
     try:
         paths = [files.stem(path) for path in stems.values()]
         with local_file(paths[0]) as file:

@@ -2,6 +2,7 @@
 
 import base64
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,6 +52,7 @@ class Player:
         problem: Why nothing can be heard, None where something can.
         facts: (name, value) pairs shown beside it.
         label: Why this track is shown, "" for no reason.
+        muted: Names of the lanes that are silent at first; the first lane alone where None.
     """
 
     title: str
@@ -63,18 +65,27 @@ class Player:
     problem: str | None = None
     facts: list[tuple[str, str]] = field(default_factory=list)
     label: str = ""
+    muted: list[str] | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes of a page its sounds and pictures take."""
+        return sum(len(lane.audio) + len(lane.image) for lane in self.lanes)
 
     @property
     def spec(self) -> dict:
         """What the page's script is given."""
+        muted = self.muted
+        if muted is None:
+            muted = [self.lanes[0].name] if len(self.lanes) > 1 else []
         return {
-            "seconds": self.seconds, "rate": self.rate, "chunk": self.chunk,
+            "seconds": self.seconds, "rate": self.rate, "chunk": self.chunk, "muted": muted,
             "lanes": [{"name": lane.name, "audio": lane.audio, "url": lane.url} for lane in self.lanes],
         }  # fmt: skip
 
 
 def player(title: str, signals: dict[str, np.ndarray], rate: int, *, start: float = 0.0, label: str = "",
-           facts: list[tuple[str, str]] | None = None) -> Player:  # fmt: skip
+           facts: list[tuple[str, str]] | None = None, muted: list[str] | None = None) -> Player:  # fmt: skip
     """A player with its audio and pictures inside.
 
     Args:
@@ -84,6 +95,7 @@ def player(title: str, signals: dict[str, np.ndarray], rate: int, *, start: floa
         start: Where the excerpt begins in the track, in seconds.
         label: Why this track is shown.
         facts: (name, value) pairs shown beside it.
+        muted: Names of the stems that are silent at first; the first alone where None.
     """
     powers = {name: levels(signal, rate, width=_WIDTH, rows=_ROWS) for name, signal in signals.items()}
     loudest = max((float(power.max(initial=0)) for power in powers.values()), default=0.0)
@@ -93,7 +105,7 @@ def player(title: str, signals: dict[str, np.ndarray], rate: int, *, start: floa
         for name, signal in signals.items()
     ]  # fmt: skip
     seconds = max((signal.shape[1] for signal in signals.values()), default=0) / rate
-    return Player(title, lanes, seconds, marks(rate, rows=_ROWS), start, label=label, facts=facts or [])
+    return Player(title, lanes, seconds, marks(rate, rows=_ROWS), start, label=label, facts=facts or [], muted=muted)
 
 
 def excerpt_player(title: str, stems: dict[str, str | os.PathLike], source: str | None = None, *, label: str = "",
@@ -112,7 +124,8 @@ def excerpt_player(title: str, stems: dict[str, str | os.PathLike], source: str 
         The player, with a `problem` instead of lanes where the stems cannot be read.
     """
     try:
-        start = interesting_start(list(stems.values()), seconds)
+        compared = [read_excerpt(path, 0.0, _SEARCHED_SECONDS) for path in list(stems.values())[:2]]
+        start = interesting_start(compared, seconds)
         parts = {name: read_excerpt(path, start, seconds) for name, path in stems.items()}
         rates = {rate for _, rate in parts.values()}
         if len(rates) != 1:
@@ -134,24 +147,20 @@ def excerpt_player(title: str, stems: dict[str, str | os.PathLike], source: str 
     return player(title, cut, rate, start=start, label=label, facts=facts)
 
 
-def interesting_start(files: list[str | os.PathLike], seconds: float) -> float:
-    """Where the weaker of two stems, each relative to its peak, is loudest: there is something to hear in both.
+def interesting_start(signals: Iterable[tuple[np.ndarray, int]], seconds: float) -> float:
+    """Where the weakest of several stems, each relative to its peak, is loudest: there is something to hear in all.
 
     Args:
-        files: Files of one track's stems; the first ten minutes of the first two are compared.
+        signals: Stems of one track, each (channels, samples) with its rate in Hz; the first ten minutes count.
         seconds: Length of the stretch.
 
     Returns:
         Seconds from the track's beginning, in steps of half a second; 0 where the track is no longer than the stretch.
-
-    Raises:
-        StorageError: A file cannot be read.
     """
     powers = []
-    for file in files[:2]:
-        signal, rate = read_excerpt(file, 0.0, _SEARCHED_SECONDS)
+    for signal, rate in signals:
         step = max(1, round(_STEP_SECONDS * rate))
-        steps = signal.shape[1] // step
+        steps = min(signal.shape[1], round(_SEARCHED_SECONDS * rate)) // step
         powers.append(np.square(signal[:, : steps * step]).mean(axis=0).reshape(steps, step).mean(axis=1))
     length = min((len(power) for power in powers), default=0)
     window = round(seconds / _STEP_SECONDS)

@@ -1,7 +1,9 @@
 """A run on one page: what ran, how well, what failed and why, compared with an earlier run, with sound."""
 
 import contextlib
+import dataclasses
 import datetime
+from itertools import zip_longest
 from pathlib import Path
 
 from storage.errors import MetricsError
@@ -19,10 +21,12 @@ from storage.results.summary import (
     run_record,
 )
 from tasks.pages.charts import Histogram, histogram
+from tasks.pages.kept import kept_players
 from tasks.pages.players import Player, excerpt_player
 from tasks.pages.render import clock, number, render, share
 
 _EACH = 3  # of the worst, middle and best tracks can be played
+_LANES = 4  # stems of one player
 _TRACKS = 300
 _CAUSES, _EXAMPLES = 30, 8
 _MOST_PLAYER_BYTES = 3_600_000  # a page stays below 5 MB, whatever the catalog
@@ -51,6 +55,26 @@ def write_report(out: OutputLayout, run_id: str, compare: tuple[str, ...] | None
     page = render("report.html", **run_context(out, run_id, compare))
     write_bytes(out.report(run_id), page.encode(), durable=False)
     return out.report(run_id)
+
+
+def drop_unheard_players(out: OutputLayout, run_id: str) -> None:
+    """Delete the excerpts that an evaluation kept of tracks that its report does not let people hear.
+
+    Args:
+        out: The run folder.
+        run_id: The evaluation, whose rows must be compacted.
+
+    Raises:
+        MetricsError: The run has no record.
+    """
+    record = run_record(out, run_id)
+    with opened_run(out, run_id) as rows:
+        picks = _picks(rows, _model(rows, record))
+    heard = {out.player(run_id, pick["track_id"]).name for pick in picks}
+    with contextlib.suppress(OSError):  # then they take some space
+        for file in list(out.players(run_id).glob("*.json")):
+            if file.name not in heard:
+                file.unlink(missing_ok=True)
 
 
 def latest_run(out: OutputLayout) -> str:
@@ -97,7 +121,7 @@ def run_context(out: OutputLayout, run_id: str, compare: tuple[str, ...]) -> dic
         stems = rows.stems(model) if model else []
         column = rows.ranking(model) if model else None
         lead = stems[0] if stems else "vocals"
-        picks = rows.picks(model, lead, column, _EACH) if model and column else []
+        picks = _picks(rows, model)
         context = {
             "groups": sorted(rows.by_model_and_stem(), key=lambda group: _standing(group, model, lead)),
             "tracks": rows.tracks(model, lead, column, _TRACKS) if model else [],
@@ -126,7 +150,7 @@ def run_context(out: OutputLayout, run_id: str, compare: tuple[str, ...]) -> dic
         "drift": drift_sentence(run_medians(out, run_id)),
         "catalog": _catalog(out),
         "compare": [_compared(out, other, model) for other in compare],
-        "players": _players(out, picks, column, lead),
+        "players": _players(out, run_id, picks, column, lead),
         "shown": _TRACKS,
     }
 
@@ -186,23 +210,51 @@ def _compared(out: OutputLayout, run_id: str, model: str | None) -> dict:
         return {"run_id": run_id, "record": record, "model": model_id, "totals": rows.totals(), "groups": groups}
 
 
-def _players(out: OutputLayout, picks: list[dict], column: str | None, lead: str) -> list[Player]:
-    """Players of the picked tracks, as many as the page can hold."""
-    players, size = [], 0
-    for pick in picks:
-        stems = {stem["stem"]: location(out.root) / stem["stem_path"] for stem in pick["stems"] if stem["stem_path"]}
-        if not stems:
+def _picks(rows: RunRows, model: str | None) -> list[dict]:
+    """The tracks of a model that can be heard, the lowest in the ranking first; none where there is no ranking."""
+    column = rows.ranking(model) if model else None
+    if model is None or column is None:
+        return []
+    return rows.picks(model, next(iter(rows.stems(model)), "vocals"), column, _EACH)
+
+
+def _players(out: OutputLayout, run_id: str, picks: list[dict], column: str | None, lead: str) -> list[Player]:
+    """Players of the picked tracks, as many as the page can hold: where not all, some of each kind."""
+    players: dict[int, Player] = {}
+    size = 0
+    for index in _in_turn([pick["pick"] for pick in picks]):
+        made = _player(out, run_id, picks[index])
+        if made is None:
             continue
-        made = excerpt_player(
-            pick["path"], dict(list(stems.items())[:4]), pick["source"],
-            label=_LABELS[pick["pick"]] if column == "activity" else pick["pick"],
-            facts=_track_facts(pick, column, lead),
-        )  # fmt: skip
-        size += sum(len(lane.audio) + len(lane.image) for lane in made.lanes)
+        size += made.size
         if size > _MOST_PLAYER_BYTES:
             break
-        players.append(made)
-    return players
+        kind = picks[index]["pick"]
+        label = _LABELS[kind] if column == "activity" else kind
+        players[index] = dataclasses.replace(made, label=label, facts=_track_facts(picks[index], column, lead))
+    return [players[index] for index in sorted(players)]
+
+
+def _in_turn(kinds: list[str]) -> list[int]:
+    """Indexes of picks, one kind after the other: first the very worst, the one in the middle and the very best.
+
+    Args:
+        kinds: Of each pick whether it is worst, median or best, in the order of the ranking.
+    """
+    places = {kind: [index for index, other in enumerate(kinds) if other == kind] for kind in dict.fromkeys(kinds)}
+    if "median" in places:
+        centre = sum(places["median"]) / len(places["median"])
+        places["median"].sort(key=lambda index: abs(index - centre))
+    places.get("best", []).reverse()
+    return [index for turn in zip_longest(*places.values()) for index in turn if index is not None]
+
+
+def _player(out: OutputLayout, run_id: str, pick: dict) -> Player | None:
+    """A player of a track's stems, or of what an evaluation kept of them; None where there is nothing to hear."""
+    stems = {stem["stem"]: location(out.root) / stem["stem_path"] for stem in pick["stems"] if stem["stem_path"]}
+    if stems:
+        return excerpt_player(pick["path"], dict(list(stems.items())[:_LANES]), pick["source"])
+    return next(iter(kept_players(out.player(run_id, pick["track_id"]))), None)
 
 
 def _track_facts(track: dict, column: str | None, lead: str) -> list[tuple[str, str]]:

@@ -1,31 +1,32 @@
 """A training run on one page: its progress, and what the network makes of validation tracks; also a search's trials."""
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from model.errors import ModelError
 from model.separation.stream import Separator
-from storage.errors import MetricsError, StorageError
+from storage.errors import MetricsError
 from storage.files.atomic import write_bytes
 from storage.files.layout import OutputLayout, TrainingLayout
 from storage.results.rows import read_rows
-from storage.store import Store
 from tasks.pages.charts import LineChart, line_chart
-from tasks.pages.players import Player, player
+from tasks.pages.kept import keep_players, kept_players
+from tasks.pages.players import MIXTURE, Lane, Player, interesting_start, player
 from tasks.pages.render import number, render
 
 log = logging.getLogger("unbraid.pages")
 
 PAGE = "report.html"
-_EXAMPLE_SECONDS = 8.0
+_EXAMPLE_SECONDS = 6.0
 _EXAMPLES = 2
+_AT_STEP = " at step "  # between the stem's name and the step in a lane's name
 # Column of the log, title, unit. A log that lacks a column lacks its chart.
 _CURVES = (
     ("loss", "loss", ""),
@@ -38,12 +39,11 @@ _CURVES = (
 )
 
 
-def write_training_page(folder: TrainingLayout, players: list[Player] | None = None) -> Path:
+def write_training_page(folder: TrainingLayout) -> Path:
     """Write the page of a training run into its folder, and TensorBoard's event file beside it.
 
     Args:
-        folder: The run's folder; the run may still be going on.
-        players: Validation tracks to hear and see; made here with the best weights so far where None.
+        folder: The run's folder; the run may still be going on. Its players are those of the last validation.
 
     Returns:
         The page.
@@ -58,7 +58,7 @@ def write_training_page(folder: TrainingLayout, players: list[Player] | None = N
         "training.html", name=folder.root.name, record=record, steps=steps, facts=_facts(record), best=best,
         step=lines[-1]["step"] if lines else 0, charts=curves(lines, steps),
         seconds=max((line["seconds"] for line in lines if line.get("seconds")), default=None),
-        players=_examples(folder, record) if players is None else players,
+        players=kept_players(folder.players),
     )  # fmt: skip
     write_bytes(folder.root / PAGE, page.encode(), durable=False)
     _write_events(folder, lines)
@@ -66,21 +66,24 @@ def write_training_page(folder: TrainingLayout, players: list[Player] | None = N
 
 
 def refresh_training_page(
-    folder: TrainingLayout, separator: Separator | None = None, references: Iterable[tuple[dict, int]] = ()
+    folder: TrainingLayout, separator: Separator, references: Iterable[tuple[dict, int]], step: int
 ) -> None:
-    """Write the page of a run that is going on; a failure is logged, as it must not end the training.
+    """Write the page of a run that has just validated; a failure is logged, as it must not end the training.
 
     Args:
-        folder: The run's folder.
-        separator: The network as it is now; without one the page has no players.
+        folder: The run's folder. Its file of players keeps what the network made of the same excerpts at the first
+            validation and at the one before this, so that progress can be heard.
+        separator: The network as it is now.
         references: (stems, rate) of validation tracks: name → (channels, samples), and Hz; the first two get players.
+        step: The step of this validation.
     """
     try:
-        players = []
-        for index, (stems, rate) in enumerate(list(references)[:_EXAMPLES]):
-            if separator is not None:
-                players.append(_compared(f"validation track {index + 1}", stems, rate, separator))
-        write_training_page(folder, players)
+        kept, players = kept_players(folder.players), []
+        for index, (stems, rate) in enumerate(islice(references, _EXAMPLES)):
+            earlier = kept[index].lanes if index < len(kept) else []
+            players.append(_compared(f"validation track {index + 1}", stems, rate, separator, step, earlier))
+        keep_players(folder.players, players)
+        write_training_page(folder)
     except Exception as error:  # whatever goes wrong with a page, hours of training are worth more
         log.warning("the page of %s could not be written: %s", folder.root, error)
 
@@ -214,40 +217,32 @@ def _facts(record: dict) -> list[tuple[str, str]]:
     return facts
 
 
-def _examples(folder: TrainingLayout, record: dict) -> list[Player]:
-    """Players of validation tracks: mixture, true and predicted vocals; none where the store or weights are missing."""
-    places = [Path(str(record.get("store") or "")), Path(folder.root.resolve().parent.as_posix().removesuffix(".runs"))]
-    place = next((place for place in places if (place / "zarr.json").exists()), None)
-    if place is None or not folder.best.exists():
-        return []
-    try:
-        from tasks.loading import load_separator
-
-        store, separator = Store.open(place), load_separator(str(folder.best), device="cpu")
-        lead, rate = separator.stems[0], store.format.sample_rate
-        known = {track.track_id: track for track in store.tracks()}
-        tracks = [known[name] for name in record.get("validation_tracks", []) if name in known]
-        players = []
-        for track in [t for t in tracks if lead in t.stems and len(t.stems) > 1][:_EXAMPLES]:
-            stems = {name: store.waveform(track, name) for name in track.stems if name != "mixture"}
-            players.append(_compared(track.track_id, stems, rate, separator))
-        return players
-    except (StorageError, ModelError, OSError):
-        return []
-
-
-def _compared(title: str, stems: dict[str, np.ndarray], rate: int, separator: Any) -> Player:
-    """A player of a track's middle: its mixture, its true vocals, and those that the network separates from it."""
+def _compared(
+    title: str, stems: dict[str, np.ndarray], rate: int, separator: Separator, step: int, earlier: list[Lane]
+) -> Player:
+    """A player of an excerpt: the mixture, the true vocals, and those separated at the first validation, the one before
+    and now, of which the last sounds first.
+    """
     lead = separator.stems[0]
     samples = min(stem.shape[1] for stem in stems.values())
-    start = max(0, samples // 2 - round(_EXAMPLE_SECONDS * rate / 2))
-    stop = min(samples, start + round(_EXAMPLE_SECONDS * rate))
     channels = max(stem.shape[0] for stem in stems.values())
-    parts = {name: np.broadcast_to(stem[:, start:stop], (channels, stop - start)) for name, stem in stems.items()}
-    mixture = np.asarray(np.sum(list(parts.values()), axis=0, dtype=np.float32))
-    made = np.asarray(separator.separate(mixture, rate)[lead])
-    heard = {"mixture": mixture, f"true {lead}": parts[lead], f"predicted {lead}": made}
-    return player(title, heard, rate, start=start / rate)
+    whole = {name: np.broadcast_to(stem[:, :samples], (channels, samples)) for name, stem in stems.items()}
+    backing = np.sum([stem for name, stem in whole.items() if name != lead], axis=0, dtype=np.float32)
+    start = interesting_start([(whole[lead], rate), (np.atleast_2d(backing), rate)], _EXAMPLE_SECONDS)
+    cut = slice(round(start * rate), round((start + _EXAMPLE_SECONDS) * rate))
+    true, mixture = whole[lead][:, cut], (whole[lead] + backing)[:, cut]
+    now = f"{lead}{_AT_STEP}{step}"
+    heard = {MIXTURE: mixture, f"true {lead}": true, now: np.asarray(separator.separate(mixture, rate)[lead])}
+    made = player(title, heard, rate, start=start)
+    before = [lane for lane in earlier if -1 < _step(lane) < step]  # a resumed run goes back to its last checkpoint
+    lanes = [*made.lanes[:2], *before[:1], *before[1:][-1:], *made.lanes[2:]]
+    return dataclasses.replace(made, lanes=lanes, muted=[lane.name for lane in lanes[:-1]])
+
+
+def _step(lane: Lane) -> int:
+    """The step at which a lane was separated, -1 where it is the mixture or the truth."""
+    _, separated, step = lane.name.partition(_AT_STEP)
+    return int(step) if separated else -1
 
 
 def _write_events(folder: TrainingLayout, lines: list[dict]) -> None:

@@ -214,7 +214,7 @@ class _Run:
         scores = [pair for stems, rate in self._references for pair in validation_scores(separator, stems, rate)]
         csdr, usdr = (float(np.mean([pair[i] for pair in scores if pair[i] is not None] or [-1e9])) for i in (0, 1))
         _append(self._folder.log, {"step": trainer.step, "csdr": csdr, "usdr": usdr})
-        refresh_training_page(self._folder, separator, self._references)
+        refresh_training_page(self._folder, separator, self._references, trainer.step)
         log.info("step %d: cSDR %.2f dB, uSDR %.2f dB over %d tracks", trainer.step, csdr, usdr, len(self._references))
         state.curve.append((trainer.step, round(csdr, 3)))
         if csdr > state.best_db or state.best_step < 0:

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from flows.evaluate import evaluate
@@ -19,6 +22,9 @@ def test_scores_lie_between_floor_and_ceiling_and_floor_is_musevals(dsd100, untr
 
     summary = evaluate(str(dsd100), str(tmp_path / "out"), model=str(untrained), workers=1)
     assert (summary.done, summary.failed, summary.exit_code) == (1, 0, 0)
+    assert re.findall(r'data-stem="([^"]+)"', Path(summary.report).read_text()) == [
+        "mixture", "vocals", "accompaniment", "true vocals",
+    ]  # fmt: skip
     rows = {(r["model_id"], r["stem"]): r for r in read_all(OutputLayout(tmp_path / "out")).to_pylist()}
     assert len(rows) == 6
     for stem in ("vocals", "accompaniment"):

@@ -36,7 +36,7 @@
       this.turn = 0;
       this.loaded = new Map();
       this.sources = [];
-      this.muted = new Set(this.spec.lanes.length > 1 ? [this.spec.lanes[0].name] : []);
+      this.muted = new Set(this.spec.muted);
       this.solo = null;
       this.alone = false; // A/B: the mixture alone
       this.views = [...element.querySelectorAll(".view")];

@@ -21,7 +21,8 @@ def clicks(seconds: float = 8.0) -> np.ndarray:
     """A click ten times a second at uneven distances: two copies that are apart can be told by correlation."""
     rng = np.random.default_rng(7)
     signal = np.zeros(round(seconds * RATE), np.float32)
-    signal[np.cumsum(rng.integers(2000, 7000, 60))] = 0.8
+    places = np.cumsum(rng.integers(2000, 7000, 60))
+    signal[places[places < len(signal)]] = 0.8
     return np.stack([signal, signal])
 
 

@@ -10,6 +10,7 @@ from storage.results.rows import write_rows
 from storage.results.training_rows import TrialRow
 from tasks.pages.explore import write_exploration
 from tasks.pages.folders import write_page
+from tasks.pages.kept import keep_players
 from tasks.pages.players import player
 from tasks.pages.training import write_training_page
 from tests.chromium import LAGS, chromium, page, until
@@ -25,12 +26,10 @@ def training_page(folder, _):
               "examples_per_second": 18.0} for n in range(1, 9)]  # fmt: skip
     layout = TrainingLayout(folder)
     layout.log.write_text("\n".join(json.dumps(line) for line in [*lines, {"step": 8, "csdr": 5.0, "usdr": 6.0}]))
-    heard = {
-        "mixture": clicks(),
-        "true vocals": clicks() * np.float32(0.5),
-        "predicted vocals": clicks() * np.float32(0.4),
-    }
-    return write_training_page(layout, [player(HOSTILE, heard, RATE)])
+    lanes = ["mixture", "true vocals", "vocals at step 100", "vocals at step 700", "vocals at step 800"]
+    heard = {name: clicks() * np.float32(0.5) for name in lanes}
+    keep_players(layout.players, [player(HOSTILE, heard, RATE, muted=lanes[:-1])])
+    return write_training_page(layout)
 
 
 def search_page(folder, _):
@@ -60,6 +59,11 @@ def test_a_page_fits_says_nothing_on_the_console_and_plays_in_step(make, browser
             until(opened, "unbraid.players[0].playing && unbraid.players[0].now() > 0.2")
             if make is training_page and not dark:  # one stem three times: what is apart can be told
                 lags = opened.evaluate(LAGS, 0)
+                assert len(lags) == 4
                 assert all(lag is not None and abs(lag) < 10 for lag in lags), lags
+                sounds = "(n) => unbraid.players[0].audible(n)"
+                assert [opened.evaluate(sounds, f"vocals at step {step}") for step in (100, 800)] == [False, True]
+                opened.keyboard.press("3")  # the first validation alone
+                assert [opened.evaluate(sounds, f"vocals at step {step}") for step in (100, 800)] == [True, False]
             opened.keyboard.press("Space")
             assert not opened.evaluate("unbraid.players[0].playing")

@@ -1,17 +1,24 @@
+import dataclasses
 import json
 import re
 
+import numpy as np
 import pytest
 
+from storage import runs
 from storage.errors import MetricsError
+from storage.files.layout import OutputLayout
+from storage.results import metrics
+from storage.results.metrics import OK, StemRow
 from storage.results.summary import previous_run
 from tasks.pages.charts import histogram, line_chart, nice_ticks
 from tasks.pages.folders import write_page
-from tasks.pages.players import interesting_start
+from tasks.pages.kept import keep_players, kept_players
+from tasks.pages.players import interesting_start, player
 from tasks.pages.render import clock, count, number
-from tasks.pages.report import write_report
+from tasks.pages.report import drop_unheard_players, write_report
 from tests.chromium import LAGS, chromium, page, until
-from tests.tasks.pages.made import HOSTILE, RATE, made_run
+from tests.tasks.pages.made import HOSTILE, MODEL, RATE, clicks, made_run
 
 FIRST, SECOND = "separate-20260101T000000-aaaaaa", "separate-20260102T000000-bbbbbb"
 
@@ -118,18 +125,61 @@ def test_numbers_are_written_as_people_write_them():
     )  # fmt: skip
 
 
-def test_the_stretch_that_is_heard_is_where_all_stems_sound(tmp_path):
-    import numpy as np
-
-    from storage.audio.writer import write
-
+def test_the_stretch_that_is_heard_is_where_all_stems_sound():
     rng = np.random.default_rng(0)
     vocals, backing = (rng.uniform(-0.3, 0.3, (1, 40 * RATE)).astype(np.float32) for _ in range(2))
     vocals[:, : 20 * RATE] = 0
     backing[:, 32 * RATE :] = 0
-    write(tmp_path / "v.wav", vocals, RATE)
-    write(tmp_path / "a.wav", backing, RATE)
-    assert 20 <= interesting_start([tmp_path / "v.wav", tmp_path / "a.wav"], 8.0) <= 24
+    assert 20 <= interesting_start([(vocals, RATE), (backing, RATE)], 8.0) <= 24
+
+
+EVALUATION = "evaluate-20260101T000000-aaaaaa"
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    """An evaluation of twelve tracks, which keeps an excerpt of each and no stems; track n has n dB."""
+    out = OutputLayout(tmp_path_factory.mktemp("evaluated"))
+    runs.begin(out, EVALUATION, {"dataset": "D", "model_id": MODEL})
+    rows = [
+        StemRow(model, f"id/{n}", f"song {n}", stem, OK, sdr=float(n), duration_s=7.0)
+        for n in range(12)
+        for model in ("floor:mixture", MODEL)
+        for stem in ("vocals", "accompaniment")
+    ]
+    metrics.write_part(out, EVALUATION, rows)
+    metrics.compact(out, EVALUATION)
+    heard = {name: clicks(2.0) for name in ("mixture", "vocals", "accompaniment", "true vocals")}
+    made = player("song", heard, RATE, muted=["mixture", "true vocals"])
+    for n in range(12):
+        keep_players(out.player(EVALUATION, f"id/{n}"), [dataclasses.replace(made, title=f"song {n}")])
+    return out
+
+
+def test_an_evaluation_is_heard_without_stems(evaluated):
+    text = write_report(evaluated, EVALUATION).read_text()
+    assert text.count('data-stem="true vocals"') == 9
+    assert [n for n in range(12) if f"<h3>song {n}</h3>" in text] == [0, 1, 2, 4, 5, 6, 9, 10, 11]
+    assert "<span>cSDR <b>11.0 dB</b></span>" in text
+
+
+def test_only_the_excerpts_that_a_report_shows_stay(evaluated):
+    drop_unheard_players(evaluated, EVALUATION)
+    assert len(list(evaluated.players(EVALUATION).iterdir())) == 9
+    assert write_report(evaluated, EVALUATION).read_text().count('data-stem="true vocals"') == 9
+
+
+def test_where_not_all_players_fit_some_of_each_kind_do(evaluated, monkeypatch):
+    (one,) = kept_players(evaluated.player(EVALUATION, "id/0"))
+    monkeypatch.setattr("tasks.pages.report._MOST_PLAYER_BYTES", 4.5 * one.size)
+    text = write_report(evaluated, EVALUATION).read_text()
+    assert [n for n in range(12) if f"<h3>song {n}</h3>" in text] == [0, 1, 5, 11]
+
+
+def test_excerpts_of_another_version_are_passed_over(tmp_path):
+    (tmp_path / "players.json").write_text('[{"title": "song", "tape": 1}]')
+    assert kept_players(tmp_path / "players.json") == []
+    assert kept_players(tmp_path / "nothing.json") == []
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (400, True)])

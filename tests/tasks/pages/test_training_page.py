@@ -1,5 +1,7 @@
 import json
+from typing import Any
 
+import numpy as np
 import pytest
 
 from storage.errors import MetricsError
@@ -7,7 +9,9 @@ from storage.files.layout import OutputLayout, TrainingLayout
 from storage.results.rows import write_rows
 from storage.results.training_rows import TrialRow
 from tasks.pages.folders import write_page
+from tasks.pages.kept import kept_players
 from tasks.pages.training import curves, parallel, read_log, refresh_training_page
+from tests.tasks.pages.made import RATE, clicks
 
 
 @pytest.fixture
@@ -45,8 +49,64 @@ def test_tensorboard_finds_the_log(folder):
     assert b"loss" in events[0].read_bytes()
 
 
-def test_a_page_that_cannot_be_written_does_not_end_a_training(tmp_path):
-    refresh_training_page(TrainingLayout(tmp_path / "nowhere"))
+class Half:
+    """A separator whose vocals are a share of the mixture."""
+
+    stems = ("vocals", "accompaniment")
+
+    def __init__(self, share: float) -> None:
+        self.share = share
+
+    def separate(self, mixture, rate):
+        return {"vocals": mixture * np.float32(self.share)}
+
+
+def song(quiet_seconds: float) -> tuple[dict, int]:
+    """A song of 20 s whose vocals begin late."""
+    vocals, backing = (np.tile(clicks(4.0), 5) for _ in range(2))
+    vocals[:, : round(quiet_seconds * RATE)] = 0
+    return {"vocals": vocals, "accompaniment": backing}, RATE
+
+
+def validate(folder, *steps: int):
+    """The players of a page that is rewritten by validations at these steps."""
+    for step in steps:
+        separator: Any = Half(step / 100)
+        refresh_training_page(TrainingLayout(folder), separator, [song(0.0), song(10.0), song(0.0)], step)
+    return kept_players(folder / "players.json")
+
+
+def names(player) -> list[str]:
+    return [lane.name for lane in player.lanes]
+
+
+def test_the_first_validation_is_heard_beside_the_last_two(folder):
+    players = validate(folder, 10, 20, 30, 40)
+    assert [names(player) for player in players] == [
+        ["mixture", "true vocals", "vocals at step 10", "vocals at step 30", "vocals at step 40"]
+    ] * 2
+    assert players[0].muted == names(players[0])[:-1]
+    assert len({lane.audio for lane in players[0].lanes[2:]}) == 3
+    text = write_page(folder).read_text()
+    assert text.count('data-stem="vocals at step 10"') == text.count('data-stem="vocals at step 40"') == 2
+
+
+def test_a_resumed_training_forgets_validations_that_it_does_again(folder):
+    validate(folder, 10, 20, 30)
+    assert names(validate(folder, 20)[0])[2:] == ["vocals at step 10", "vocals at step 20"]
+    assert names(validate(folder, 10)[0])[2:] == ["vocals at step 10"]
+
+
+def test_what_is_heard_of_a_validation_is_short_and_where_somebody_sings(folder):
+    early, late = validate(folder, 10)
+    assert early.seconds == late.seconds == 6.0
+    assert late.start >= 10.0
+
+
+def test_a_page_that_cannot_be_written_does_not_end_a_training(tmp_path, caplog):
+    separator: Any = Half(0.5)
+    refresh_training_page(TrainingLayout(tmp_path / "nowhere"), separator, [song(0.0)], 10)
+    assert "could not be written" in caplog.text
 
 
 def test_a_search_is_lines_over_its_settings_the_best_strongest(tmp_path):

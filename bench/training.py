@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, help="with --write: say how many steps of a training fit")
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
-    from model.separation.stream import resolved_device
+    from model.separation.arithmetic import resolved_device
 
     arguments.device = resolved_device(arguments.device)
     size = examples_and_network(arguments)

@@ -13,7 +13,7 @@ from flows.running.phases import phase
 from flows.running.progress import Progress, progress
 from flows.settings import TrainOptions
 from model.preset import Preset
-from model.separation.stream import resolved_device
+from model.separation.arithmetic import resolved_device
 from storage.errors import StorageError
 from storage.files.layout import TrainingLayout, trainings
 from storage.files.location import absolute

@@ -19,3 +19,7 @@ class DivergedError(ModelError):
 
 class InputError(ModelError, ValueError):
     """An array to be separated is not audio, or has a shape or rate that cannot be separated."""
+
+
+class DeviceLostError(ModelError):
+    """A GPU has failed, and nothing that this process computes on it succeeds any more."""

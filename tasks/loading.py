@@ -58,15 +58,17 @@ def load_separator(
     Args:
         name: A model id, a preset's name (its champion is taken), the path of a weights file, or `family:model` for
             another project's, e.g. demucs:htdemucs.
-        device: Where it runs: "cpu", "cuda", or "auto" for the GPU where there is one.
-        precision: "auto" or one of `model.separation.stream.PRECISIONS`; another project's model ignores it.
+        device: Where it runs: "cpu", "cuda", "mps" (Apple's GPU), or "auto" for the first that is here of cuda, mps and
+            cpu.
+        precision: "auto" or one of `model.separation.arithmetic.PRECISIONS`; another project's model ignores it.
 
     Raises:
         RegistryError: The model is unknown or damaged.
         CheckpointError: The file is not a weights file of ours.
         ModelError: Another project's model cannot be loaded, or the device or precision is not available here.
     """
-    from model.separation.stream import Separator, resolved_device
+    from model.separation.arithmetic import resolved_device
+    from model.separation.stream import Separator
 
     if ":" in name:
         from model.separation.foreign import is_foreign, load_foreign
@@ -82,8 +84,8 @@ def resolved_arithmetic(name: str, device: str, precision: str) -> tuple[str, st
 
     Args:
         name: As `load_separator` takes it.
-        device: "auto", "cpu" or "cuda".
-        precision: "auto" or one of `model.separation.stream.PRECISIONS`.
+        device: "auto", "cpu", "cuda" or "mps".
+        precision: "auto" or one of `model.separation.arithmetic.PRECISIONS`.
 
     Returns:
         The device and the precision, neither of them "auto".
@@ -96,7 +98,7 @@ def resolved_arithmetic(name: str, device: str, precision: str) -> tuple[str, st
 
     from model.networks import network_class
     from model.separation.foreign import ForeignSeparator, is_foreign
-    from model.separation.stream import resolved_device, separating_precision
+    from model.separation.arithmetic import resolved_device, separating_precision
 
     device = resolved_device(device)
     if is_foreign(name):

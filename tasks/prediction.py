@@ -23,7 +23,7 @@ def arithmetic_columns(separator: Separator | ForeignSeparator) -> Arithmetic:
         separator: What separated the track.
 
     Returns:
-        `device` is "cpu" or "cuda" without a number, `precision` "float32", "bfloat16" or "int8".
+        `device` is "cpu", "cuda" (without a number) or "mps", `precision` "float32", "bfloat16" or "int8".
     """
     return {"device": str(separator.device).partition(":")[0], "precision": separator.precision}
 

@@ -34,7 +34,7 @@ class SeparateSettings(Separation):
         """The hash of what decides the samples apart from the model: the stems written and their format do not.
 
         Args:
-            device: What the network runs on, "cpu" or "cuda".
+            device: What the network runs on, "cpu", "cuda" or "mps".
             precision: Its arithmetic: "float32", "bfloat16" or "int8".
         """
         return _digest([_VERSION, self.tags, precision, device, *self._bitrate])

@@ -131,7 +131,7 @@ def load(model: str = "stereo", *, device: str = "auto") -> Model:
     Args:
         model: A model id, a preset's name (its champion is taken), the path of a weights file, or another project's
             model such as "demucs:htdemucs".
-        device: "cpu", "cuda", or "auto" for the GPU where there is one.
+        device: "cpu", "cuda", "mps" (Apple's GPU), or "auto" for the first that is here of cuda, mps and cpu.
 
     Raises:
         RegistryError: There is no such model, or its file is damaged.

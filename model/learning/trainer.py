@@ -9,7 +9,8 @@ from model.checkpoint import Weights, build
 from model.errors import CheckpointError, DivergedError
 from model.learning.losses import Spectra, cross_entropy, magnitude_l1, mask_loss
 from model.preset import Preset
-from model.separation.stream import Separator, resolved_precision
+from model.separation.arithmetic import resolved_precision
+from model.separation.stream import Separator
 from model.spectra.frontend import analysis
 
 
@@ -35,7 +36,7 @@ class Trainer:
         preset: The network, the training's settings and what the network sees.
         seed: Of the first weights and of dropout.
         device: Where the network is trained, "cpu" or "cuda".
-        precision: One of `model.separation.stream.TRAINING_PRECISIONS`.
+        precision: One of `model.separation.arithmetic.TRAINING_PRECISIONS`.
 
     Attributes:
         step: Steps done.

@@ -64,18 +64,48 @@ class Masker:
             masks.append(_extend(_of_file(given, views, channels), magnitude.shape[2]))
         return masks
 
-    def _filled(self, magnitude: torch.Tensor) -> torch.Tensor:
-        """A segment with zeros at its end, up to a length that the network takes.
+    @torch.inference_mode()
+    def together(self, magnitudes: torch.Tensor, channels: int) -> torch.Tensor:
+        """Masks for the frames of several segments of one shape, which take the network at once and stay on the device.
+
+        Args:
+            magnitudes: (segments, seen channels, frames, bins) on the device; `frames` is a length that `filled`
+                returns, context on either side included.
+            channels: How many channels the files have.
+
+        Returns:
+            The masks (segments, estimated stems, channels, frames − 2 · context, bins).
+        """
+        views = _channel_views(channels, self._preset)
+        step, context = self._preset.interleave, self._preset.inference.context_frames
+        inputs = _fit(magnitudes, self._preset.bins)
+        items = [
+            _rows(inputs, view.seen)[:, :, phase::step].transpose(-1, -2) for view in views for phase in range(step)
+        ]
+        outputs = self._outputs(items[0] if len(items) == 1 else torch.stack(items, dim=1).flatten(0, 1))
+        frames = magnitudes.shape[2] - 2 * context * step
+        given = outputs[..., context:].unflatten(0, (len(magnitudes), len(views), step))
+        # (segments, views, phases, stems, view channels, bins, frames of a phase) → views first, frames in order
+        given = given.permute(1, 0, 3, 4, 6, 2, 5).flatten(4, 5)[..., :frames, :]
+        return _extend(_of_file(given, views, channels), magnitudes.shape[3])
+
+    def filled(self, frames: int) -> int:
+        """The length that the network takes for so many frames, the rest of which is silence.
 
         A short segment (a short file, or the end of a long one) is filled to the next length that fits, not to a full
         segment's: silence costs time, and would lower the mean that networks divide by. One rule for all batches.
+
+        Args:
+            frames: Frames of a segment with its context on either side.
         """
         inference, step = self._preset.inference, self._preset.interleave
-        frames = magnitude.shape[1]
         full = (inference.core_frames + 2 * inference.context_frames) * step
         multiple = getattr(self._network, "multiple", 0) * step
-        length = min(full, -(-frames // multiple) * multiple) if multiple else full
-        return padded(magnitude, (0, 0, 0, length - frames))
+        return min(full, -(-frames // multiple) * multiple) if multiple else full
+
+    def _filled(self, magnitude: torch.Tensor) -> torch.Tensor:
+        """A segment with zeros at its end, up to a length that the network takes."""
+        return padded(magnitude, (0, 0, 0, self.filled(magnitude.shape[1]) - magnitude.shape[1]))
 
     def _forward(self, items: list[torch.Tensor], batch: int) -> list[torch.Tensor]:
         """Network outputs of the items, in their order; items of one length that follow each other go together."""
@@ -88,9 +118,13 @@ class Masker:
                 stop += 1
             alone = stop == start + 1
             together = (items[start][None] if alone else torch.stack(items[start:stop])).to(self._device)
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
-                outputs += self._network(together)[:, : len(self._preset.estimated)].float().cpu()
+            outputs += self._outputs(together).cpu()
         return outputs
+
+    def _outputs(self, together: torch.Tensor) -> torch.Tensor:
+        """The network's masks of the stems it estimates, float32 and where the network is."""
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
+            return self._network(together)[:, : len(self._preset.estimated)].float()
 
 
 @dataclass(frozen=True)
@@ -115,14 +149,22 @@ def _channel_views(channels: int, preset: Preset) -> list[_ChannelView]:
 
 
 def _of_file(masks: torch.Tensor, views: list[_ChannelView], channels: int) -> torch.Tensor:
-    """Masks of views (views, stems, view channels, …) as the file's (stems, channels, …): the mean of what is given."""
+    """Masks of views (views, …, stems, view channels, frames, bins) as the file's (…, stems, channels, frames, bins).
+
+    A channel that several views give a mask for takes their mean.
+    """
     if len(views) == 1 and views[0].file == tuple(range(channels)):
-        return masks[0][:, :channels]
+        return masks[0][..., :channels, :, :]
     given = [
-        [masks[index, :, row] for index, view in enumerate(views) for row, of in enumerate(view.file) if of == channel]
+        [
+            masks[index][..., row, :, :]
+            for index, view in enumerate(views)
+            for row, of in enumerate(view.file)
+            if of == channel
+        ]
         for channel in range(channels)
     ]
-    return torch.stack([torch.stack(masks_of_channel).mean(0) for masks_of_channel in given], dim=1)
+    return torch.stack([torch.stack(masks_of_channel).mean(0) for masks_of_channel in given], dim=-3)
 
 
 def _fit(magnitude: torch.Tensor, bins: int) -> torch.Tensor:
@@ -143,9 +185,9 @@ def padded(x: torch.Tensor, amounts: tuple[int, ...]) -> torch.Tensor:
     return torch.nn.functional.pad(x, amounts) if any(amounts) else x
 
 
-def _rows(segment: torch.Tensor, chosen: tuple[int, ...]) -> torch.Tensor:
-    """Some of a segment's channels, without a copy where they are all of them in order."""
-    return segment if chosen == tuple(range(len(segment))) else segment[list(chosen)]
+def _rows(segments: torch.Tensor, chosen: tuple[int, ...]) -> torch.Tensor:
+    """Some channels of segments (…, channels, frames, bins), without a copy where they are all of them in order."""
+    return segments if chosen == tuple(range(segments.shape[-3])) else segments[..., list(chosen), :, :]
 
 
 def _extend(masks: torch.Tensor, bins: int) -> torch.Tensor:

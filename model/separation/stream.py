@@ -5,7 +5,6 @@ and their context are complete. Blocks move neither grid, so a file in blocks pa
 is computed on one thread: neither the number of cores nor the size of a batch changes a bit of it.
 """
 
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,18 +15,18 @@ import torch
 
 from model.checkpoint import Weights
 from model.errors import ModelError
-from model.networks import int8
 from model.preset import Preset
+from model.separation.arithmetic import compute_alone, separating_precision
 from model.separation.arrays import as_channels, like
 from model.separation.evidence import Evidence, mask_sums
 from model.separation.masking import Masker, padded
 from model.separation.prediction import Calibration
+from model.separation.segments import Segment
+from model.separation.shared_batch import SharedBatches
 from model.spectra.frontend import OVERLAP, analysis, magnitudes, synthesis
 
 # Estimates are rounded to 24-bit steps: of integers, mixture − vocals is then exact in float32, and stems add up to it.
 _STEP = 2.0**-23
-TRAINING_PRECISIONS = ("auto", "float32", "bfloat16")
-PRECISIONS = (*TRAINING_PRECISIONS, "int8")
 
 
 @dataclass(frozen=True)
@@ -42,25 +41,44 @@ class Separator:
     """A network ready to separate. Build it once and use it for every file; it holds no state of a file.
 
     It takes `network` over: what training needs of it (batch norms, full precision) is folded away. On a CPU it
-    works on as many segments side by side as torch has threads when it is made (`torch.set_num_threads`).
+    works on as many segments side by side as torch has threads when it is made (`torch.set_num_threads`). On a GPU
+    its streams share batches (`model.separation.shared_batch`): give it several files at a time, a thread each.
+
+    Args:
+        preset: The network's input and output, and how segments are laid out.
+        network: The network.
+        model_id: The id that rows name it by.
+        device: Where it runs, resolved (`model.separation.arithmetic.resolved_device`).
+        precision: One of `model.separation.arithmetic.PRECISIONS`.
+        calibration: What its scores are predicted with.
+        batch: How many segments share a batch. By default the preset's number on a GPU; none do on a CPU, which is as
+            fast with one segment at a time, and needs half the memory.
+
+    Raises:
+        ModelError: The precision is not available there, or allows no batches.
     """
 
     def __init__(
         self, preset: Preset, network: torch.nn.Module, *, model_id: str = "", device: str = "cpu",
-        precision: str = "auto", calibration: Calibration | None = None,
+        precision: str = "auto", calibration: Calibration | None = None, batch: int | None = None,
     ) -> None:  # fmt: skip
         self.preset = preset
         self.calibration = calibration
         self.model_id = model_id
         self.device = torch.device(device)
         self.precision = separating_precision(precision, self.device, network)
-        # A GPU is fastest with many segments at once. A CPU is as fast with one, and needs half the memory.
-        self.batch = preset.inference.batch if self.device.type != "cpu" else 1
+        self.batch = 1  # segments of one file that are computed as one task
         self._masker = Masker(preset, network, self.device, self.precision)
+        self._shared: SharedBatches | None = None
+        if batch and self.precision == "int8":
+            raise ModelError("int8 has one scale per batch; share batches in float32 or bfloat16")
+        if batch or self.device.type != "cpu":
+            self._shared = SharedBatches(preset, self._masker, self.device, batch or preset.inference.batch)
         threads = torch.get_num_threads()
-        self.side_by_side = threads if self.device.type == "cpu" else 1
+        # Of one file, so that it alone keeps the device busy; what is ahead is in memory.
+        self.side_by_side = self._shared.batch if self._shared else threads
         # Segments have one thread of torch's each: with more, sums are cut up otherwise and the last bits differ.
-        self._threads = ThreadPoolExecutor(self.side_by_side, "separate", _compute_alone, (threads,))
+        self._threads = ThreadPoolExecutor(self.side_by_side, "separate", compute_alone, (threads,))
 
     @classmethod
     def from_weights(cls, weights: Weights, **options) -> "Separator":
@@ -89,12 +107,15 @@ class Separator:
         """Stems of a complete mixture; arguments, result and errors are those of `separate_whole`."""
         return separate_whole(self, audio, rate)
 
-    def begin(self, segments: list["_Segment"]) -> Future:
+    def begin(self, segments: list[Segment]) -> Future:
         """Start on segments of one file; the result is what `_estimates` returns for them."""
+        if self._shared is not None:
+            (segment,) = segments
+            return self._shared.submit(segment)
         return self._threads.submit(self._estimates, segments)
 
     @torch.inference_mode()
-    def _estimates(self, segments: list["_Segment"]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def _estimates(self, segments: list[Segment]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Per segment its stems (stems, channels, (frames + 3) · hop), ends not yet overlapped, and `mask_sums`."""
         spectra = [analysis(segment.samples, segment.n_fft, segment.hop) for segment in segments]
         seen = [
@@ -165,31 +186,6 @@ class _Estimate:
         return _Estimate(self.mixture[:, samples:], self.stems[..., samples:])
 
 
-@dataclass(frozen=True)
-class _Segment:
-    """Samples (channels, samples) that cover `frames` frames of a file and the context that the file has for them.
-
-    `before` and `after` count the frames of context that lie outside the file, `first` the frame the core begins with.
-    """
-
-    samples: torch.Tensor
-    n_fft: int
-    hop: int
-    first: int
-    frames: int
-    before: int
-    after: int
-
-    def core(self, spectrum: torch.Tensor) -> torch.Tensor:
-        """The frames that are separated, of the spectrum of all samples."""
-        return spectrum[:, self.first : self.first + self.frames]
-
-    @property
-    def mixture(self) -> torch.Tensor:
-        """The samples that are ready when this segment is, frames · hop."""
-        return self.samples[:, self.first * self.hop :][:, : self.frames * self.hop]
-
-
 class _View:
     """One view of the file: the front end of a rate, and the network on its frames."""
 
@@ -208,8 +204,8 @@ class _View:
         self._samples = 0
         self._emitted = 0
         self._tails = torch.zeros(len(preset.estimated), channels, (OVERLAP - 1) * self._front_end.hop)
-        self._ready: list[_Segment] = []  # less than a batch
-        self._running: deque[tuple[list[_Segment], Future]] = deque()
+        self._ready: list[Segment] = []  # less than a batch
+        self._running: deque[tuple[list[Segment], Future]] = deque()
         self._side_by_side = separator.side_by_side
 
     def push(self, block: np.ndarray) -> Iterator[_Estimate]:
@@ -244,7 +240,7 @@ class _View:
         """Make a segment of frames next…stop, with context up to `seen`, and forget what no later one needs."""
         n_fft, hop = self._front_end.n_fft, self._front_end.hop
         self._ready.append(
-            _Segment(
+            Segment(
                 samples=self._buffer[:, : (seen - self._first - 1) * hop + n_fft].clone(),
                 n_fft=n_fft,
                 hop=hop,
@@ -322,78 +318,3 @@ def adding_up(mixture: torch.Tensor, estimates: torch.Tensor, stems: tuple[str, 
         rest = rest - rounded
     signals[stems[-1]] = rest.numpy()
     return Piece(mixture.numpy(), signals)
-
-
-def _compute_alone(threads: int) -> None:
-    """Let torch use one thread in this thread; threads that start later get `threads` as before.
-
-    `torch.set_num_threads` sets the calling thread's number and that of later threads. A thread adopts the process's
-    number when it first reads its number, so it must read before it is given another.
-    """
-    torch.get_num_threads()
-    torch.set_num_threads(1)
-    others = threading.Thread(target=torch.set_num_threads, args=(threads,))
-    others.start()
-    others.join()
-
-
-def resolved_device(device: str) -> str:
-    """The device that a choice means here: for "auto" the GPU where there is one.
-
-    Args:
-        device: "cpu", "cuda" or "auto".
-
-    Raises:
-        ModelError: "cuda" was chosen, and there is none.
-    """
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ModelError("there is no CUDA device here; use --device cpu, or a worker that has one")
-    return device
-
-
-def separating_precision(precision: str, device: torch.device, network: torch.nn.Module | type[torch.nn.Module]) -> str:
-    """The precision that a network separates with.
-
-    Args:
-        precision: One of PRECISIONS.
-        device: Where it runs.
-        network: The network or its class; those with a method `quantise` can compute in 8-bit integers.
-
-    Returns:
-        "int8", "bfloat16" or "float32". For "auto" the fastest: 8-bit integers where the network has them and the
-        processor multiplies them (its estimates differ from float32's by −40 dB), else that of `resolved_precision`.
-
-    Raises:
-        ModelError: There is no such precision, or not here.
-    """
-    if precision not in PRECISIONS:
-        raise ModelError(f"{precision} is not a precision; choose one of {', '.join(PRECISIONS)}")
-    able = device.type == "cpu" and int8.supported() and hasattr(network, "quantise")
-    if precision == "int8" and not able:
-        raise ModelError(
-            "int8 needs a processor with VNNI, the device cpu and a network that has it (stereo, hq, four-stem); "
-            "use --precision auto"
-        )
-    return "int8" if able and precision in ("auto", "int8") else resolved_precision(precision, device)
-
-
-def resolved_precision(precision: str, device: torch.device) -> str:
-    """ "bfloat16" or "float32"; for "auto" bfloat16 where the device multiplies it faster.
-
-    Args:
-        precision: One of TRAINING_PRECISIONS.
-        device: Where the network runs.
-
-    Raises:
-        ModelError: There is no such precision.
-    """
-    if precision not in TRAINING_PRECISIONS:
-        raise ModelError(f"{precision} is not a precision; choose one of {', '.join(TRAINING_PRECISIONS)}")
-    if precision != "auto":
-        return precision
-    if device.type != "cpu":
-        return "bfloat16"
-    # Without AMX's tiles bfloat16 is slower, even with AVX-512's instructions (docs/experiments.md, "Sound II").
-    return "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"

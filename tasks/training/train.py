@@ -24,7 +24,8 @@ from model.errors import DivergedError
 from model.learning.trainer import Trainer
 from model.preset import Preset, load_trainable
 from model.separation.fitting import LEAST_SONGS
-from model.separation.stream import Separator, resolved_device
+from model.separation.arithmetic import resolved_device
+from model.separation.stream import Separator
 from storage.files.atomic import write_bytes, write_json
 from storage.files.layout import TrainingLayout
 from storage.files.location import location

@@ -29,7 +29,7 @@ WRONG = [
     (separate, {"source": "a", "out": "b"}, "engine", "foo", "engine is bsseval, sdr or museval, not foo"),
     (separate, {"source": "a", "out": "b"}, "precision", "fp16", "precision is auto, float32, bfloat16 or int8, not"),
     (separate, {"source": "a", "out": "b"}, "format", "wma", "format is flac, wav, ogg, opus or mp3, not wma"),
-    (separate, {"source": "a", "out": "b"}, "device", "gpu", "device is auto, cpu or cuda, not gpu"),
+    (separate, {"source": "a", "out": "b"}, "device", "gpu", "device is auto, cpu, cuda or mps, not gpu"),
     (separate, {"source": "a", "out": "b"}, "memory", "1KB", "too little"),
     (separate, {"source": "a", "out": "b"}, "memory", "-1GB", "is not a size"),
     (separate, {"source": "a", "out": "b"}, "seconds_per_track", float("nan"), "seconds_per_track cannot be nan"),

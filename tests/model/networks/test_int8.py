@@ -7,7 +7,7 @@ from model.networks import int8
 from model.networks.int8 import Int8Conv2d, Quantised, as_phases, interleaved
 from model.networks.jansson import JanssonUNet
 from model.networks.stereo import StereoUNet
-from model.separation.stream import separating_precision
+from model.separation.arithmetic import separating_precision
 
 CPU = torch.device("cpu")
 needs_vnni = pytest.mark.skipif(not int8.supported(), reason="this processor has no VNNI")
@@ -114,7 +114,7 @@ def test_the_fastest_precision_is_one_that_network_and_processor_have(network, m
     monkeypatch.setattr(int8, "supported", lambda: True)
     able = isinstance(network, StereoUNet)
     assert (separating_precision("auto", CPU, network) == "int8") == able
-    assert separating_precision("auto", torch.device("cuda"), network) == "bfloat16"
+    assert separating_precision("auto", torch.device("mps"), network) == "float32"
     assert separating_precision("float32", CPU, network) == "float32"
     monkeypatch.setattr(int8, "supported", lambda: False)
     assert separating_precision("auto", CPU, network) != "int8"

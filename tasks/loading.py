@@ -97,8 +97,8 @@ def resolved_arithmetic(name: str, device: str, precision: str) -> tuple[str, st
     import torch
 
     from model.networks import network_class
-    from model.separation.foreign import ForeignSeparator, is_foreign
     from model.separation.arithmetic import resolved_device, separating_precision
+    from model.separation.foreign import ForeignSeparator, is_foreign
 
     device = resolved_device(device)
     if is_foreign(name):

@@ -1,6 +1,7 @@
 """What a network runs on: the device, the precision of its arithmetic there, and the threads that it takes."""
 
 import threading
+from collections.abc import Callable
 
 import torch
 
@@ -25,7 +26,11 @@ def resolved_device(device: str) -> str:
     Raises:
         ModelError: "cuda" or "mps" was chosen, and there is none.
     """
-    here = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
+    here: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+        "cpu": lambda: True,
+    }
     if device == "auto":
         return next(name for name, available in here.items() if available())
     if not here[device]():

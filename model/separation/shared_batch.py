@@ -2,7 +2,7 @@
 
 A GPU is fast with many segments at once, and idle while a file is decoded or written. So all streams of a process hand
 their segments to one `SharedBatches`, which computes those of one shape together: transform, network, masks and inverse
-on the device, only samples over the bus. While one batch is computed, the next is copied in and the last one copied out.
+on the device; only samples cross the bus. While one batch is computed, the next is copied in and the last copied out.
 
 A file's samples do not depend on its neighbours. A shape always goes in batches of one size, with silence in the places
 that are left, so that every kernel has the same dimensions whatever is beside a segment: full segments go `batch` at a
@@ -150,8 +150,8 @@ class Together:
             frames: How many frames each segment separates; places without a segment are left out.
 
         Returns:
-            Stems (segments, estimated stems, channels, (core frames + 3) · hop), ends not yet overlapped, and per segment
-            its `mask_sums`.
+            Stems (segments, estimated stems, channels, (core frames + 3) · hop), ends not yet overlapped, and each
+            segment's `mask_sums`.
         """
         spectra = analysis(samples, shape.n_fft, shape.hop)
         seen = magnitudes(spectra, mid_side=self._preset.mid_side)
@@ -284,8 +284,8 @@ def _fail(entries: list[_Entry], error: Exception) -> None:
             continue
         if isinstance(error, torch.cuda.OutOfMemoryError):
             told: Exception = ModelError(
-                "the GPU has too little memory left for a batch of segments; give it fewer processes (--workers), or use "
-                "--device cpu"
+                "the GPU has too little memory left for a batch of segments; give it fewer processes (--workers), or "
+                "use --device cpu"
             )
         elif isinstance(error, torch.cuda.AcceleratorError):
             told = DeviceLostError(f"the GPU failed, and this process can no longer use it ({first})")

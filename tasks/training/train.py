@@ -23,8 +23,8 @@ from model.checkpoint import Weights, model_id, pack, unpack
 from model.errors import DivergedError
 from model.learning.trainer import Trainer
 from model.preset import Preset, load_trainable
-from model.separation.fitting import LEAST_SONGS
 from model.separation.arithmetic import resolved_device
+from model.separation.fitting import LEAST_SONGS
 from model.separation.stream import Separator
 from storage.files.atomic import write_bytes, write_json
 from storage.files.layout import TrainingLayout

@@ -31,7 +31,8 @@ _NETWORKS = {
 }
 # Files that differ in everything: (rate, channels, seconds). The first has the most segments, 8 of them.
 _FILES = [
-    (44100, 2, 4.3), (44100, 2, 2.0), (48000, 2, 2.1), (44100, 1, 1.2), (44100, 2, 0.4), (22050, 1, 3.0), (96000, 3, 0.9)
+    (44100, 2, 4.3), (44100, 2, 2.0), (48000, 2, 2.1), (44100, 1, 1.2), (44100, 2, 0.4), (22050, 1, 3.0),
+    (96000, 3, 0.9),
 ]  # fmt: skip
 
 
@@ -73,7 +74,7 @@ def test_a_file_beside_others_is_the_file_alone_to_the_bit(name):
 
 @pytest.mark.parametrize("name", ["stereo", "four-stem"])
 def test_shared_batches_differ_from_one_segment_at_a_time_by_the_last_step_of_24_bits_at_most(name):
-    """Kernels for several segments may add up in another order; the last stem inherits a step from each of the others."""
+    """Kernels for several segments may add up in another order; the last stem gets a step from each of the others."""
     one, several = _separator(name), _separator(name, _BATCH)
     for index in (0, 2, 3, 6):
         audio, rate = _audio(index)

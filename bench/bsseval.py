@@ -110,12 +110,12 @@ def run(engine: str, stems: int, seconds: float, repeat: int) -> dict:
     Raises:
         CalledProcessError: A process failed.
     """
-    found = []
+    repeats = []
     for _ in range(repeat):
         command = [sys.executable, __file__, "--measure", engine, "--stems", str(stems), "--seconds", str(seconds)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found.append(json.loads(done.stdout))
-    return {name: statistics.median(one[name] for one in found) for name in found[0]}
+        repeats.append(json.loads(done.stdout))
+    return {name: statistics.median(one[name] for one in repeats) for name in repeats[0]}
 
 
 def floor(stems: int, seconds: float) -> tuple[float, float]:

@@ -42,11 +42,11 @@ def main(source: Path, target: Path, remixes: int) -> None:
         remixes: Vocal levels per song for the preset of the weights.
     """
     weights = Weights.from_bytes(source.read_bytes(), source.name)
-    own = weights.preset.name
+    trained = weights.preset.name
     observed = {}
-    for preset in (own, *(name for name, lender in borrowing_presets().items() if lender == own)):
+    for preset in (trained, *(name for name, lender in borrowing_presets().items() if lender == trained)):
         began = time.perf_counter()
-        lent = preset != own
+        lent = preset != trained
         separator = borrowed(weights, preset) if lent else Separator.from_weights(weights)
         songs = material(separator.stems, quarters=(0,) if lent else (0, 1, 3))
         observed[preset] = observations(separator, songs, 1 if lent else remixes)

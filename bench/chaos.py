@@ -249,18 +249,18 @@ def check(root: Path, tracks: int) -> None:
     for row in rows:
         by_track.setdefault(row["track_id"], []).append(row)
     assert len(by_track) == tracks, f"{tracks - len(by_track)} tracks have no row"
-    for name, own in by_track.items():
+    for name, of_track in by_track.items():
         if "-good" in name:
-            assert {row["stem"] for row in own} == {"vocals", "accompaniment"}, f"{name}: {own}"
-            assert len(own) == 2, f"{name} has {len(own)} rows"
+            assert {row["stem"] for row in of_track} == {"vocals", "accompaniment"}, f"{name}: {of_track}"
+            assert len(of_track) == 2, f"{name} has {len(of_track)} rows"
             mixture, _ = read(root / "catalog" / name)
-            stems = [read(out.root / row["stem_path"])[0] for row in own]
+            stems = [read(out.root / row["stem_path"])[0] for row in of_track]
             assert np.array_equal(sum(stems), mixture), f"{name} does not add up"
         else:
             kind = name.split("-")[1].removesuffix(".wav")
-            assert len(own) == 1, f"{name}: {own}"
-            assert own[0]["status"] == "failed", f"{name}: {own}"
-            assert BAD[kind] in own[0]["error"], f"{name}: {own[0]['error']}"
+            assert len(of_track) == 1, f"{name}: {of_track}"
+            assert of_track[0]["status"] == "failed", f"{name}: {of_track}"
+            assert BAD[kind] in of_track[0]["error"], f"{name}: {of_track[0]['error']}"
     left = list((root / "out").rglob("*.tmp"))
     assert not left, f"temporary files are left: {left[:3]}"
     assert "Traceback" not in (root / "log.txt").read_text(), "there is a traceback on the screen"

@@ -59,10 +59,10 @@ def fuzz(root: Path, files: int, seed: int) -> Counter:
         AssertionError: A promise is broken.
     """
     random = np.random.default_rng(seed)
-    whole = originals(root / "originals")
+    sources = originals(root / "originals")
     (root / "catalog").mkdir()
     for number in range(files):
-        path = whole[number % len(whole)]
+        path = sources[number % len(sources)]
         data = mutated(path.read_bytes(), random)
         (root / "catalog" / f"{number:05}{path.suffix}").write_bytes(data)
     summary = separate(str(root / "catalog"), str(root / "out"), model="stereo", seconds_per_track=60.0)
@@ -75,10 +75,10 @@ def fuzz(root: Path, files: int, seed: int) -> Counter:
             audio, _ = read(layout.root / row["stem_path"])
             assert np.isfinite(audio).all(), row["path"]
     assert len(outcomes) == files, f"{files - len(outcomes)} files have no row"
-    assert all(len(found) == 1 for found in outcomes.values()), "a file has two outcomes"
+    assert all(len(by_file) == 1 for by_file in outcomes.values()), "a file has two outcomes"
     left = [path for path in (root / "out").rglob("*.tmp")]
     assert not left, f"temporary files are left: {left[:3]}"
-    return Counter((Path(path).suffix[1:], next(iter(found))) for path, found in outcomes.items())
+    return Counter((Path(path).suffix[1:], next(iter(by_file))) for path, by_file in outcomes.items())
 
 
 def originals(folder: Path) -> list[Path]:
@@ -91,11 +91,11 @@ def originals(folder: Path) -> list[Path]:
         The files.
     """
     audio = compose(1, 1.5).mixture
-    found = []
+    files = []
     for kind, depth in SEEDS.items():
         write(folder / f"song.{kind}", audio, RATE, name=kind, depth=depth)
-        found.append(folder / f"song.{kind}")
-    return [*found, m4a(folder / "song.m4a", audio)]
+        files.append(folder / f"song.{kind}")
+    return [*files, m4a(folder / "song.m4a", audio)]
 
 
 def m4a(path: Path, audio: np.ndarray) -> Path:
@@ -126,32 +126,32 @@ def mutated(data: bytes, random: np.random.Generator) -> bytes:
         data: The file's contents.
         random: Decides on the mutations.
     """
-    found = bytearray(data)
+    changed = bytearray(data)
     if random.random() < 1 / 3:
-        for place in random.integers(len(found), size=int(random.integers(1, 4))):
-            found[place] ^= 1 << int(random.integers(8))
-        return bytes(found)
+        for place in random.integers(len(changed), size=int(random.integers(1, 4))):
+            changed[place] ^= 1 << int(random.integers(8))
+        return bytes(changed)
     for _ in range(int(random.integers(1, 4))):
-        if len(found) < 8:
+        if len(changed) < 8:
             break
-        at = int(random.integers(len(found)))
+        at = int(random.integers(len(changed)))
         kind = random.integers(6)
         if kind == 0:  # bits anywhere
-            for place in random.integers(len(found), size=int(random.integers(1, 20))):
-                found[place] ^= 1 << int(random.integers(8))
+            for place in random.integers(len(changed), size=int(random.integers(1, 20))):
+                changed[place] ^= 1 << int(random.integers(8))
         elif kind == 1:  # the header
-            for place in random.integers(min(64, len(found)), size=4):
-                found[place] = int(random.integers(256))
+            for place in random.integers(min(64, len(changed)), size=4):
+                changed[place] = int(random.integers(256))
         elif kind == 2:  # cut off
-            del found[at:]
+            del changed[at:]
         elif kind == 3:  # a hole
-            del found[at : at + int(random.integers(1, 4000))]
+            del changed[at : at + int(random.integers(1, 4000))]
         elif kind == 4:  # a stretch twice
-            found[at:at] = found[at : at + int(random.integers(1, 4000))]
+            changed[at:at] = changed[at : at + int(random.integers(1, 4000))]
         else:  # a number that is too large, or zero
             value = int(random.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF]))
-            found[at : at + 4] = value.to_bytes(4, "little" if random.integers(2) else "big")
-    return bytes(found)
+            changed[at : at + 4] = value.to_bytes(4, "little" if random.integers(2) else "big")
+    return bytes(changed)
 
 
 if __name__ == "__main__":

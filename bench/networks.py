@@ -41,11 +41,15 @@ def main(out: str, dataset: str, models: list[str]) -> None:
             if row["stem"] == "vocals" and not row["model_id"].startswith("system:"):
                 rows.setdefault(row["model_id"], []).append(row)
     print("| model | cSDR | mean | uSDR | MSE | SNR | M parameters | × real time |\n|---|---|---|---|---|---|---|---|")
-    own = {registry().find(model).model_id: model for model in models}
-    for name, found in sorted(rows.items(), key=lambda item: median(item[1], "sdr")):
-        found = list({row["track_id"]: row for row in found}.values())
-        extra = f"{parameters(name):.2f} | {speed(name):.0f}" if name in own else " | "
-        scores = [median(found, "sdr"), mean(found, "sdr"), *(median(found, column) for column in COLUMNS[1:])]
+    registered = {registry().find(model).model_id: model for model in models}
+    for name, of_network in sorted(rows.items(), key=lambda item: median(item[1], "sdr")):
+        of_network = list({row["track_id"]: row for row in of_network}.values())
+        extra = f"{parameters(name):.2f} | {speed(name):.0f}" if name in registered else " | "
+        scores = [
+            median(of_network, "sdr"),
+            mean(of_network, "sdr"),
+            *(median(of_network, column) for column in COLUMNS[1:]),
+        ]
         print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in scores) + f" | {extra} |")
 
 

@@ -37,8 +37,8 @@ def main(path: Path, preset: str | None) -> None:
     """
     began = time.process_time()
     weights = Weights.from_bytes(path.read_bytes(), path.name)
-    own = preset in (None, weights.preset.name)
-    separator = Separator.from_weights(weights) if own else borrowed(weights, str(preset))
+    as_shipped = preset in (None, weights.preset.name)
+    separator = Separator.from_weights(weights) if as_shipped else borrowed(weights, str(preset))
     seen: list[tuple[str, int, Observation]] = []
     for source, (name, stems, rate) in judged(separator.stems):
         for gain in GAINS:

@@ -217,7 +217,7 @@ def peers(root: Path) -> None:
             print(f"{name}: its package is not installed")
     audio = np.random.default_rng(0).standard_normal((2, 60 * RATE)).astype(np.float32) * 0.1
     print("\nseparation alone, all cores, random weights but for ours:")
-    own = None
+    ours = None
     for name, model in names.items():
         # As its users run it: only our models profit from our int8.
         precision = "float32" if name == "Spleeter-shaped" else "auto"
@@ -226,8 +226,8 @@ def peers(root: Path) -> None:
         began = time.perf_counter()
         separator.separate(audio, RATE)
         speed = 60 / (time.perf_counter() - began)
-        own = own or speed
-        print(f"  {name:16} {speed:7.1f} × real time (ours {own / speed:.1f} times as fast)")
+        ours = ours or speed
+        print(f"  {name:16} {speed:7.1f} × real time (ours {ours / speed:.1f} times as fast)")
 
 
 def openunmix(folder: Path) -> str:

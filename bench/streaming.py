@@ -94,10 +94,10 @@ def main() -> None:
         command = [sys.executable, __file__, "--measure", str(minutes), "--model", options.model]
         environment = {**os.environ, **WORKERS}
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        found = json.loads(done.stdout)
-        print(f"{minutes:6.0f} min: peak {found['peak_mb']:.0f} MB, {found['realtime']:.0f} × real time", flush=True)
+        run = json.loads(done.stdout)
+        print(f"{minutes:6.0f} min: peak {run['peak_mb']:.0f} MB, {run['realtime']:.0f} × real time", flush=True)
         if minutes >= _COMPARED_MINUTES:
-            begins[minutes] = found["begins"]
+            begins[minutes] = run["begins"]
     if len(begins) > 1:
         same = len({tuple(stems) for stems in begins.values()}) == 1
         print(

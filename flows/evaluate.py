@@ -73,6 +73,9 @@ def ready(options: EvaluateOptions) -> tuple[list[DatasetTrack], EvaluateSetting
 def evaluate(options: EvaluateOptions, checked: tuple[list[DatasetTrack], EvaluateSettings]) -> EvaluateSummary:
     """Score a model on a dataset's split ("all" for both).
 
+    Returns:
+        How many tracks were scored and failed, the report, and how good the predicted scores were.
+
     Raises:
         SettingsError: A setting is unknown or has a value that it cannot have.
         DatasetError: The dataset cannot be read, or has no track in the split.

@@ -79,6 +79,9 @@ def ready(options: IngestOptions) -> tuple[Store, list[DatasetTrack]]:
 def ingest(options: IngestOptions, checked: tuple[Store, list[DatasetTrack]]) -> IngestSummary:
     """Write a dataset into a zarr store.
 
+    Returns:
+        How many tracks were written, were there before and failed, with their errors.
+
     Raises:
         SettingsError: A setting is unknown or has a value that it cannot have.
         DatasetError: The dataset cannot be read, or a song would be in both a training and a test split.
@@ -121,13 +124,13 @@ def say_disk_need(opened: Store, todo: list[DatasetTrack]) -> None:
         StoreError: The store's disk has less room than they take at least; not checked in an object store.
     """
     need = disk_need(todo, opened.format)
-    kept = "spectra and waveforms" if opened.format.n_fft else "waveforms alone"
+    kept = "spectra and waveforms" if opened.format.n_fft else "waveforms only"
     free = None if is_url(opened.path) else shutil.disk_usage(opened.path).free
     room = "" if free is None else f"; {free / 1e9:.1f} GB are free"
     sentence = f"{len(todo)} tracks, {need.hours:.2f} hours, {kept}: at most {need.bytes / 1e9:.2f} GB of disk{room}"
     print(sentence, file=sys.stderr, flush=True)
     if free is not None and need.least > free:
-        raise StoreError(f"{opened.path} would not fit on its disk: {sentence}; free some, or use another disk")
+        raise StoreError(f"{opened.path} would not fit on its disk: {sentence}; free some space, or use another disk")
 
 
 @phase("ingest")
@@ -176,7 +179,7 @@ def consolidate_phase(opened: Store, before: int, records: list[IngestRecord]) -
 
 def _page(opened: Store, failures: tuple[IngestRecord, ...]) -> str:
     form = opened.format
-    kept = f"spectra {form.n_fft}/{form.hop} and waveforms" if form.n_fft else "waveforms alone"
+    kept = f"spectra {form.n_fft}/{form.hop} and waveforms" if form.n_fft else "waveforms only"
     lines = [f"{opened.path}: {form.sample_rate} Hz, {kept}", ""]
     lines.append(f"{'split':6} {'dataset':24} {'tracks':>7} {'hours':>7}  stems")
     groups: dict[tuple[str, str], list] = {}

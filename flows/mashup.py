@@ -85,6 +85,9 @@ def ready(options: MashupOptions) -> tuple[list[str], dict[str, SeparatedTrack]]
 def mashup(options: MashupOptions, checked: tuple[list[str], dict[str, SeparatedTrack]]) -> MashupSummary:
     """The vocals of one song over the accompaniment of another. A pair that does not fit is a row.
 
+    Returns:
+        The mash-up's row; its `error` says why two songs do not fit.
+
     Raises:
         SettingsError: A setting is unknown or has a value that it cannot have.
         CatalogError: A song does not exist, or cannot be separated.
@@ -149,6 +152,9 @@ def refuse_without_songs(options: FindMashupsOptions) -> None:
 @settings_flow(FindMashupsOptions, name="find-mashups", check=refuse_without_songs)
 def find_mashups(options: FindMashupsOptions, _: None) -> MashupSummary:
     """Rank all pairs of the separated catalog OUT and make the first `render` of them.
+
+    Returns:
+        The ranked pairs, and the rows of the mash-ups that were made.
 
     Raises:
         SettingsError: A setting is unknown or has a value that it cannot have.

@@ -89,7 +89,7 @@ def prune_unwatched(options: PruneOptions) -> int:
     if len(gone) > _MOST_UNWATCHED * every:
         raise CatalogError(
             f"{len(gone)} of {every} tracks of {options.out} are no longer in the catalog, which is more than --prune "
-            "removes; if that is so, remove them by `unbraid prune`"
+            "removes; if that is right, remove them with `unbraid prune`"
         )
     if gone:
         _remove(out, gone)
@@ -127,7 +127,7 @@ def _listed(options: PruneOptions, sources: list[str], planner: Planner) -> Keys
             raise CatalogError(f"{error}; nothing is removed (--empty where it is meant to be empty)") from error
         for track in tracks:
             if track.problem:
-                raise CatalogError(f"{track.problem}; nothing is removed as long as a part of {source} is not seen")
+                raise CatalogError(f"{track.problem}; nothing is removed while a part of {source} cannot be read")
             listed.add(planner.named(track).track_id)
     return listed
 

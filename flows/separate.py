@@ -112,6 +112,9 @@ def ready(options: SeparateOptions) -> tuple[SeparateSettings, Iterator[CatalogT
 def separate(options: SeparateOptions, checked: tuple[SeparateSettings, Iterator[CatalogTrack]]) -> RunSummary:
     """Separate every track of a catalog that is not yet done. A bad track is a row, not an error.
 
+    Returns:
+        How many tracks were separated, failed, and were done before, and the report.
+
     Raises:
         SettingsError: A setting is unknown or has a value that it cannot have.
         StorageError: The run cannot start, for the catalog, the model's file, the output or the cluster.

@@ -35,7 +35,7 @@ Kind = Annotated[
     Cli(metavar="NAME"),
     Field(
         description="The dataset's layout: dsd100, musdb18, musdb18hq, stems, pairs, loose, or one that an installed "
-        "package brings. Default: seen from its folders."
+        "package brings. Default: recognised by its folders."
     ),
 ]
 
@@ -52,12 +52,12 @@ class Workers(Scheduler):
     """Which cluster, or how many processes of this machine."""
 
     workers: Annotated[int | None, Cli(metavar="N", place=1)] = Field(
-        None, ge=1, description="Worker processes on this machine. Default: cores."
+        None, ge=1, description="Worker processes on this machine. Default: one per core."
     )
     memory: Annotated[str, Cli(metavar="SIZE", place=1), AfterValidator(size_of_memory)] = Field(
         "auto",
-        description="Limit of each worker process, e.g. 4GB: one that comes near it is ended. "
-        "Default: a share of the machine's.",
+        description="Memory limit of each worker process, e.g. 4GB; a process that comes near it is ended. "
+        "Default: a share of the machine's memory.",
     )
 
     @property
@@ -72,7 +72,7 @@ class SeparateOptions(Workers, Separation):
     source: Annotated[str | tuple[str, ...], Cli(argument=True, several=True)] = Field(
         min_length=1,
         description="An audio file, a folder, a glob, a dataset, or a manifest (.csv or .parquet with a column path); "
-        "or several of them.",
+        "or several of these.",
     )
     out: Annotated[str, Cli(("--out", "-o"), metavar="FOLDER", place=-1)] = Field(
         "separated", min_length=1, description="Folder for stems, metrics, reports and run records."
@@ -81,7 +81,7 @@ class SeparateOptions(Workers, Separation):
     allow_http: bool = Field(False, description="Fetch sources at http:// and https:// that a manifest names.")
     force: bool = Field(False, description="Do every track again, also those that are done.")
     since: Annotated[datetime.datetime | None, Cli(metavar="DATE")] = Field(
-        None, description="Pass over files that were not modified since then."
+        None, description="Skip files that were not modified since then."
     )
     where: Annotated[str | None, Cli(metavar="SQL")] = Field(
         None,
@@ -92,13 +92,13 @@ class SeparateOptions(Workers, Separation):
         None, ge=1, description="Do at most N tracks; the next run goes on."
     )
     prune: bool = Field(
-        False, description="Remove stems and rows of tracks that SOURCE lists no more; see `unbraid prune`."
+        False, description="Remove stems and rows of tracks that SOURCE no longer lists; see `unbraid prune`."
     )
     dry_run: bool = Field(False, description="Say what would be done, and do nothing.")
 
 
 class PruneOptions(Settings):
-    """What is no longer in the catalog leaves an output."""
+    """Tracks that are no longer in the catalog leave an output."""
 
     out: Annotated[str, Cli(argument=True, place=-1)] = Field(description="The output to remove tracks from.")
     source: Annotated[str | tuple[str, ...], Cli(argument=True, several=True)] = Field(
@@ -108,7 +108,7 @@ class PruneOptions(Settings):
         False, description="Remove them; without it they are only listed."
     )
     unlisted: bool = Field(
-        False, description="Remove whatever SOURCE does not list, also where the file is there or lies elsewhere."
+        False, description="Remove whatever SOURCE does not list, even if its file exists or lies elsewhere."
     )
     empty: bool = Field(False, description="SOURCE is meant to be empty, or is gone for good: every track may go.")
     allow_http: bool = Field(False, description="As in `unbraid separate`.")
@@ -119,7 +119,7 @@ class EvaluateOptions(Workers, Scoring, ModelRequest):
 
     dataset: Annotated[str, Cli(argument=True)] = Field(description="The dataset's folder.")
     out: Annotated[str, Cli(metavar="FOLDER")] = Field(description="Folder for metrics and reports.")
-    split: Literal["test", "train", "all"] = Field("test", description="Which of the dataset's splits is scored.")
+    split: Literal["test", "train", "all"] = Field("test", description="Which of the dataset's splits to score.")
     kind: Kind = None
 
 
@@ -132,7 +132,7 @@ class IngestOptions(Workers):
     name: Annotated[str | None, Cli(metavar="NAME")] = Field(
         None, description="The dataset's name in the store. Default: its folder's name."
     )
-    split: Literal["train", "test"] = Field("train", description="The split of layouts that have none of their own.")
+    split: Literal["train", "test"] = Field("train", description="The split of datasets whose layout has no splits.")
     stem: Annotated[str | None, Cli(metavar="NAME")] = Field(
         None, description="For a folder of loose files: which stem they are, e.g. vocals or accompaniment."
     )
@@ -141,7 +141,7 @@ class IngestOptions(Workers):
     )
     drop_leaked: bool = Field(False, description="Leave out training copies of songs that are in a test split.")
     spectrograms: Annotated[bool, Cli(("--spectrograms/--waveforms-only",))] = Field(
-        False, description="Keep complex STFTs too, for --set source=spectrogram: twelve times the disk."
+        False, description="Also keep complex STFTs, for --set source=spectrogram; takes twelve times the disk space."
     )
 
 
@@ -166,7 +166,7 @@ class RetrainOptions(Workers, Training):
     score: Literal["measured", "predicted"] = Field(
         "measured",
         description="What decides: cSDR against the dataset's stems or, where there are none, the SDR that each model "
-        "predicts of its own stems, which knows its doubt and not its confident mistakes.",
+        "predicts of its own stems, which reflects its doubt, but not its confident mistakes.",
     )
     out: Annotated[str, Cli(metavar="FOLDER")] = Field(description="Folder for metrics and the decision.")
     new: Annotated[tuple[str, ...], Cli(metavar="DATASET")] = Field(
@@ -177,12 +177,12 @@ class RetrainOptions(Workers, Training):
     settings: PresetSettings = {}
     split: Literal["test", "train", "all"] = Field("test", description="Which of the dataset's splits decides.")
     least_rise: Annotated[float, Cli(metavar="DB")] = Field(
-        0.1, ge=0.0, description="The least median rise of vocals cSDR, in dB, that is worth a promotion."
+        0.1, ge=0.0, description="The smallest median rise of vocals cSDR, in dB, that is worth a promotion."
     )
     spectrograms: Annotated[bool, Cli(("--spectrograms/--waveforms-only",))] = Field(
         False, description="As in `unbraid ingest`, for --new."
     )
-    engine: Engine = Field("sdr", description="Who scores; see `unbraid evaluate`.")
+    engine: Engine = Field("sdr", description="What scores; see `unbraid evaluate`.")
 
 
 class TuneOptions(Workers, Training):
@@ -194,8 +194,8 @@ class TuneOptions(Workers, Training):
         description="learning_rate=3e-4..3e-3 (a range) or batch_size=4,8,16 (choices); may be repeated.",
     )
     search: Literal["random", "grid"] = Field("random", description="Draw trials, or try every combination.")
-    trials: Annotated[int, Cli(metavar="N")] = Field(8, ge=1, description="How many, where random.")
-    steps: Annotated[int, Cli(metavar="N")] = Field(200, ge=1, description="Training steps of each.")
+    trials: Annotated[int, Cli(metavar="N")] = Field(8, ge=1, description="How many trials of a random search.")
+    steps: Annotated[int, Cli(metavar="N")] = Field(200, ge=1, description="Training steps of each trial.")
 
 
 class MashupOptions(Workers, ModelRequest, MashupSettings):
@@ -208,5 +208,5 @@ class MashupOptions(Workers, ModelRequest, MashupSettings):
 class FindMashupsOptions(Workers, MashupSettings):
     """The best pairs of a separated catalog."""
 
-    top: Annotated[int, Cli(metavar="N")] = Field(20, ge=1, description="With --find: how many to print.")
-    render: Annotated[int, Cli(metavar="N")] = Field(0, ge=0, description="With --find: make the best N.")
+    top: Annotated[int, Cli(metavar="N")] = Field(20, ge=1, description="With --find: how many pairs to print.")
+    render: Annotated[int, Cli(metavar="N")] = Field(0, ge=0, description="With --find: make the N best pairs.")

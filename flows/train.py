@@ -63,6 +63,9 @@ def ready(options: TrainOptions) -> tuple[TrainRequest, Preset]:
 def train(options: TrainOptions, checked: tuple[TrainRequest, Preset]) -> TrainReport:
     """Train a preset on a store and register the weights.
 
+    Returns:
+        How the training ended, its best step and score, and where its weights are.
+
     Raises:
         SettingsError: A setting is unknown or has a value that it cannot have.
         PresetError: There is no such preset or setting.

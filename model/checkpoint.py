@@ -63,7 +63,7 @@ class Weights:
                 raise CheckpointError(f"{name}: the tensor {tensor_name[:80]} holds NaN or infinity; train it again")
         record, calibrations = header.get("record", {}), header.get("calibrations", {})
         if not isinstance(record, dict) or not isinstance(calibrations, dict):
-            raise CheckpointError(f"{name}: its record is no table; it was not written by unbraid")
+            raise CheckpointError(f"{name}: its record is not a table; it was not written by unbraid")
         return cls(preset_in(header, name), tensors, record, calibrations)
 
     def network(self) -> torch.nn.Module:
@@ -137,7 +137,7 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dict]:
         return load_tensors(data), header
     except (SafetensorError, ValueError, KeyError, TypeError, MemoryError, RecursionError) as error:
         raise CheckpointError(
-            f"{name} is not a whole unbraid checkpoint ({type(error).__name__}); fetch or train it again"
+            f"{name} is not a complete unbraid checkpoint ({type(error).__name__}); fetch or train it again"
         ) from error
 
 

@@ -35,7 +35,7 @@ def read_header(data: bytes, name: str) -> dict:
         return ours
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, MemoryError, RecursionError) as error:
         raise CheckpointError(
-            f"{name} is not a whole unbraid checkpoint ({type(error).__name__}); fetch or train it again"
+            f"{name} is not a complete unbraid checkpoint ({type(error).__name__}); fetch or train it again"
         ) from error
 
 

@@ -152,7 +152,7 @@ class Preset:
             PresetError: Fields are missing, unknown, out of bounds, or do not fit together.
         """
         if not isinstance(fields, dict):
-            raise PresetError("a preset is a table of fields")
+            raise PresetError("a preset must be a table of fields")
         check_name("the preset name", fields.get("name"))
         check_stems(fields.get("stems"))
         check_numbers(fields, fields["name"])
@@ -175,7 +175,9 @@ class Preset:
         except (TypeError, KeyError, AttributeError) as error:
             raise PresetError(f"preset {fields.get('name', '?')} does not fit this version: {error}") from error
         if preset.training.source not in ("waveform", "spectrogram"):
-            raise PresetError(f"preset {preset.name}: source is waveform or spectrogram, not {preset.training.source}")
+            raise PresetError(
+                f"preset {preset.name}: source must be waveform or spectrogram, not {preset.training.source}"
+            )
         if preset.n_fft % OVERLAP or preset.hop * OVERLAP % preset.n_fft or preset.hop > preset.n_fft:
             raise PresetError(f"preset {preset.name}: hop must be a whole number of quarters of n_fft, and no more")
         if preset.bins > preset.n_fft // 2 + 1:
@@ -221,7 +223,9 @@ def load_preset(name: str, *, continued: bool = False, **settings: object) -> Pr
         part, dot, setting = key.rpartition(".")
         part = part if dot else "training"
         if part not in ("training", "mixing", "inference", "network_options"):
-            raise PresetError(f"{key}: settings are of training, mixing, inference or network_options, not {part}")
+            raise PresetError(
+                f"{key}: settings belong to training, mixing, inference or network_options, not to {part}"
+            )
         known = [field.name for field in dataclasses.fields(_PARTS[part])] if part in _PARTS else [setting]
         if setting not in known:
             near = difflib.get_close_matches(setting, known, n=1)
@@ -275,5 +279,5 @@ def _fields(name: str) -> dict:
     if not _NAME.fullmatch(str(fields.get("name", ""))):
         raise PresetError(f'the preset {name} needs a name of letters, digits, ".", "_" and "-", as in name = "mine"')
     if fields["name"] in shipped:
-        raise PresetError(f"the preset {name} is called {fields['name']}, as a shipped one; give it a name of its own")
+        raise PresetError(f"the preset {name} has the name of a shipped one, {fields['name']}; give it another name")
     return fields

@@ -197,7 +197,7 @@ class Registry:
             if instead_of is not ANY and present not in (instead_of, model.model_id):
                 raise RegistryError(
                     f"{model_id} was judged against {instead_of or 'no champion'}, but {present} has become "
-                    f"champion of {model.preset} meanwhile; it stays champion, run the comparison again"
+                    f"champion of {model.preset} in the meantime; it stays champion, run the comparison again"
                 )
             before = [earlier for earlier in pointers.get(model.preset, []) if earlier != model.model_id]
             return {**pointers, model.preset: [model.model_id, *before]}
@@ -224,7 +224,7 @@ class Registry:
             nonlocal champion
             before = pointers.get(preset, [])[1:]
             if preset not in pointers or not (before or fallback):
-                raise RegistryError(f"preset {preset} has no champion before its present one; see `unbraid models`")
+                raise RegistryError(f"preset {preset} has no champion before the current one; see `unbraid models`")
             champion = (before or fallback)[0]
             return {name: ids for name, ids in {**pointers, preset: before}.items() if ids}
 
@@ -261,7 +261,7 @@ def _swap_object(target: Path, changed: Callable[[], Pointers]) -> None:
         except OSError as error:
             if "condition" not in str(error):  # 412 or 409: somebody has written since it was read
                 raise
-    raise RegistryError(f"{target} is changed by others all the time; try again")
+    raise RegistryError(f"{target} keeps being changed by other processes; try again")
 
 
 def default_folder() -> Path:
@@ -286,7 +286,7 @@ def _pointers(folder: Path) -> Pointers:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise RegistryError(f"{folder / _CHAMPIONS} cannot be read ({error}); delete it or mend it") from error
+        raise RegistryError(f"{folder / _CHAMPIONS} cannot be read ({error}); repair or delete it") from error
 
 
 def _digest(data: bytes) -> str:

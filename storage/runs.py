@@ -100,7 +100,7 @@ def read(out: OutputLayout, run_id: str) -> dict:
     try:
         return json.loads(out.run_record(run_id).read_text())
     except (OSError, ValueError) as error:
-        raise MetricsError(f"{out.run_record(run_id)} is not a run record that can be read") from error
+        raise MetricsError(f"{out.run_record(run_id)} is not a readable run record") from error
 
 
 def beat(out: OutputLayout, run_id: str) -> None:
@@ -182,7 +182,7 @@ def _refuse_beside(
         alive, place = _beats(out, run_id, record, watching), f" on {record.get('host')}"
     if alive:
         raise OutputInUse(
-            f"{out.root} is being written by {run_id} (process {writer.get('pid')}{place}); wait for it, or stop it"
+            f"{out.root} is being written to by {run_id} (process {writer.get('pid')}{place}); wait for it, or stop it"
         )
 
 

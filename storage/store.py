@@ -106,11 +106,11 @@ class Store:
             store = cls.open(path, consolidated=False)
             if store.format != form:
                 raise StoreError(
-                    f"{path} was made with {store.format}, not {form}; use another store, or its own settings"
+                    f"{path} was made with {store.format}, not {form}; use another store, or those settings"
                 )
             return store
         if path.exists() and any(path.iterdir()):
-            raise StoreError(f"{path} exists and is no store; give an empty or a new folder")
+            raise StoreError(f"{path} exists and is not a store; give an empty or a new folder")
         make_folder(path)
         group = zarr.create_group(str(path), attributes={"unbraid": VERSION, **asdict(form)})
         return cls(path, group, form)
@@ -263,7 +263,7 @@ class Store:
             StoreError: The store keeps waveforms alone.
         """
         if not self.format.n_fft:
-            raise StoreError(f"{self.path} keeps waveforms alone; compute spectra from them")
+            raise StoreError(f"{self.path} holds waveforms only; compute spectra from them")
         raw = self._array(track, stem, "spectrogram")[start:stop].astype(np.float32)
         return np.ascontiguousarray(raw).view(np.complex64)[..., 0].swapaxes(0, 1) * np.float32(track.scales[stem])
 

@@ -83,7 +83,7 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
         separator = resident_separator(settings.request)
         rows = audio.with_decoders(track.source, lambda reader: _stream(settings, track, separator, reader))
         if fingerprint(track.source) != _fingerprint(track):
-            raise StorageError(f"{track.source} changed while it was read; run again when it is at rest")
+            raise StorageError(f"{track.source} changed while it was read; run again once it no longer changes")
     except OutputError:  # not the track's fault, and every other would fail alike
         raise
     except (StorageError, ModelError) as error:
@@ -261,7 +261,9 @@ def _stream(
         for piece in stream.finish():
             samples += write(piece)
         if not samples:
-            raise audio.DamagedAudio(f"{info.path} has a header and no samples; export it again or take it out")
+            raise audio.DamagedAudio(
+                f"{info.path} has a header but no samples; export it again or take it out of the catalog"
+            )
         for writer in writers.values():
             writer.write(np.zeros((info.channels, 0), np.float32), last=True)
         _clear(settings, track, targets.values())

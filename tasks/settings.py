@@ -127,10 +127,10 @@ def _sentence(kind: type[Settings], error: ValidationError) -> str:
     value = first["input"]
     if first["type"] == "literal_error":
         choices = first["ctx"]["expected"].replace("'", "")
-        return f"{name} is {choices}, not {value}"
+        return f"{name} must be {choices}, not {value}"
     if first["type"] == "value_error":
         return f"{name}: {first['ctx']['error']}"
-    problem = first["msg"].replace("Input should be", "it should be")
+    problem = first["msg"].replace("Input should be", "it must be")
     return f"{name} cannot be {value!r}: {problem[:1].lower()}{problem[1:]}"
 
 
@@ -175,7 +175,7 @@ class ModelRequest(Settings):
     model: Annotated[str, Cli(metavar="ID")] = Field("stereo", description="Model id, preset, or weights file.")
     device: Device = Field("auto", description="Where the network runs.")
     precision: Precision = Field(
-        "auto", description="The network's arithmetic. Default: the fastest that keeps the sound on this machine."
+        "auto", description="The network's arithmetic. Default: the fastest on this machine that keeps the sound."
     )
 
     @property
@@ -185,14 +185,14 @@ class ModelRequest(Settings):
 
 
 class Scoring(Settings):
-    """How tracks with references are scored, and how long one may take."""
+    """How tracks with references are scored, and how long one track may take."""
 
     engine: Engine = Field(
-        "bsseval", description="Who scores: ours, SDR alone, or museval itself (the same numbers, much slower)."
+        "bsseval", description="What scores: our BSSEval, SDR alone, or museval itself (the same numbers, much slower)."
     )
     windows: bool = Field(False, description="Keep the scores of every window, under OUT/windows.")
     seconds_per_track: Annotated[float, Cli(("--deadline",), metavar="SECONDS")] = Field(
-        3600.0, gt=0, allow_inf_nan=False, description="Give up a track after so long."
+        3600.0, gt=0, allow_inf_nan=False, description="Give up on a track after this many seconds."
     )
 
 
@@ -203,7 +203,7 @@ class Separation(Scoring, ModelRequest):
         min_length=1, description="Folder for stems, metrics, reports and run records."
     )
     stems: Annotated[tuple[str, ...] | None, Cli(metavar="NAMES", commas=True)] = Field(
-        None, description="Stems to write, separated by commas. Default: all the model has."
+        None, description="Stems to write, separated by commas. Default: all that the model has."
     )
     format: Annotated[StemFormatName, BeforeValidator(_lower)] = Field(
         "flac", description="flac and wav keep rate, channels and bit depth."
@@ -214,10 +214,10 @@ class Separation(Scoring, ModelRequest):
     two_stems: Annotated[str | None, Cli(metavar="STEM")] = Field(
         None, description="Write this stem, and all the others as one: vocals gives vocals and accompaniment."
     )
-    tags: bool = Field(True, description="Carry the source's tags and cover over.")
+    tags: bool = Field(True, description="Copy the source's tags and cover.")
     names: Annotated[StemNames, Cli(metavar="TEMPLATE")] = Field(
         "{track}/{stem}.{ext}",
-        description="How stems are called: {track}/{stem}.{ext}, a folder per track, or {track}_{stem}.{ext}.",
+        description="How stems are named: {track}/{stem}.{ext}, a folder per track, or {track}_{stem}.{ext}.",
     )
     keep_models: bool = Field(
         False,
@@ -230,33 +230,37 @@ class MashupSettings(Settings):
 
     out: Annotated[str, Cli(metavar="FOLDER")] = Field(description="Folder for stems, mash-ups and their table.")
     balance: Annotated[float, Cli(metavar="LU")] = Field(
-        -1.0, allow_inf_nan=False, description="Loudness of the vocals over the accompaniment's."
+        -1.0, allow_inf_nan=False, description="Loudness of the vocals relative to the accompaniment's."
     )
-    loudness: Literal["song", "frame"] = Field("song", description="Set the vocals' level once, or at every moment.")
+    loudness: Literal["song", "frame"] = Field(
+        "song", description="Set the vocals' level once per song, or continuously."
+    )
     key: bool = Field(True, description="Shift the vocals to a key that fits.")
-    denoise: Literal["hard", "soft"] | None = Field(None, description="Gate what the separation left in the vocals.")
+    denoise: Literal["hard", "soft"] | None = Field(
+        None, description="Gate what the separation left of the accompaniment in the vocals."
+    )
     bars: Annotated[int, Cli(("--morph",), metavar="BARS")] = Field(
-        0, ge=0, le=64, description="Also make transitions from A to B over so many bars."
+        0, ge=0, le=64, description="Also make transitions from A to B over this many bars."
     )
 
 
 class Training(Settings):
-    """What every training is told: where from, which preset, from which seed, on what."""
+    """What every training needs: the store, the preset, the seed, the device."""
 
     store: Annotated[str, Cli(argument=True)] = Field(description="The zarr store to train on.")
     preset: Annotated[str, Cli(metavar="NAME")] = Field(
         "stereo", description="A model configuration; see `unbraid models`."
     )
     seed: Annotated[int, Cli(metavar="N")] = Field(
-        0, description="Of the network's first weights and of every example."
+        0, description="Seed of the network's first weights and of every example."
     )
     device: Device = Field("auto", description="Where the network is trained.")
 
 
 class OneTraining(Training):
-    """What a single training is told beside."""
+    """What a single training needs besides."""
 
-    resume: bool = Field(False, description="Go on with the run in the folder --run.")
+    resume: bool = Field(False, description="Continue the run in the folder --run.")
     start: Annotated[str | None, Cli(("--from",), metavar="ID")] = Field(
-        None, description="Begin with this model's weights where they fit."
+        None, description="Start from this model's weights where they fit."
     )

@@ -54,7 +54,7 @@ def out(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(("document", "line"), COMMANDS)
-def test_every_command_is_one_that_unbraid_takes(document, line, out, tmp_path, monkeypatch):
+def test_unbraid_accepts_every_command(document, line, out, tmp_path, monkeypatch):
     for name in ("JSON", "Music", "OUT"):  # folders that options check
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
@@ -113,7 +113,7 @@ def cheap(line: str) -> bool:
     )
 
 
-def test_what_a_second_can_run_runs(studio):
+def test_commands_that_take_a_second_run(studio):
     """In one test, since its folder is what costs: every cheap command of README and docs, for real."""
     lines = dict.fromkeys(shlex.join(shlex.split(line, comments=True)) for _, line in COMMANDS if cheap(line))
     assert len(lines) >= 12
@@ -170,7 +170,7 @@ def loaded(out) -> dict[str, dict]:
 
 
 @pytest.mark.parametrize(("question", "code"), questions(), ids=lambda value: value if isinstance(value, str) else "")
-def test_three_tools_give_one_answer(question, code, out, loaded):
+def test_three_tools_give_the_same_answer(question, code, out, loaded):
     sql = query(out, textwrap.dedent(code["DuckDB"]))
     assert sql.num_rows > 0
     answers = [sql.to_pylist()]
@@ -217,7 +217,7 @@ def types_of(schema) -> list[tuple[str, str]]:
     return [(field.name, str(field.type).split("[")[0].replace("double", "float64")) for field in schema]
 
 
-def test_commands_of_other_tools_name_what_is_there():
+def test_commands_of_other_tools_name_existing_files():
     text = "\n".join(document.read_text() for document in [*DOCUMENTS, ROOT / "ARCHITECTURE.md"])
     absent = {script for script in re.findall(r"(?:python |`)(bench/\w+\.\w+)", text) if not (ROOT / script).exists()}
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -71,7 +71,7 @@ def test_every_question_has_an_answer(out, question, sql):
     assert all(column.null_count < len(column) for column in answer.columns)
 
 
-def test_the_answers_are_those_of_the_songs(out):
+def test_the_answers_match_the_songs_that_were_made(out):
     answers = {question: query(out.root, sql).to_pylist() for question, sql in QUESTIONS}
     buried = "Pop/2.flac"  # its voice can hardly be found
     assert answers["Which tracks came out worst?"][0]["path"] == buried

@@ -50,7 +50,7 @@ def test_saved_stems_add_up_to_the_mixture(model, tmp_path, format, depth, step)
     assert all((np.round(signal / step) * step == signal).all() for signal, _ in signals if step)
 
 
-def test_an_array_with_samples_first_is_told_by_its_shape(model, tmp_path):
+def test_an_array_with_samples_first_is_recognised_by_its_shape(model, tmp_path):
     mixture = noise(2, 20000)
     stems = model(mixture.T, rate=44100)
     np.testing.assert_array_equal(stems["vocals"].T, model(mixture, rate=44100)["vocals"])
@@ -72,10 +72,10 @@ def test_stems_say_why_they_cannot_be_saved(tmp_path):
         stems.save(tmp_path, depth="float")
 
 
-def test_what_cannot_be_done_is_told(model, tmp_path):
+def test_what_cannot_be_done_is_a_sentence(model, tmp_path):
     with pytest.raises(TypeError, match="sample rate"):
         model(noise(1, 100))
-    with pytest.raises(TypeError, match="a rate of its own"):
+    with pytest.raises(TypeError, match="its own sample rate"):
         model("song.wav", rate=44100)
     with pytest.raises(unbraid.AudioError, match="is not there"):
         model(tmp_path / "absent.wav")
@@ -85,15 +85,15 @@ def test_what_cannot_be_done_is_told(model, tmp_path):
 
 def test_scores_are_those_of_the_formula(model):
     true = {"vocals": noise(2, 44100, 1), "accompaniment": noise(2, 44100, 2)}
-    heard = {stem: signal + noise(2, 44100, 3, 0.01) for stem, signal in true.items()}
-    scores = unbraid.bss_eval(true, heard, 44100, engine="sdr")
-    error = heard["vocals"].astype(float) - true["vocals"]
+    estimates = {stem: signal + noise(2, 44100, 3, 0.01) for stem, signal in true.items()}
+    scores = unbraid.bss_eval(true, estimates, 44100, engine="sdr")
+    error = estimates["vocals"].astype(float) - true["vocals"]
     expected = 10 * np.log10(np.square(true["vocals"].astype(float)).sum() / np.square(error).sum())
     assert scores.stems["vocals"].sdr == pytest.approx(expected)
     flat = {stem: torch.from_numpy(signal[0]) for stem, signal in true.items()}
     assert unbraid.bss_eval(flat, flat, 44100, engine="sdr").windows["vocals"].shape == (4, 1)
     with pytest.raises(ValueError, match="not an engine"):
-        unbraid.bss_eval(true, heard, 44100, engine="foo")
+        unbraid.bss_eval(true, estimates, 44100, engine="foo")
 
 
 def test_importing_is_quick_because_it_imports_little():
@@ -121,7 +121,7 @@ def test_the_shipped_default_loads_by_its_presets_name():
         assert "Trained" in model.card
 
 
-def test_results_are_asked_in_sql_and_given_to_any_library(tmp_path):
+def test_results_are_queried_in_sql_and_given_to_any_library(tmp_path):
     out = OutputLayout(tmp_path)
     for run, level in (("separate-1", -20.0), ("separate-2", -10.0)):
         stems = ("vocals", "other")

@@ -82,7 +82,7 @@ def test_inside_a_room_imports_go_down(room):
 
 
 @pytest.mark.parametrize("room", LAYERS)
-def test_the_layers_name_what_is_there(room):
+def test_every_module_of_the_layers_exists(room):
     for name in (name for layer in LAYERS[room] for name in layer):
         assert (ROOT / room / name).is_dir() or (ROOT / room / f"{name}.py").is_file(), f"{room}/{name} is gone"
 

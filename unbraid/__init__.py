@@ -113,7 +113,7 @@ class Model:
 
         if isinstance(song, (str, os.PathLike)):
             if rate is not None:
-                raise TypeError("a file has a rate of its own; leave out rate=")
+                raise TypeError("a file has its own sample rate; leave out rate=")
             mixture, rate = reader.read(song)
         else:
             if rate is None:

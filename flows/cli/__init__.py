@@ -19,7 +19,7 @@ from tasks.settings import SettingsError
 
 EXIT_ERROR = 1  # the run did not start or did not finish
 EXIT_USAGE = 2
-_GOING_ON = ("separate", "ingest", "train", "retrain", "mashup")  # run again they do what is left
+_GOING_ON = ("separate", "ingest", "train", "retrain", "mashup")  # run again, these do what is left
 
 
 class _Sentences(click.Group):
@@ -97,7 +97,7 @@ def _say(sentence: str) -> None:
 def main() -> None:
     """Take music catalogs apart: ingest datasets, train networks, separate tracks into stems, score them.
 
-    Exit codes: 0 all fine, 3 finished with failed tracks (each is a row that says why), 1 did not
+    Exit codes: 0 all is well, 3 finished with failed tracks (each is a row that says why), 1 did not
     start or finish, 2 wrong usage, 4 a mash-up's songs do not fit, 130 stopped by Ctrl-C (143 SIGTERM, 129 SIGHUP).
     """
 

@@ -33,7 +33,7 @@ def separate(options: SeparateOptions, mp3: bool, as_json: bool) -> None:
     if summary.told_apart:
         tracks = counted(summary.told_apart, "track")
         echo(
-            f"{tracks} named by the whole path: {options.out} holds other files' stems under their own names", err=True
+            f"{tracks} named by their full paths: {options.out} holds stems of other files under their names", err=True
         )
     if options.dry_run and not as_json:
         echo(planned(summary))
@@ -46,7 +46,7 @@ def separate(options: SeparateOptions, mp3: bool, as_json: bool) -> None:
 @with_parameters(PruneOptions)
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON, for scripts.")
 def prune(as_json: bool, **values) -> None:
-    """List the tracks of OUT that SOURCE lists no more, renamed or deleted, and with --yes remove their stems and
+    """List the tracks of OUT that SOURCE no longer lists (renamed or deleted), and with --yes remove their stems and
     rows. A SOURCE that cannot be listed, or that is empty, removes nothing.
     """
     from flows.prune import prune as flow
@@ -83,7 +83,7 @@ def evaluate(options: EvaluateOptions, as_json: bool) -> None:
 @click.argument("out", type=click.Path())
 @click.argument("sql", required=False)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, an object per row.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per row.")
 def query(out, sql, as_csv, as_json) -> None:
     """Run one SELECT over the metrics of the run folder OUT; without SQL, list the tables and their columns.
 
@@ -119,7 +119,7 @@ def query(out, sql, as_csv, as_json) -> None:
 )
 def export_museval(out, folder, model) -> None:
     """Write the window scores of one model in the run folder OUT as museval's JSON into FOLDER/test, one
-    file a track. They are there when the run was made with --windows.
+    file per track. There are window scores where the run was made with --windows.
     """
     from storage.errors import MetricsError, RegistryError
     from storage.files.layout import OutputLayout
@@ -145,7 +145,7 @@ def export_museval(out, folder, model) -> None:
 @click.option("--out", required=True, type=click.Path(), help="The run folder to add the scores to.")
 @click.option("--name", required=True, help="The method's name; its rows have the model id museval:NAME.")
 def import_museval(folder, out, name) -> None:
-    """Read museval's JSON below FOLDER, one file a track, into the metrics of OUT, to compare with."""
+    """Read museval's JSON below FOLDER, one file per track, into the metrics of OUT, to compare with."""
     from storage.files.layout import OutputLayout
     from storage.files.location import location
     from storage.results.museval_json import read_museval
@@ -157,12 +157,14 @@ def import_museval(folder, out, name) -> None:
 
 
 @click.command()
-@click.option("--out", type=click.Path(), default="demo-out", show_default=True)
+@click.option(
+    "--out", type=click.Path(), default="demo-out", show_default=True, help="Folder for everything the demo makes."
+)
 @click.option("--songs", type=click.IntRange(3), default=4, show_default=True, help="How many songs to make.")
-@click.option("--seconds", type=click.FloatRange(6.0), default=20.0, show_default=True, help="How long each.")
+@click.option("--seconds", type=click.FloatRange(6.0), default=20.0, show_default=True, help="Length of each song.")
 @click.option("--steps", type=click.IntRange(1), default=6, show_default=True, help="Training steps.")
 def demo(out, songs, seconds, steps) -> None:
-    """The whole way on songs it makes itself: ingest, train briefly, separate, score, report."""
+    """Run all steps on songs that the demo makes itself: ingest, train briefly, separate, score, report."""
     from flows.cli.demo import demo as run
 
     sys.exit(run(out, songs=songs, seconds=seconds, steps=steps))

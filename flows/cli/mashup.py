@@ -25,9 +25,9 @@ def mashup(find: str | None, as_json: bool, **values: Any) -> None:
     """Put the vocals of song VOCALS_OF over the accompaniment of song ACCOMPANIMENT_OF.
 
     The vocals are stretched onto the other song's beats and shifted into a key that goes with it. With
-    --find the pairs of a separated catalog are ranked, and --render makes the best.
+    --find the pairs of a separated catalog are ranked, and --render makes the best of them.
 
-    Exit code 4: the two do not fit (no beat, no vocals, tempi too far apart), and a sentence says which.
+    Exit code 4: the two do not fit (no beat, no vocals, tempi too far apart), and a sentence says why.
     """
     from flows.mashup import find_mashups
     from flows.mashup import mashup as flow
@@ -68,7 +68,7 @@ def _show(row, out: str) -> None:
     counted = {1.0: "", 2.0: ", counted double", 0.5: ", counted half"}[row.tempo_factor]
     echo(
         f"{row.vocals_of} over {row.accompaniment_of}\n"
-        f"  tempo    {row.tempo_a:.1f}{counted} on {row.tempo_b:.1f} beats a minute: the vocals at "
+        f"  tempo    {row.tempo_a:.1f}{counted} on {row.tempo_b:.1f} beats per minute: the vocals at "
         f"{row.stretch_median:.3f} times their speed\n"
         f"  beats    {1000 * row.beat_distance_median:.0f} ms apart in the median, "
         f"{1000 * row.beat_distance_p95:.0f} ms in 95 of 100; alignment score {row.alignment_score:.2f}\n"

@@ -203,7 +203,7 @@ def _pair(text: str) -> tuple[str, Any]:
     """NAME=VALUE, the value as JSON where it is some. Raises UsageError."""
     name, separator, value = text.partition("=")
     if not separator or not name:
-        raise click.UsageError(f"--set wants NAME=VALUE, got {text}")
+        raise click.UsageError(f"--set takes NAME=VALUE, not {text}")
     try:
         return name, json.loads(value)
     except ValueError:

@@ -50,7 +50,7 @@ def planned(summary: "RunSummary") -> str:
 
 
 def show_pruning(summary: "PruneSummary", *, as_json: bool) -> None:
-    """Print every track that goes, on a line of its own, and what to do next.
+    """Print every track that goes, one per line, and what to do next.
 
     Args:
         summary: What was removed or would be.
@@ -70,7 +70,7 @@ def show_pruning(summary: "PruneSummary", *, as_json: bool) -> None:
         click.echo("every track is in the catalog")
     if summary.kept:
         kept = counted(summary.kept, "track")
-        click.echo(f"{kept} of other folders, or whose files are there, kept; --unlisted removes what is not listed")
+        click.echo(f"{kept} kept, whose files exist or are of other folders; --unlisted removes all that is not listed")
 
 
 def show_separation(summary: "RunSummary", *, as_json: bool) -> None:

@@ -5,11 +5,11 @@ import click
 
 @click.command()
 @click.argument("folder", type=click.Path())
-@click.option("--run", metavar="RUN", help="The run to report. Default: the last one.")
+@click.option("--run", metavar="RUN", help="The run to report on. Default: the latest.")
 @click.option("--compare", multiple=True, metavar="RUN",
-              help="A run to show beside it; repeat it. Default: the one before of the same kind.")  # fmt: skip
+              help="A run to show beside it; may be repeated. Default: the previous one of the same kind.")  # fmt: skip
 def report(folder, run, compare) -> None:
-    """Write a page about a run in the run folder FOLDER, about a training in its own folder, or about a search.
+    """Write a page about a run in the run folder FOLDER, about a training in its folder, or about a search.
 
     The page is one file that needs no server: players, spectrograms, distributions, failures by cause.
     """
@@ -26,19 +26,21 @@ def browse(out, port) -> None:
     """Show the catalog of the run folder OUT in a browser of this machine, until Ctrl-C.
 
     Search, filter and sort every column; hear and see the stems of a track; gather a shortlist as a manifest
-    for `unbraid separate`. The address holds a key: who does not have it sees nothing. Nothing is written.
+    for `unbraid separate`. The address holds a key, without which nothing is shown. Nothing is written.
     """
     from flows.pages.server import serve
     from storage.files.layout import OutputLayout
     from storage.files.location import location
 
-    serve(OutputLayout(location(out)), port, lambda address: click.echo(f"{out} is at {address}\nCtrl-C ends it"))
+    serve(
+        OutputLayout(location(out)), port, lambda address: click.echo(f"{out} is served at {address}\nCtrl-C ends it")
+    )
 
 
 @click.command()
 @click.argument("source", type=click.Path())
-@click.option("--out", type=click.Path(), help="Where the page goes. Default: SOURCE.html beside it, in this folder.")
-@click.option("--kind", metavar="LAYOUT", help="The dataset's layout. Default: found from its folders.")
+@click.option("--out", type=click.Path(), help="The page. Default: SOURCE.html in the current folder.")
+@click.option("--kind", metavar="LAYOUT", help="The dataset's layout. Default: recognised by its folders.")
 @click.option("--stem", help="For a folder of loose files: which stem they are.")
 def explore(source, out, kind, stem) -> None:
     """Show what is in SOURCE, a store or a dataset, on one page: warnings first, then sound and numbers."""
@@ -54,12 +56,14 @@ def explore(source, out, kind, stem) -> None:
 
 @click.command()
 @click.argument("file", type=click.Path())
-@click.option("--out", type=click.Path(), help="The PNG. Default: FILE.png, in this folder.")
+@click.option("--out", type=click.Path(), help="The PNG. Default: FILE.png in the current folder.")
 @click.option("--axis", type=click.Choice(["linear", "mel", "warped"]), default="warped", show_default=True,
-              help="Of frequency; warped is what the networks see.")  # fmt: skip
+              help="The frequency axis; warped is the one that the networks see.")  # fmt: skip
 @click.option("--channel", type=click.IntRange(1), help="One channel, from 1. Default: the mean of all.")
 @click.option("--from", "start", type=click.FloatRange(0), default=0.0, metavar="SECONDS", help="Where to begin.")
-@click.option("--seconds", type=click.FloatRange(0.1), help="How much. Default: to the end, 20 minutes at most.")
+@click.option(
+    "--seconds", type=click.FloatRange(0.1), help="How much to draw. Default: to the end, at most 20 minutes."
+)
 def spectrogram(file, out, axis, channel, start, seconds) -> None:
     """Draw a spectrogram of the audio file FILE as a PNG."""
     from pathlib import Path

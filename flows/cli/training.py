@@ -16,9 +16,9 @@ from flows.settings import IngestOptions, RetrainOptions, TrainOptions, TuneOpti
 @with_output
 def ingest(options: IngestOptions, as_json: bool) -> None:
     """Read DATASET into a zarr store: DSD100, MUSDB18 (.stem.mp4 or HQ wav folders), a folder with one
-    folder of stems a track, a folder of voice/ and music/ pairs, or loose files of one --stem.
+    folder of stems per track, a folder of voice/ and music/ pairs, or loose files of one --stem.
 
-    Run again it goes on where it stopped. A song in a training and a test split is refused by name.
+    Run again, it goes on where it stopped. A song in both a training and a test split is refused by name.
     """
     from flows.ingest import ingest as flow
 
@@ -28,7 +28,7 @@ def ingest(options: IngestOptions, as_json: bool) -> None:
         sys.exit(summary.exit_code)
     echo(summary.page)
     tracks = counted(summary.done, "track")
-    echo(f"{tracks} ingested, {summary.before} were there, {len(summary.failures)} failed")
+    echo(f"{tracks} ingested, {summary.before} were there before, {len(summary.failures)} failed")
     sys.exit(summary.exit_code)
 
 
@@ -38,8 +38,8 @@ def ingest(options: IngestOptions, as_json: bool) -> None:
 def train(options: TrainOptions, as_json: bool) -> None:
     """Train a network on STORE and register its weights.
 
-    Runs on a worker that offers the resource GPU, or on the CPU where none does. Checkpoints every
-    minute; killed, it goes on with --resume as if nothing had happened.
+    Runs on a worker that offers the resource GPU, or on the CPU where none does. It saves a
+    checkpoint every minute; after a kill, --resume goes on as if nothing had happened.
     """
     from flows.train import train as flow
 
@@ -59,9 +59,9 @@ def train(options: TrainOptions, as_json: bool) -> None:
 @with_settings(RetrainOptions)
 @with_output
 def retrain(options: RetrainOptions, as_json: bool) -> None:
-    """Ingest what is new, train a challenger, promote it if it is better.
+    """Ingest what is new, train a challenger, and promote it if it is better.
 
-    Better: over the songs both were scored on, cSDR of vocals rises in the median by at least --least-rise, the 90 %
+    Better means: over the songs both were scored on, the median cSDR of vocals rises by at least --least-rise, the 90 %
     bootstrap interval of that rise lies above 0 (five songs or more), and no stem falls by more than 0.1 dB. The old
     champion stays; `unbraid models rollback PRESET` brings it back. The decision is a row:
     unbraid query OUT "select * from decisions"
@@ -85,7 +85,7 @@ def retrain(options: RetrainOptions, as_json: bool) -> None:
 def tune(options: TuneOptions, as_json: bool) -> None:
     """Search a preset's settings: each trial is a short training on STORE, scored on validation tracks.
 
-    Never on a test split. All trials stay as rows: unbraid query OUT "select * from trials order by csdr desc"
+    Test splits are never used. Every trial is a row: unbraid query OUT "select * from trials order by csdr desc"
     """
     from flows.cli.console import show
     from flows.tune import tune as flow
@@ -124,7 +124,7 @@ def show_card(model_id) -> None:
 @models.command()
 @click.argument("model_id")
 def promote(model_id) -> None:
-    """Make a model the champion of its preset: what the preset's bare name stands for."""
+    """Make a model the champion of its preset: the model that the preset's bare name means."""
     from tasks.loading import registry
 
     registry().promote(model_id)
@@ -134,7 +134,7 @@ def promote(model_id) -> None:
 @models.command()
 @click.argument("preset")
 def rollback(preset) -> None:
-    """Make the champion before the present one champion again."""
+    """Make the previous champion of a preset its champion again."""
     from tasks.loading import registry
 
     echo(f"{registry().rollback(preset)} is champion of {preset} again")

@@ -13,13 +13,13 @@ from tasks.cores import available_cores
 
 @click.command()
 @click.argument("scheduler", metavar="ADDRESS")
-@click.option("--processes", type=click.IntRange(1), help="Worker processes. Default: cores.")
-@click.option("--gpu", is_flag=True, help="Offer the resource GPU: trainings come here.")
+@click.option("--processes", type=click.IntRange(1), help="Worker processes. Default: one per core.")
+@click.option("--gpu", is_flag=True, help="Offer the resource GPU, so that separations and trainings come here.")
 @parameter(Workers, "memory")
 def worker(scheduler, processes, gpu, memory) -> None:
     """Run Dask worker processes for the scheduler at ADDRESS (tcp://host:8786) until it ends or Ctrl-C.
 
-    One track a process at a time. The run that sends the tracks brings the model along.
+    Each process does one track at a time. The run that sends the tracks brings the model along.
     """
     memory = chosen(Workers, {"memory": memory}).memory
     cores = available_cores()

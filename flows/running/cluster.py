@@ -287,7 +287,7 @@ def _wait(client, count: int) -> None:
             return client.wait_for_workers(workers, timeout=seconds)
         except TimeoutError:
             continue
-    raise ClusterError("no worker process starts here; is there memory left? UNBRAID_LOG=1 shows more")
+    raise ClusterError("no worker process could be started; is there memory left? UNBRAID_LOG=1 shows more")
 
 
 def _register(client, plugin) -> None:

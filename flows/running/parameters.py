@@ -1,6 +1,7 @@
 """A flow's parameters are the fields of its settings: flat, checked before anything starts, described to Prefect."""
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -116,8 +117,13 @@ def documented(text: str, settings: type[Settings]) -> str:
     """A docstring with the fields' descriptions as `Args:`, which editors and Prefect's form show.
 
     Args:
-        text: A flow's docstring, which has no `Args:` of its own.
+        text: A flow's docstring, without `Args:`.
         settings: The class whose fields are the flow's parameters.
+
+    Returns:
+        The docstring with `Args:` before its other sections.
     """
     fields = settings.model_fields.items()
-    return "\n".join([text, "", "Args:", *(f"    {name}: {field.description}" for name, field in fields)])
+    arguments = "\n".join(["Args:", *(f"    {name}: {field.description}" for name, field in fields)])
+    summary, *sections = re.split(r"\n\n(?=(?:Returns|Raises):\n)", text)
+    return "\n\n".join([summary, arguments, *sections])

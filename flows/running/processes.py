@@ -165,7 +165,7 @@ class Processes:
         if process.starting:
             self._stillborn += 1
         if self._stillborn >= _STARTS * len(self._processes):
-            raise StorageError("no worker process starts here; is there memory left? UNBRAID_LOG=1 shows more")
+            raise StorageError("no worker process could be started; is there memory left? UNBRAID_LOG=1 shows more")
         if process.call is not None:
             process.call.end(error=ProcessDied())
         self._processes[self._processes.index(process)] = self._start()

@@ -175,8 +175,8 @@ def mixed(examples: Sequence[Parts], stems: int, samples: int, rate: int, device
             else:
                 later.append((number, source, signal))
     for number, source, signal in later:
-        own, other = augment.rms(signal[None])[0], augment.rms(out[number, source.stem][None])[0]
-        gain = torch.where(own > 1e-6, other / own, 1.0) * decibels(source.against_db or 0.0)
+        level, other = augment.rms(signal[None])[0], augment.rms(out[number, source.stem][None])[0]
+        gain = torch.where(level > 1e-6, other / level, 1.0) * decibels(source.against_db or 0.0)
         out[number, source.stem].addcmul_(signal, gain)
     return loud(balanced(out, [parts.balance for parts in examples], lambda audio: augment.level(audio, rate)),
                 [parts.balance for parts in examples], rate)  # fmt: skip

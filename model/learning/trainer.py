@@ -92,8 +92,8 @@ class Trainer:
         value, gradient = float(loss.detach()), float(norm)
         if not (math.isfinite(value) and math.isfinite(gradient)):
             raise DivergedError(
-                f"the loss was not finite at step {self.step + 1} (loss {value}, gradient {gradient}): a learning rate "
-                "that is too high, or a stem that is not all numbers"
+                f"the loss was not finite at step {self.step + 1} (loss {value}, gradient {gradient}): the learning "
+                "rate may be too high, or a stem may hold NaN"
             )
         self.gradient_norm = gradient
         self.optimiser.step()
@@ -113,16 +113,18 @@ class Trainer:
         Raises:
             CheckpointError: None fits.
         """
-        own = self.network.state_dict()
+        state = self.network.state_dict()
         fitting = {
-            name: tensor for name, tensor in weights.tensors.items() if name in own and own[name].shape == tensor.shape
+            name: tensor
+            for name, tensor in weights.tensors.items()
+            if name in state and state[name].shape == tensor.shape
         }
         if not fitting:
             raise CheckpointError(
-                f"a model of preset {weights.preset.name} has nothing that {self.preset.name} can use"
+                f"a model of preset {weights.preset.name} has no weights that {self.preset.name} can use"
             )
         for name, tensor in fitting.items():
-            own[name].copy_(tensor)
+            state[name].copy_(tensor)
         self.average = {name: value.detach().clone() for name, value in self.network.state_dict().items()}
         return len(fitting)
 

@@ -54,4 +54,4 @@ def museval_bss_eval(references: np.ndarray, estimates: np.ndarray, window: int)
             )[:4]
         )
     except AttributeError as error:  # its fallback for singular matrices asks numpy 1 for its error class
-        raise ValueError("museval has no answer for references that depend on each other") from error
+        raise ValueError("museval cannot score references that are linearly dependent") from error

@@ -25,11 +25,11 @@ def as_channels(audio: np.ndarray, rate: float) -> np.ndarray:
         or isinstance(rate, bool)
         or not 1 <= rate <= MAX_RATE
     ):
-        raise InputError(f"{rate} is no sample rate; give it in Hz, from 1 to {MAX_RATE}")
+        raise InputError(f"{rate} is not a sample rate; give it in Hz, from 1 to {MAX_RATE}")
     if signal.dtype.kind in "iub":
         raise InputError(
-            f"samples are {signal.dtype}, full scale must be 1.0: divide by the type's largest value, or read the file "
-            "as float32"
+            f"samples are {signal.dtype}, but full scale must be 1.0: divide by the type's largest value, or read the "
+            "file as float32"
         )
     if signal.dtype.kind != "f":
         raise InputError(f"samples must be floating-point numbers, not {signal.dtype}")
@@ -45,7 +45,9 @@ def as_channels(audio: np.ndarray, rate: float) -> np.ndarray:
     good = np.isfinite(signal).all(axis=0)
     if not good.all():
         first = int(np.argmin(good))
-        raise InputError(f"sample {first} ({first / rate:.3f} s) is no number (NaN or infinite); mend the audio first")
+        raise InputError(
+            f"sample {first} ({first / rate:.3f} s) is not a number (NaN or infinite); repair the audio first"
+        )
     return signal
 
 

@@ -119,7 +119,7 @@ class AudioReader:
             if not np.isfinite(block).all():
                 at = samples + int(np.argmax(~np.isfinite(block).all(axis=0)))
                 raise DamagedAudio(
-                    f"{self.info.path} holds a sample that is no number (NaN or Inf) at "
+                    f"{self.info.path} holds a sample that is not a number (NaN or Inf) at "
                     f"{at / self.info.sample_rate:.3f} s; export it again without"
                 )
             samples += block.shape[1]
@@ -161,7 +161,7 @@ class _SoundfileReader(AudioReader):
 
         self.file = file
         if stream:
-            raise AudioError(f"{name} has one audio stream; stream {stream} was asked for")
+            raise AudioError(f"{name} has one audio stream; stream {stream} was requested")
         try:
             self._file = soundfile.SoundFile(os.fsencode(file))
         except (soundfile.SoundFileError, RuntimeError) as error:
@@ -208,12 +208,12 @@ class _FFmpegReader(AudioReader):
         streams = self._container.streams.audio
         if stream >= len(streams):
             self._container.close()
-            raise AudioError(f"{name} has {len(streams)} audio streams; stream {stream} was asked for")
+            raise AudioError(f"{name} has {len(streams)} audio streams; stream {stream} was requested")
         self._stream = streams[stream]
         codec = self._stream.codec_context
         if not codec.sample_rate or not codec.channels:
             self._container.close()
-            raise AudioError(f"{name} does not tell its sample rate or channels")
+            raise AudioError(f"{name} does not state its sample rate or number of channels")
         lossless = codec.name.startswith("pcm_") or codec.name in ("flac", "alac", "wavpack", "ape", "tta")
         self.info = AudioInfo(
             path=name,
@@ -285,11 +285,11 @@ def _check(path: Path, name: str) -> None:
     if path.is_dir():
         raise AudioError(f"{name} is a folder, not an audio file; rename it or name the files in it")
     if path.is_symlink() and not path.exists():
-        raise AudioError(f"{name} is a link to {os.readlink(path)}, which is not there; mend or remove the link")
+        raise AudioError(f"{name} is a link to {os.readlink(path)}, which is not there; repair or remove the link")
     if not path.exists():
         raise AudioError(f"{name} is not there; it may have been moved since the catalog was listed")
     if not os.access(path, os.R_OK):
-        raise AudioError(f"{name} may not be read by this user; give read permission (chmod +r)")
+        raise AudioError(f"{name} cannot be read by this user; grant read permission (chmod +r)")
     if not path.stat().st_size:
         raise AudioError(f"{name} is empty (0 bytes); copy or export it again")
     lacking = missing_bytes(path)
@@ -375,12 +375,12 @@ def read(path: str | os.PathLike, *, stream: int = 0) -> tuple[np.ndarray, int]:
         stream: Which audio stream of the container to read, from 0.
     """
 
-    def whole(reader: AudioReader) -> tuple[np.ndarray, int]:
+    def read_all(reader: AudioReader) -> tuple[np.ndarray, int]:
         parts = list(reader.blocks())
         empty = np.zeros((reader.info.channels, 0), np.float32)
         return np.concatenate(parts, axis=1) if parts else empty, reader.info.sample_rate
 
-    return with_decoders(path, whole, stream=stream)
+    return with_decoders(path, read_all, stream=stream)
 
 
 def stream_count(path: str | os.PathLike) -> int:

@@ -59,7 +59,7 @@ class StemFormat:
             raise AudioError(f"{name} is not a stem format; choose one of {', '.join(FORMATS)}")
         if source.channels > _CHANNELS.get(name, 255):
             raise AudioError(
-                f"{source.path} has {source.channels} channels and {name} holds {_CHANNELS[name]}; use --format wav"
+                f"{source.path} has {source.channels} channels, but {name} holds {_CHANNELS[name]}; use --format wav"
             )
         # FLAC as libsndfile writes it ends at 24 bits.
         deep = name == "flac" and source.depth in ("int32", "float")

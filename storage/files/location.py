@@ -50,7 +50,8 @@ def location(name: str | os.PathLike) -> Path:
     except (ImportError, ValueError) as error:
         scheme = str(name).split("://", 1)[0]
         raise StorageError(
-            f"{name} cannot be opened: no package here knows {scheme}:// ({error}); install one, for s3 unbraid[s3]"
+            f"{name} cannot be opened: no installed package knows {scheme}:// ({error}); install one, "
+            "for s3 unbraid[s3]"
         ) from error
 
 
@@ -128,7 +129,7 @@ def local_file(path: Path) -> Iterator[Path]:
         except FileNotFoundError as error:
             raise StorageError(f"{path} is not there; it may have been moved since the catalog was listed") from error
         except Exception as error:  # each store's package raises errors of its own
-            raise StorageError(f"{path} cannot be fetched ({error}); check the store and your rights in it") from error
+            raise StorageError(f"{path} cannot be fetched ({error}); check the store and your permissions") from error
         yield copy
 
 
@@ -167,7 +168,7 @@ def not_written(out: str | os.PathLike, error: OSError | str) -> OutputError:
         with contextlib.suppress(OSError):
             disk = f"; the disk of {folder} has {shutil.disk_usage(folder).free / 1e6:.0f} MB free"
     return OutputError(
-        f"{out} cannot be written ({reason}){disk}; make room, check that it is there and may be written to, or give "
+        f"{out} cannot be written ({reason}){disk}; free some space, check that it exists and is writable, or choose "
         "another --out, and run again: what is finished is kept"
     )
 

@@ -290,7 +290,7 @@ class TrackTable:
                 parameters[name] = one.value.lower()
                 continue
             if one.operator not in OPERATORS:
-                raise MetricsError(f"{one.operator} is no operator; use {', '.join([*OPERATORS, CONTAINS])}")
+                raise MetricsError(f"{one.operator} is not an operator; use {', '.join([*OPERATORS, CONTAINS])}")
             conditions.append(f"{one.column} {OPERATORS[one.operator]} ${name}")
             parameters[name] = _typed(one, kind)
         if search.condition.strip():
@@ -311,9 +311,9 @@ class TrackTable:
                 raise MetricsError("give one condition or one SELECT statement; the table is for reading")
             return cursor.sql(sql, params=parameters).to_arrow_table().to_pylist()
         except duckdb.InterruptException as error:
-            raise MetricsError(f"the question took longer than {_SECONDS:.0f} s and was given up") from error
+            raise MetricsError(f"the query took longer than {_SECONDS:.0f} s and was stopped") from error
         except duckdb.Error as error:
-            raise MetricsError(f"the question does not work: {_first_line(error)}") from error
+            raise MetricsError(f"the query does not work: {_first_line(error)}") from error
         finally:
             late.cancel()
             cursor.close()
@@ -331,7 +331,7 @@ def _typed(one: Filter, kind: str) -> object:
             return moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
     except ValueError as error:
         what = "date such as 2026-01-31" if kind.startswith("TIMESTAMP") else "number"
-        raise MetricsError(f"{one.value} is no {what}; {one.column} wants one") from error
+        raise MetricsError(f"{one.value} is not a {what}; {one.column} needs one") from error
     return one.value
 
 

@@ -101,6 +101,14 @@ def present_tables(out: OutputLayout) -> list[str]:
 
 
 def schema(name: str) -> pa.Schema:
+    """The columns of a table as readers see them: `run_id`, then the fields of its rows.
+
+    Args:
+        name: The table, one of `TABLES`.
+
+    Raises:
+        KeyError: There is no such table.
+    """
     hints = typing.get_type_hints(TABLES[name])
     return pa.schema([("run_id", pa.string())] + [(field, _TYPES[_plain(hint)]) for field, hint in hints.items()])
 

@@ -11,4 +11,10 @@ class StreamedDataset(ds.FileSystemDataset):
     """
 
     def scanner(self, *args: Any, **kwargs: Any) -> ds.Scanner:
+        """A scanner as pyarrow's, with little reading ahead where nothing else is given.
+
+        Args:
+            *args: Those of `pyarrow.dataset.Dataset.scanner`.
+            **kwargs: Those of `pyarrow.dataset.Dataset.scanner`.
+        """
         return super().scanner(*args, **{"batch_readahead": 2, "fragment_readahead": 1, "use_threads": False, **kwargs})

@@ -156,7 +156,7 @@ def _in_store(root: Path, allow_http: bool) -> tuple[Iterator[CatalogTrack], str
     except CatalogError:
         raise
     except Exception as error:  # each store's package raises errors of its own
-        raise CatalogError(f"{root} cannot be listed ({error}); check the store and your rights in it") from error
+        raise CatalogError(f"{root} cannot be listed ({error}); check the store and your permissions") from error
     return _walk_store(root), f"{root} holds no audio files ({', '.join(sorted(EXTENSIONS))})"
 
 
@@ -367,7 +367,7 @@ def _rows(manifest: Path) -> Iterator[dict]:
                 for batch in opened.iter_batches(batch_size=10_000, columns=columns):
                     yield from batch.to_pylist()
         except (OSError, pyarrow.ArrowException) as error:
-            raise CatalogError(f"{manifest} is not a Parquet file that can be read ({error})") from error
+            raise CatalogError(f"{manifest} is not a readable Parquet file ({error})") from error
         return
     try:
         with manifest.open(newline="", encoding="utf-8-sig") as file:

@@ -130,7 +130,7 @@ def discover(
     tracks = [replace(t, split="test") if _plain(t.artist) in held_out else t for t in tracks]
     absent = held_out - {_plain(t.artist) for t in tracks}
     if absent:
-        raise DatasetError(f"no track in {root} is by {', '.join(sorted(absent))}; see the artists it has")
+        raise DatasetError(f"no track in {root} is by {', '.join(sorted(absent))}; check the spelling")
     return sorted(tracks, key=lambda track: (track.split, track.name))
 
 
@@ -145,7 +145,7 @@ def _layout(kind: str) -> "Layout":
         return _LAYOUTS[kind]
     entries = metadata.entry_points(group=GROUP)
     if kind not in entries.names:
-        raise DatasetError(f"{kind} is not a dataset kind; choose one of {', '.join(kinds())}")
+        raise DatasetError(f"{kind} is not a dataset layout; choose one of {', '.join(kinds())}")
     try:
         return entries[kind].load()
     except (ImportError, AttributeError) as error:
@@ -168,9 +168,9 @@ def recognise(root: Path) -> str:
         if kind != "loose" and _layout(kind).recognises(root):
             return kind
     raise DatasetError(
-        f"{root} is no dataset: it has neither Mixtures/ and Sources/ (DSD100), nor *.stem.mp4 or train/ and "
+        f"{root} is not a dataset: it has neither Mixtures/ and Sources/ (DSD100), nor *.stem.mp4 or train/ and "
         "test/ (MUSDB18), nor a folder per track with vocals/drums/bass/other files, nor voice/ and music/ with "
-        "files of one name; for a folder of single stems say --stem vocals or --stem accompaniment"
+        "files of the same names; for a folder of single stems give --stem vocals or --stem accompaniment"
     )
 
 

@@ -92,13 +92,13 @@ def align(a: BeatGrid, b: BeatGrid, active: np.ndarray) -> Alignment:
     """
     for name, grid in (("vocals", a), ("accompaniment", b)):
         if len(grid.beats) < _LEAST_BEATS or not grid.certain:
-            raise Misfit(f"the song of the {name} has no beat that could be followed")
+            raise Misfit(f"no beat could be tracked in the song of the {name}")
     factor = tempo_factor(a.tempo, b.tempo)
     speed = b.tempo / (a.tempo * factor)
     if not SLOWEST <= speed <= FASTEST:
         raise Misfit(
-            f"the tempi are too far apart: {a.tempo:.0f} and {b.tempo:.0f} beats a minute; the vocals would have to "
-            f"play at {speed:.2f} times their speed ({SLOWEST} to {FASTEST} is bearable)"
+            f"the tempi are too far apart: {a.tempo:.0f} and {b.tempo:.0f} beats per minute; the vocals would have to "
+            f"play at {speed:.2f} times their speed ({SLOWEST} to {FASTEST} is allowed)"
         )
     counted = a.counted(factor)
     singing = np.interp(counted.beats, a.beats, active.astype(float)) > 0.5

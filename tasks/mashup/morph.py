@@ -57,14 +57,16 @@ def transition(
         ValueError: There is no such kind.
     """
     if kind not in KINDS:
-        raise ValueError(f"a transition is a {' or a '.join(KINDS)}, not {kind}")
+        raise ValueError(f"a transition is {' or '.join(KINDS)}, not {kind}")
     beats = bars * BEATS_PER_BAR
     for name, grid in (("first", a_grid), ("second", b_grid)):
         if len(grid.beats) < beats + 2 * BEATS_PER_BAR:
-            raise Misfit(f"the {name} song has no {bars} bars of a beat to go over in; take fewer bars")
+            raise Misfit(f"the {name} song has too few bars with a beat for a transition of {bars}; choose fewer")
     factor = tempo_factor(a_grid.tempo, b_grid.tempo)
     if not SLOWEST <= b_grid.tempo / (a_grid.tempo * factor) <= FASTEST:
-        raise Misfit(f"the tempi are too far apart to glide: {a_grid.tempo:.0f} and {b_grid.tempo:.0f} beats a minute")
+        raise Misfit(
+            f"the tempi are too far apart to glide: {a_grid.tempo:.0f} and {b_grid.tempo:.0f} beats per minute"
+        )
     a_grid = a_grid.counted(factor)
     whole_bars = (len(a_grid.beats) - 1 - a_grid.downbeat - beats) // BEATS_PER_BAR
     leaving = a_grid.downbeat + max(0, whole_bars) * BEATS_PER_BAR

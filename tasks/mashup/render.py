@@ -103,7 +103,7 @@ def _made(settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack, row: M
             raise Misfit(f"{name} is only {audio.shape[1] / rate:.1f} s long, too short for a beat")
     singing = vocal_activity(vocals, vocals + backing, rate)
     if singing < _LEAST_ACTIVITY:
-        raise Misfit(f"{a.name} has no vocals to speak of ({singing:.0%} of it)")
+        raise Misfit(f"{a.name} has hardly any vocals (in {singing:.0%} of the song)")
     if loudness.integrated(accompaniment, rate) is None:
         raise Misfit(f"{b.name} has no accompaniment")
     chroma = chromagram(accompaniment, rate)
@@ -184,7 +184,7 @@ def _common(alignment: Alignment, vocals: np.ndarray, accompaniment: np.ndarray,
     start, stop = max(0.0, float(ends[0])), min(accompaniment.shape[1] / rate, float(ends[1]))
     start = math.ceil(start * rate) / rate
     if stop - start < _LEAST_SECONDS:
-        raise Misfit("laid on each other's beats the two songs have less than four seconds in common")
+        raise Misfit("with their beats aligned, the two songs overlap for less than four seconds")
     return start, stop
 
 

@@ -72,7 +72,7 @@ class CatalogFiles:
         if not is_url(path) and not path.resolve().is_relative_to(self.out.root.resolve()):
             raise MetricsError(f"{stem_path} does not lie under {self.out.root}")
         if not path.is_file():
-            raise MetricsError(f"{path} is not there any more; separate the track again")
+            raise MetricsError(f"{path} no longer exists; separate the track again")
         return path
 
     def mixture(self, row: dict) -> Path | None:

@@ -226,14 +226,14 @@ def _compared(
     lead = separator.stems[0]
     samples = min(stem.shape[1] for stem in stems.values())
     channels = max(stem.shape[0] for stem in stems.values())
-    whole = {name: np.broadcast_to(stem[:, :samples], (channels, samples)) for name, stem in stems.items()}
-    backing = np.sum([stem for name, stem in whole.items() if name != lead], axis=0, dtype=np.float32)
-    start = interesting_start([(whole[lead], rate), (np.atleast_2d(backing), rate)], _EXAMPLE_SECONDS)
+    complete = {name: np.broadcast_to(stem[:, :samples], (channels, samples)) for name, stem in stems.items()}
+    backing = np.sum([stem for name, stem in complete.items() if name != lead], axis=0, dtype=np.float32)
+    start = interesting_start([(complete[lead], rate), (np.atleast_2d(backing), rate)], _EXAMPLE_SECONDS)
     cut = slice(round(start * rate), round((start + _EXAMPLE_SECONDS) * rate))
-    true, mixture = whole[lead][:, cut], (whole[lead] + backing)[:, cut]
+    true, mixture = complete[lead][:, cut], (complete[lead] + backing)[:, cut]
     now = f"{lead}{_AT_STEP}{step}"
-    heard = {MIXTURE: mixture, f"true {lead}": true, now: np.asarray(separator.separate(mixture, rate)[lead])}
-    made = player(title, heard, rate, start=start)
+    signals = {MIXTURE: mixture, f"true {lead}": true, now: np.asarray(separator.separate(mixture, rate)[lead])}
+    made = player(title, signals, rate, start=start)
     before = [lane for lane in earlier if -1 < _step(lane) < step]  # a resumed run goes back to its last checkpoint
     lanes = [*made.lanes[:2], *before[:1], *before[1:][-1:], *made.lanes[2:]]
     return dataclasses.replace(made, lanes=lanes, muted=[lane.name for lane in lanes[:-1]])

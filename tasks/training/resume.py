@@ -71,9 +71,7 @@ def resumed_state(root: Path, header: dict, origin: dict, *, resume: bool, attem
     if settings:
         differing.insert(0, f"other settings ({', '.join(settings)})")
     if differing:
-        raise StoreError(
-            f"{root} was begun with {' and '.join(differing)}; repeat what it was begun with, or choose another --run"
-        )
+        raise StoreError(f"{root} was started with {' and '.join(differing)}; repeat those, or choose another --run")
     return state
 
 

@@ -55,7 +55,7 @@ class Dimension:
                 return cls(setting, low=low, high=high)
             return cls(setting, choices=tuple(_value(choice) for choice in values.split(",")))
         except (ValueError, TypeError) as error:
-            raise PresetError(f"{text} is no dimension; write setting=a,b,c or setting=low..high") from error
+            raise PresetError(f"{text} is not a dimension; write setting=a,b,c or setting=low..high") from error
 
     def draw(self, random: np.random.Generator) -> object:
         """A choice, or a number of the range: uniform in its logarithm where both ends are positive.

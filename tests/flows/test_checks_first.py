@@ -37,8 +37,8 @@ def test_ingest_refuses_a_store_of_another_format(nothing_starts, waveform_store
     refused(StoreError, "was made with", ingest, str(dsd100), waveform_store, spectrograms=True)
 
 
-def test_ingest_refuses_what_is_no_dataset_without_making_a_store(nothing_starts, tmp_path):
-    refused(DatasetError, "is no dataset", ingest, str(tmp_path), str(tmp_path / "s.zarr"))
+def test_ingest_refuses_what_is_not_a_dataset_without_making_a_store(nothing_starts, tmp_path):
+    refused(DatasetError, "is not a dataset", ingest, str(tmp_path), str(tmp_path / "s.zarr"))
     assert not (tmp_path / "s.zarr").exists()
 
 
@@ -55,14 +55,14 @@ def test_train_refuses_a_folder_in_use(nothing_starts, waveform_store, tmp_path)
         ({"mixing.sped": 1}, "no mixing setting sped (did you mean speed?); there are speed"),
         ({"inference.size": 1}, "no inference setting size; there are core_frames"),
         ({"network_options.rws": 1}, "has no option rws; it has"),
-        ({"colour.red": 1}, "settings are of training, mixing, inference or network_options, not colour"),
+        ({"colour.red": 1}, "settings belong to training, mixing, inference or network_options, not to colour"),
     ],
 )
 def test_train_names_an_unknown_setting_and_those_there_are(nothing_starts, waveform_store, tmp_path, settings, words):
     refused(PresetError, words, train, waveform_store, run=str(tmp_path), settings=settings)
 
 
-def test_train_refuses_a_store_that_does_not_do(nothing_starts, waveform_store, tmp_path):
+def test_train_refuses_a_store_that_cannot_be_trained_on(nothing_starts, waveform_store, tmp_path):
     run = str(tmp_path / "run")
     refused(StoreError, "is not a finished store", train, str(tmp_path / "nothing.zarr"), run=run)
     refused(StoreError, "spect", train, waveform_store, run=run, settings={"source": "spectrogram"})
@@ -84,7 +84,7 @@ def test_train_refuses_a_start_that_is_not_there(nothing_starts, waveform_store,
 def test_tune_refuses_a_misspelt_name_in_its_space(nothing_starts, waveform_store, tmp_path):
     words = "no training setting learing_rate (did you mean learning_rate?)"
     refused(PresetError, words, tune, waveform_store, str(tmp_path / "o"), ["frames=64,128", "learing_rate=0.1..0.2"])
-    refused(PresetError, "is no dimension", tune, waveform_store, str(tmp_path / "o"), ["frames"])
+    refused(PresetError, "is not a dimension", tune, waveform_store, str(tmp_path / "o"), ["frames"])
 
 
 def test_retrain_refuses_what_its_parts_would(nothing_starts, waveform_store, dsd100, tmp_path):

@@ -25,7 +25,7 @@ def test_every_verb_explains_itself(verb):
 
 
 @pytest.mark.parametrize("verb", sorted(main.commands), ids=str)
-def test_every_verb_refuses_what_it_does_not_know(verb):
+def test_every_verb_refuses_an_unknown_option(verb):
     assert run(verb, "--no-such-option").exit_code == 2
 
 
@@ -47,11 +47,11 @@ def test_python_use_does_not_import_prefect():
         (["separate", "empty", "--out", "out", "--model", "nothing"], "nothing is not a registered model"),
         (["separate", "empty", "--model", "stero"], "stero is not a registered model (did you mean stereo?)"),
         (["evaluate", "/nowhere", "--out", "out"], "/nowhere is not a folder"),
-        (["ingest", "empty", "--store", "s.zarr"], "is no dataset"),
+        (["ingest", "empty", "--store", "s.zarr"], "is not a dataset"),
         (["ingest", "empty", "--store", "s.zarr", "--kind", "loose"], "--stem vocals"),
         (["train", "/nowhere.zarr", "--preset", "stereoo"], "(did you mean stereo?); choose one of cnn"),
         (["retrain", "/nowhere.zarr", "--test", "/nowhere", "--out", "out"], "/nowhere is not a folder"),
-        (["tune", "/nowhere.zarr", "--out", "out", "--space", "frames"], "frames is no dimension"),
+        (["tune", "/nowhere.zarr", "--out", "out", "--space", "frames"], "frames is not a dimension"),
         (["mashup", "/nowhere.wav", "/nowhere.flac", "--out", "out"], "/nowhere.wav is not there"),
         (["mashup", "--find", "empty"], "empty"),
         (["export", "empty", "json", "--model", "stereo"], "keeps no windows of stereo"),

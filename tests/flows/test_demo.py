@@ -6,7 +6,7 @@ import pytest
 pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("flows")]
 
 
-def test_the_demo_goes_the_whole_way_and_refuses_a_folder_that_is_not_its_own(tmp_path):
+def test_the_demo_runs_every_step_and_refuses_a_folder_that_no_demo_made(tmp_path):
     command = [sys.executable, "-m", "flows.cli", "demo", "--songs", "3", "--seconds", "6", "--steps", "1", "--out"]
     done = subprocess.run([*command, str(tmp_path / "demo")], capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr

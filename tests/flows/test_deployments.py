@@ -29,9 +29,9 @@ PREFECT = Path(sys.executable).with_name("prefect")
 
 
 def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @contextmanager
@@ -126,7 +126,7 @@ def test_as_deployed_it_runs_nightly_once_per_output_and_is_cancelled_without_a_
         second = started(server, source=song, out=out, model=untrained, workers=1)
         elsewhere = started(server, source=tmp_path / "song.wav", out=tmp_path / "free", model=untrained, workers=1)
         assert ended(server, second)["type"] == "CANCELLED"
-        assert f"{out} is being written by separate-" in ended(server, second)["message"]
+        assert f"{out} is being written to by separate-" in ended(server, second)["message"]
         assert ended(server, elsewhere)["type"] == "COMPLETED"
         prefect(server, "flow-run", "cancel", long)
         assert ended(server, long)["type"] == "CANCELLED"

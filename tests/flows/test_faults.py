@@ -100,7 +100,7 @@ def test_the_server_of_a_run_that_was_killed_is_ended_by_the_next(songs, untrain
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")
-def test_a_disk_that_fills_up_ends_the_run_and_is_said_of_no_song(songs, untrained, tmp_path):
+def test_a_disk_that_fills_up_ends_the_run_and_fails_no_song(songs, untrained, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", out], capture_output=True).returncode:

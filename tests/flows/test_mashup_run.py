@@ -46,16 +46,16 @@ def test_two_songs_a_catalog_and_a_misfit(folder, untrained, tmp_path):
     misfit = run("mashup", folder / "one.flac", folder / "noise.flac", "--out", out, "--model", untrained)
     assert misfit.exit_code == 4, misfit.output
     assert "no beat" in misfit.output
-    found = run("mashup", "--find", out, "--top", "5", "--render", "1", "--workers", "1")
-    assert found.exit_code == 0, found.output
-    assert "bpm" in found.output
+    ranked = run("mashup", "--find", out, "--top", "5", "--render", "1", "--workers", "1")
+    assert ranked.exit_code == 0, ranked.output
+    assert "bpm" in ranked.output
     layout = OutputLayout(out)
     assert len(read_rows(layout, "analyses")) == 3
     assert {row["status"] for row in read_rows(layout, "mashups").to_pylist()} == {"ok", "misfit"}
     assert "one.flac" in run("query", out, "select vocals_of from pairs order by rank").output
 
 
-def test_a_song_that_cannot_be_separated_is_said_with_exit_1(folder, untrained, tmp_path):
+def test_a_song_that_cannot_be_separated_is_a_sentence_and_exit_1(folder, untrained, tmp_path):
     (tmp_path / "broken.mp3").write_bytes(b"no music at all")
     broken = run(
         "mashup", folder / "one.flac", tmp_path / "broken.mp3", "--out", tmp_path / "out", "--model", untrained

@@ -18,7 +18,7 @@ from tests.signals import noise
 pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("objects")]
 
 
-def test_a_catalog_in_a_bucket_into_a_bucket_and_again(untrained, tmp_path, monkeypatch):
+def test_a_catalog_in_a_bucket_is_separated_into_a_bucket_once(untrained, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     with object_store("music") as bucket:
         audio = {name: noise(2, 44100) for name in ("a/one", "b/two")}
@@ -43,8 +43,8 @@ def test_a_catalog_in_a_bucket_into_a_bucket_and_again(untrained, tmp_path, monk
         again = unbraid(*command)
         assert again.returncode == 0  # an old failure is no news
         assert len(read_all(OutputLayout(location(f"{bucket}/out")))) == len(rows)
-        asked = unbraid("query", f"{bucket}/out", "select count(distinct track_id) as n from metrics", "--csv")
-        assert asked.stdout.split() == ['"n"', "3"]
+        answer = unbraid("query", f"{bucket}/out", "select count(distinct track_id) as n from metrics", "--csv")
+        assert answer.stdout.split() == ['"n"', "3"]
         names = {path.name for path in location(f"{bucket}/out/runs").iterdir()}
         assert all(name.endswith(".json") for name in names)
     # Where the commands have theirs: the machine's own may hold those of other runs.

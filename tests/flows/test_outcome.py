@@ -33,7 +33,7 @@ def made(folder, scores, failed=0, **values):
     return summary
 
 
-def test_the_summary_names_tracks_speed_scores_the_worst_and_where_it_lies(tmp_path, capsys):
+def test_the_summary_names_tracks_speed_scores_the_worst_and_the_output(tmp_path, capsys):
     show_separation(made(tmp_path, [5.0, 1.0, 7.0, 3.0], failed=1), as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("tracks:") and "4 tracks separated, 1 failed" in line for line in lines)
@@ -57,14 +57,14 @@ def test_the_summary_says_how_predictions_moved_since_the_run_before(tmp_path, c
     assert "1.5 dB below" in json.loads(capsys.readouterr().out)["drift"]
 
 
-def test_of_one_song_the_files_are_said(tmp_path, capsys):
+def test_the_summary_of_one_song_lists_its_files(tmp_path, capsys):
     show_separation(made(tmp_path, [5.0]), as_json=False)
     out = capsys.readouterr().out
     assert "1 track separated, 0 failed" in out
     assert out.splitlines()[-1] == str(tmp_path / "stems" / "song 0" / "vocals.flac")
 
 
-def test_json_says_the_same_for_scripts(tmp_path, capsys):
+def test_json_has_the_summarys_fields(tmp_path, capsys):
     summary = made(tmp_path, [5.0, 1.0], failed=1)
     show_separation(summary, as_json=True)
     said = json.loads(capsys.readouterr().out)
@@ -76,7 +76,7 @@ def test_json_says_the_same_for_scripts(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("audio", "seconds", "words"), [(80, 10, "8 × real time"), (800, 10, "80 × real time"), (15, 10, "1.5 × real time")]
 )
-def test_speed_is_said_in_times_real_time(audio, seconds, words):
+def test_speed_is_given_in_multiples_of_real_time(audio, seconds, words):
     assert times_real_time(audio, seconds) == words
 
 
@@ -104,7 +104,7 @@ def test_query_gives_json(tmp_path):
     assert json.loads(result.output) == [{"sdr": 5.0}]
 
 
-def test_wide_rows_stand_line_by_line_on_a_terminal(monkeypatch, capsys):
+def test_wide_rows_are_printed_line_by_line_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "40")
     show_table(["path", "note"], [["a" * 30, "b" * 30], ["c", None]])

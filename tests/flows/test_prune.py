@@ -111,7 +111,7 @@ def test_a_run_without_any_row_left_has_no_file(out, songs):
 
 
 @pytest.mark.parametrize("missing", ["unmounted", "empty"])
-def test_a_catalog_that_is_not_there_or_empty_removes_nothing_without_a_word_for_it(out, songs, missing):
+def test_a_missing_or_empty_catalog_removes_nothing_unless_the_user_says_so(out, songs, missing):
     shutil.rmtree(songs)
     if missing == "empty":
         songs.mkdir()
@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_listed_removes_nothing(out, songs):
         (songs / "album").chmod(0o700)
 
 
-def test_a_folder_that_a_listing_says_it_could_not_see_removes_nothing(out, songs, monkeypatch):
+def test_a_listing_that_reports_an_unreadable_folder_removes_nothing(out, songs, monkeypatch):
     from storage.sources.catalog import CatalogTrack
 
     seen = [CatalogTrack("c.wav", "c.wav", str(songs / "c.wav")), CatalogTrack("x", "x", "x", problem="x is locked")]
@@ -178,12 +178,12 @@ def test_beside_a_run_that_writes_nothing_is_removed(out, songs, monkeypatch):
     runs.begin(out, "separate-9", {})
     runs.beat(out, "separate-9")
     monkeypatch.setattr(runs, "_namespace", lambda: "two")
-    with pytest.raises(MetricsError, match="is being written by separate-9"):
+    with pytest.raises(MetricsError, match="is being written to by separate-9"):
         prune(options(out, songs, yes=True))
     assert (out.stems / "c/vocals.flac").exists()
 
 
-def test_what_nobody_watches_takes_no_more_than_half(out, songs):
+def test_unattended_pruning_removes_at_most_half(out, songs):
     shutil.rmtree(songs / "album")
     assert prune_unwatched(options(out, songs)) == 2
     (songs / "c.wav").rename(songs / "x.wav")
@@ -192,7 +192,7 @@ def test_what_nobody_watches_takes_no_more_than_half(out, songs):
         prune_unwatched(options(out, songs))
 
 
-def test_the_command_lists_then_removes(out, songs):
+def test_the_command_lists_first_and_removes_with_yes(out, songs):
     (songs / "c.wav").unlink()
     arguments = ["prune", str(out.root), str(songs)]
     listed = CliRunner().invoke(main, arguments)

@@ -45,8 +45,8 @@ def bad_folder(tmp_path_factory):
     stereo = noise(2, 44100)
     (root / "empty.wav").touch()
     (root / "text.mp3").write_text("I am no music\n" * 40)
-    whole = put(root / "truncated.flac", noise(2, 44100 * 4), 44100).read_bytes()
-    (root / "truncated.flac").write_bytes(whole[: len(whole) // 2])
+    complete = put(root / "truncated.flac", noise(2, 44100 * 4), 44100).read_bytes()
+    (root / "truncated.flac").write_bytes(complete[: len(complete) // 2])
     put(root / "zero.wav", stereo[:, :0], 44100)
     for name, value in (("nan", np.nan), ("inf", np.inf)):
         broken = stereo.copy()
@@ -83,10 +83,10 @@ def test_a_folder_of_bad_input_ends_with_exit_3_and_no_traceback(bad_run):
 def test_every_track_ends_as_ok_or_as_one_failed_row_with_a_sentence(bad_folder, bad_run):
     _, good = bad_folder
     out, _ = bad_run
-    found = rows(out)
-    failed = {row["path"]: row["error"] for row in found if row["status"] == "failed"}
-    assert {row["path"] for row in found if row["status"] == "ok"} == set(good)
-    assert len([row for row in found if row["status"] == "failed"]) == len(failed)
+    written = rows(out)
+    failed = {row["path"]: row["error"] for row in written if row["status"] == "failed"}
+    assert {row["path"] for row in written if row["status"] == "ok"} == set(good)
+    assert len([row for row in written if row["status"] == "failed"]) == len(failed)
     expected = {"empty.wav": "is empty", "text.mp3": "not audio", "truncated.flac": "cut short",
                 "zero.wav": "no samples", "nan.wav": "NaN or Inf", "inf.wav": "NaN or Inf", "x.wav": "is a folder",
                 "dangling.wav": "a link to",
@@ -103,8 +103,8 @@ def test_every_good_track_adds_up_exactly(bad_folder, bad_run):
         if row["stem"] == "vocals":
             vocals, rate = audio.read(out / row["stem_path"])
             rest, _ = audio.read(out / row["stem_path"].replace("vocals.flac", "accompaniment.flac"))
-            mixture, own = good[row["path"]]
-            assert rate == own
+            mixture, source_rate = good[row["path"]]
+            assert rate == source_rate
             np.testing.assert_array_equal(vocals + rest, mixture)
 
 
@@ -118,15 +118,15 @@ def test_run_again_it_does_nothing_and_still_says_what_failed(bad_folder, bad_ru
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.flac")} == before
 
 
-def test_what_was_mended_is_done_and_what_failed_is_tried_on_request(tmp_path, untrained):
+def test_a_repaired_file_is_done_and_a_failed_one_is_tried_on_request(tmp_path, untrained):
     put(tmp_path / "songs" / "a.wav", noise(2, 30000), 44100)
     (tmp_path / "songs" / "b.wav").write_text("no")
     arguments = ("separate", tmp_path / "songs", "--out", tmp_path / "out", "--model", untrained)
     assert unbraid(*arguments).returncode == 3
     put(tmp_path / "songs" / "b.wav", noise(2, 30000), 44100)
-    mended = unbraid(*arguments)
-    assert mended.returncode == 0, mended.stderr
-    assert "1 track separated, 1 were done before" in mended.stdout
+    repaired = unbraid(*arguments)
+    assert repaired.returncode == 0, repaired.stderr
+    assert "1 track separated, 1 were done before" in repaired.stdout
     answer = unbraid("query", tmp_path / "out", "select path, status from metrics group by all order by path", "--csv")
     assert answer.stdout.split() == ['"path","status"', '"a.wav","ok"', '"b.wav","ok"']
 
@@ -152,13 +152,13 @@ def test_killed_and_started_again_every_track_is_there_exactly_once(tmp_path, un
     again = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
     assert f"{len(names) - len(done)} tracks separated, {len(done)} were done before" in again.stdout
-    found = [(row["path"], row["stem"]) for row in rows(out)]
-    assert sorted(found) == sorted((name, stem) for name in names for stem in ("vocals", "accompaniment"))
+    written = [(row["path"], row["stem"]) for row in rows(out)]
+    assert sorted(written) == sorted((name, stem) for name in names for stem in ("vocals", "accompaniment"))
     assert not list(out.rglob(".unbraid-*"))
     assert read_record(OutputLayout(out), killed.stem)["state"] == "killed"
 
 
-def test_formats_stems_and_tags_are_as_asked(tmp_path, untrained):
+def test_formats_stems_and_tags_are_as_requested(tmp_path, untrained):
     import mutagen.flac
 
     path = put(tmp_path / "song.flac", noise(2, 44100), 44100)
@@ -208,7 +208,7 @@ def test_ctrl_c_stops_in_seconds_keeps_what_is_done_and_leaves_nothing_half_writ
     assert not list(out.rglob(".unbraid-*"))
 
 
-def test_a_dry_run_and_a_limit_say_and_do_what_they_were_asked(untrained, tmp_path):
+def test_a_dry_run_writes_nothing_and_a_limit_is_kept(untrained, tmp_path):
     for name in "abc":
         put(tmp_path / "songs" / f"{name}.wav", noise(1, 8000), 8000)
     common = ["separate", tmp_path / "songs", "--out", tmp_path / "out", "--model", untrained, "--workers", "1"]

@@ -26,10 +26,10 @@ from tasks.training.tune import TuneSettings
 
 FLOWS = [separate, evaluate, ingest, train, retrain, tune, mashup, find_mashups]
 WRONG = [
-    (separate, {"source": "a", "out": "b"}, "engine", "foo", "engine is bsseval, sdr or museval, not foo"),
-    (separate, {"source": "a", "out": "b"}, "precision", "fp16", "precision is auto, float32, bfloat16 or int8, not"),
-    (separate, {"source": "a", "out": "b"}, "format", "wma", "format is flac, wav, ogg, opus or mp3, not wma"),
-    (separate, {"source": "a", "out": "b"}, "device", "gpu", "device is auto, cpu, cuda or mps, not gpu"),
+    (separate, {"source": "a", "out": "b"}, "engine", "foo", "engine must be bsseval, sdr or museval, not foo"),
+    (separate, {"source": "a", "out": "b"}, "precision", "fp16", "precision must be auto, float32, bfloat16 or int8"),
+    (separate, {"source": "a", "out": "b"}, "format", "wma", "format must be flac, wav, ogg, opus or mp3, not wma"),
+    (separate, {"source": "a", "out": "b"}, "device", "gpu", "device must be auto, cpu, cuda or mps, not gpu"),
     (separate, {"source": "a", "out": "b"}, "memory", "1KB", "too little"),
     (separate, {"source": "a", "out": "b"}, "memory", "-1GB", "is not a size"),
     (separate, {"source": "a", "out": "b"}, "seconds_per_track", float("nan"), "seconds_per_track cannot be nan"),
@@ -79,7 +79,7 @@ def test_the_command_line_refuses_the_same_as_wrong_usage(arguments, nothing_sta
     assert not any(tmp_path.iterdir())
 
 
-def test_an_unknown_setting_is_named_with_what_is_near():
+def test_an_unknown_setting_is_named_with_the_nearest_known_one():
     with pytest.raises(SettingsError, match=r"no setting modle \(did you mean model\?\); there are .*stems"):
         separate("a", "b", modle="hq")
 
@@ -131,7 +131,7 @@ def test_what_a_worker_gets_is_the_flows_own_values():
     ],
     ids=lambda settings: type(settings).__name__,
 )
-def test_what_a_worker_gets_travels(settings):
+def test_what_a_worker_gets_survives_pickling(settings):
     assert pickle.loads(pickle.dumps(settings)) == settings
 
 

@@ -84,7 +84,7 @@ def test_no_verb_imports_what_lies_in_the_users_folder(folder, tmp_path):
     assert json.loads(done.stdout.splitlines()[-1]) == {verb: code for verb, (_, code) in CALLS.items()}, done.stderr
 
 
-def test_the_program_itself_has_not_the_present_folder_on_its_path(folder):
+def test_the_program_does_not_have_the_current_folder_on_its_path(folder):
     done = run(folder, PROGRAM, "models", "show", "nothing")
     assert (done.returncode, done.stderr.count("nothing is not a registered model")) == (1, 1), done.stderr
 
@@ -106,7 +106,7 @@ def test_the_processes_of_a_run_do_not_import_from_it(folder, monkeypatch):
         processes.close()
 
 
-def test_a_clusters_worker_starts_without_the_present_folder(folder, monkeypatch):
+def test_a_clusters_worker_starts_without_the_current_folder_on_its_path(folder, monkeypatch):
     commands = []
     monkeypatch.setattr(os, "execv", lambda program, command: commands.append([program, *command]))
     for name in ("OMP_NUM_THREADS", "PYTHONSAFEPATH"):

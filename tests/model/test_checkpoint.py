@@ -28,9 +28,9 @@ def test_a_model_is_named_by_the_hash_of_its_bytes(data):
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "text", "pickle"])
-def test_bytes_that_are_no_whole_checkpoint_are_refused_in_a_sentence(data, damage):
+def test_bytes_that_are_not_a_complete_checkpoint_are_refused_in_a_sentence(data, damage):
     bad = {"cut": data[: len(data) // 2], "empty": b"", "text": b"x" * 500, "pickle": pickle.dumps({"a": 1})}[damage]
-    with pytest.raises(CheckpointError, match=r"^song\.safetensors is not a whole unbraid checkpoint"):
+    with pytest.raises(CheckpointError, match=r"^song\.safetensors is not a complete unbraid checkpoint"):
         Weights.from_bytes(bad, "song.safetensors")
 
 
@@ -97,7 +97,7 @@ def test_options_that_the_network_does_not_have_are_a_sentence():
         Weights.from_bytes(hostile(network_options__unheard_of=3), "x").network()
 
 
-def test_weights_that_are_no_numbers_are_refused_on_load():
+def test_weights_that_are_not_finite_are_refused_on_load():
     preset = load_preset("jansson")
     state = build(preset).state_dict()
     next(iter(state.values())).view(-1)[0] = float("nan")
@@ -113,5 +113,5 @@ def test_headers_that_are_too_deep_or_too_long_are_refused():
         (2**62).to_bytes(8, "little") + b"{}",
         (20_000_000).to_bytes(8, "little") + b" " * 20_000_000,
     ):
-        with pytest.raises(CheckpointError, match="not a whole unbraid checkpoint"):
+        with pytest.raises(CheckpointError, match="not a complete unbraid checkpoint"):
             Weights.from_bytes(data, "x")

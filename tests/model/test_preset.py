@@ -50,14 +50,14 @@ def test_a_toml_path_is_a_preset(tmp_path):
     assert sum(p.numel() for p in build(preset).parameters()) > 1e6
 
 
-def test_what_is_wrong_with_a_preset_file_is_said(tmp_path):
+def test_errors_name_what_is_wrong_with_a_preset_file(tmp_path):
     with pytest.raises(PresetError, match="cannot be read"):
         load_preset(str(tmp_path / "absent.toml"))
     with pytest.raises(PresetError, match="is not TOML"):
         load_preset(written(tmp_path, text="name = "))
     with pytest.raises(PresetError, match="needs a name"):
         load_preset(written(tmp_path, name="../mine"))
-    with pytest.raises(PresetError, match="a name of its own"):
+    with pytest.raises(PresetError, match="give it another name"):
         load_preset(written(tmp_path, name="stereo"))
     with pytest.raises(PresetError, match="does not fit this version"):
         load_preset(written(tmp_path, text=SMALL.replace("[training]", "[trainings]")))
@@ -65,7 +65,7 @@ def test_what_is_wrong_with_a_preset_file_is_said(tmp_path):
         load_preset("absent")
 
 
-def test_an_installed_package_brings_a_network(tmp_path, monkeypatch):
+def test_an_installed_package_adds_a_network(tmp_path, monkeypatch):
     source = """
 from torch import nn
 
@@ -101,7 +101,7 @@ def test_a_training_that_begins_with_weights_takes_smaller_and_fewer_steps(name)
     assert load_preset(name, continued=True, learning_rate=1e-5).training.learning_rate == 1e-5
 
 
-def test_a_setting_of_a_continued_training_that_does_not_exist_is_said(tmp_path):
+def test_an_unknown_setting_of_a_continued_training_is_named(tmp_path):
     path = written(tmp_path, text=SMALL + "[continue]\nlerning_rate = 1e-5\n")
     assert load_preset(path).training.learning_rate == 1e-4
     with pytest.raises(PresetError, match="lerning_rate"):

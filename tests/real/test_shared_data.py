@@ -24,7 +24,7 @@ def shipped():
     return next(model.model_id for model in registry().models() if model.shipped and model.preset == "stereo")
 
 
-def test_opus_that_libsndfile_gives_up_on_is_read_whole(shared_data):
+def test_opus_that_libsndfile_cannot_finish_is_read_to_its_end(shared_data):
     import soundfile as sf
 
     given_up = []
@@ -51,7 +51,7 @@ def test_stem_mp4_is_five_streams_in_their_order(shared_data, tmp_path):
         assert min(abs(difference + 31.6), abs(difference + 15.4)) < 0.1
 
 
-def test_a_real_song_in_dsd100s_layout_goes_in_whole(shared_data, tmp_path):
+def test_a_real_song_in_dsd100s_layout_is_ingested_completely(shared_data, tmp_path):
     from storage.audio.writer import write
 
     song = shared_data / "everythingisfree" / "ichbinsoftware - Francium"
@@ -67,7 +67,7 @@ def test_a_real_song_in_dsd100s_layout_goes_in_whole(shared_data, tmp_path):
     assert track.samples == 20 * 44100
 
 
-def test_karaoke_pairs_are_known_by_their_singers(shared_data):
+def test_karaoke_pairs_have_their_singers_as_artists(shared_data):
     tracks = discover(shared_data / "mir1k")
     assert len(tracks) == 1000
     assert len({track.artist for track in tracks}) == 19
@@ -79,16 +79,16 @@ def test_a_real_song_comes_apart_and_adds_up(shared_data, shipped, tmp_path):
     summary = separate(str(tmp_path / song.name), str(tmp_path / "out"), model=shipped)
     assert summary.exit_code == 0
     mixture, rate = read(song)
-    found = {}
+    stems = {}
     for row in read_all(OutputLayout(tmp_path / "out")).to_pylist():
-        found[row["stem"]], own = read(tmp_path / "out" / row["stem_path"])
-        assert own == rate == row["sample_rate"]
-        assert found[row["stem"]].shape == mixture.shape
+        stems[row["stem"]], stem_rate = read(tmp_path / "out" / row["stem_path"])
+        assert stem_rate == rate == row["sample_rate"]
+        assert stems[row["stem"]].shape == mixture.shape
         assert row["activity"] > 0.3  # a voice and a band through much of the song
-    total = found["vocals"].astype(np.float64) + found["accompaniment"]
+    total = stems["vocals"].astype(np.float64) + stems["accompaniment"]
     assert np.abs(total - mixture).max() <= 1 / 32768
     # The stems differ: neither is the mixture turned down.
-    correlation = np.corrcoef(found["vocals"].ravel(), found["accompaniment"].ravel())[0, 1]
+    correlation = np.corrcoef(stems["vocals"].ravel(), stems["accompaniment"].ravel())[0, 1]
     assert abs(correlation) < 0.5
 
 

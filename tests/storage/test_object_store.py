@@ -68,7 +68,7 @@ def test_globs_single_objects_and_manifests_work_in_a_bucket(bucket, tmp_path):
     assert [t.source for t in list_catalog(local)] == [f"{bucket}/n/three.wav"]
 
 
-def test_what_is_not_in_the_bucket_is_said_in_a_sentence(bucket):
+def test_what_is_not_in_the_bucket_is_a_sentence(bucket):
     with pytest.raises(CatalogError, match=f"{bucket}/nothing is not there"):
         list_catalog(f"{bucket}/nothing")
     with pytest.raises(CatalogError, match="nothing matches"):
@@ -77,7 +77,7 @@ def test_what_is_not_in_the_bucket_is_said_in_a_sentence(bucket):
         list_catalog("s3://no-such-bucket/songs")
     with pytest.raises(StorageError, match=f"{bucket}/gone.wav is not there"):
         read(f"{bucket}/gone.wav")
-    with pytest.raises(StorageError, match="no package here knows nonsense://"):
+    with pytest.raises(StorageError, match="no installed package knows nonsense://"):
         location("nonsense://somewhere/x")
 
 
@@ -95,7 +95,7 @@ def test_audio_in_a_bucket_is_named_by_its_url_and_leaves_nothing_here(bucket):
     assert not copy.parent.exists()
 
 
-def test_an_object_is_there_whole_or_not_at_all(bucket):
+def test_an_object_appears_complete_or_not_at_all(bucket):
     target = location(f"{bucket}/whole.bin")
     with pytest.raises(RuntimeError), replacing(target) as temporary:
         temporary.write_bytes(b"half")
@@ -148,7 +148,7 @@ def test_models_are_registered_promoted_and_rolled_back_in_a_bucket(bucket, tmp_
     assert registry.champions()["small"] == second
     assert registry.read("small") == (second, b"two")
     assert registry.rollback("small") == first
-    with pytest.raises(RegistryError, match=f"{first} has become champion of small meanwhile"):
+    with pytest.raises(RegistryError, match=f"{first} has become champion of small in the meantime"):
         registry.promote(second, instead_of=second)
     assert {model.model_id: model.card for model in Registry(tmp_path).models()} == {
         first: "card one",

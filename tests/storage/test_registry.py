@@ -22,12 +22,12 @@ def test_the_first_model_of_a_preset_is_its_champion_and_promotion_moves_it(regi
     assert registry.read("stereo") == (two, b"two")
 
 
-def test_the_users_choice_stands_before_the_shipped_one(registry, tmp_path):
+def test_the_users_champion_comes_before_the_shipped_one(registry, tmp_path):
     shipped = Registry(tmp_path / "none", tmp_path / "shipped").add("stereo", b"shipped", "")
     assert registry.find("stereo").model_id == shipped
-    own = registry.add("stereo", b"own", "", champion=True)
-    assert registry.find("stereo").model_id == own
-    assert {m.model_id: m.shipped for m in registry.models()} == {shipped: True, own: False}
+    added = registry.add("stereo", b"own", "", champion=True)
+    assert registry.find("stereo").model_id == added
+    assert {m.model_id: m.shipped for m in registry.models()} == {shipped: True, added: False}
 
 
 def test_rollback_goes_back_through_the_champions_to_the_shipped_one(registry, tmp_path):
@@ -56,7 +56,7 @@ def test_a_damaged_model_is_never_handed_out(registry):
         registry.read(model_id)
 
 
-def test_an_unknown_model_is_told_with_those_there_are(registry):
+def test_an_unknown_model_is_a_sentence_that_names_those_there_are(registry):
     model_id = registry.add("stereo", b"weights", "")
     with pytest.raises(RegistryError, match=f"hq is not a registered model.*{model_id}"):
         registry.read("hq")
@@ -99,7 +99,7 @@ def test_a_borrowing_preset_follows_its_lenders_champion_until_it_is_promoted_it
         lending.find("hq-00000000")
 
 
-def test_a_file_appears_whole_or_not_at_all(tmp_path):
+def test_a_file_appears_complete_or_not_at_all(tmp_path):
     target = tmp_path / "x"
     with pytest.raises(KeyboardInterrupt), replacing(target) as temporary:
         temporary.write_bytes(b"half")
@@ -119,10 +119,10 @@ def test_what_a_killed_process_left_is_swept(tmp_path):
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["vocals.flac"]
 
 
-def test_a_promotion_against_a_champion_that_is_none_any_more_is_refused(registry):
+def test_a_promotion_against_a_former_champion_is_refused(registry):
     one, two, three = (registry.add("stereo", data, "") for data in (b"one", b"two", b"three"))
     registry.promote(two, instead_of=one)
-    with pytest.raises(RegistryError, match=f"{two} has become champion of stereo meanwhile"):
+    with pytest.raises(RegistryError, match=f"{two} has become champion of stereo in the meantime"):
         registry.promote(three, instead_of=one)
     assert registry.find("stereo").model_id == two
     registry.promote(three, instead_of=two)

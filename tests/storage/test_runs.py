@@ -34,7 +34,7 @@ def age(out, run_id, seconds):
     out.run_beat(run_id).write_text(moment.isoformat())
 
 
-def test_a_killed_run_is_closed_and_a_living_one_refuses_company(out, monkeypatch):
+def test_a_killed_run_is_closed_and_a_living_one_refuses_a_second(out, monkeypatch):
     runs.begin(out, "separate-1", {})
     assert runs.close_abandoned(out) == ["separate-1"]  # this very process: a second call in it, not a rival
     assert runs.read(out, "separate-1")["state"] == "killed"
@@ -67,7 +67,7 @@ def test_a_clock_that_was_set_does_not_make_a_living_process_a_dead_one(out, mon
         # What psutil gives as a process's start is computed from the clock of today.
         started = runs.psutil.Process.create_time
         monkeypatch.setattr("psutil.Process.create_time", lambda self: started(self) + 3600)
-        with pytest.raises(MetricsError, match="is being written by separate-1"):
+        with pytest.raises(MetricsError, match="is being written to by separate-1"):
             runs.close_abandoned(out)
         rival.kill()
 
@@ -88,14 +88,14 @@ def test_a_run_whose_beats_look_old_is_left_alone_when_it_beats_again(out, monke
     age(out, "separate-1", 3600)
     again = threading.Timer(0.3, age, (out, "separate-1", 3590))
     again.start()
-    with pytest.raises(MetricsError, match="is being written by separate-1"):
+    with pytest.raises(MetricsError, match="is being written to by separate-1"):
         runs.close_abandoned(out)
     again.join()
 
 
 def test_a_run_without_a_beat_is_fresh_while_its_record_is(out, monkeypatch, quick):
     begin_elsewhere(out, "separate-1", monkeypatch)
-    with pytest.raises(MetricsError, match="is being written by separate-1"):
+    with pytest.raises(MetricsError, match="is being written to by separate-1"):
         runs.close_abandoned(out)
 
 
@@ -126,7 +126,7 @@ def test_a_living_run_in_a_pid_namespace_of_its_own_is_never_swept(out):
     try:
         if inside.stdout.readline() != "on\n":
             pytest.skip("this machine lets nobody make namespaces")
-        with pytest.raises(MetricsError, match="is being written by separate-1"):
+        with pytest.raises(MetricsError, match="is being written to by separate-1"):
             runs.close_abandoned(out)
     finally:
         inside.kill()

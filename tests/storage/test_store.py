@@ -71,13 +71,13 @@ def test_all_metadata_is_in_the_root(filled, tmp_path):
     for file in copy.rglob("zarr.json"):
         if file.parent != copy:
             file.unlink()
-    opened, whole = Store.open(copy), Store.open(filled)
-    assert opened.tracks() == whole.tracks()
+    opened, original = Store.open(copy), Store.open(filled)
+    assert opened.tracks() == original.tracks()
     track = opened.tracks("train")[0]
-    np.testing.assert_array_equal(opened.waveform(track, "vocals"), whole.waveform(track, "vocals"))
+    np.testing.assert_array_equal(opened.waveform(track, "vocals"), original.waveform(track, "vocals"))
 
 
-def test_a_track_that_is_there_is_not_done_again(filled, dsd100):
+def test_a_track_in_the_store_is_not_written_again(filled, dsd100):
     records = ingest_batch(str(filled), discover(dsd100))
     assert [record.status for record in records] == ["done"] * 4
 
@@ -95,7 +95,7 @@ def test_a_half_written_track_is_written_anew(tmp_path, dsd100):
     assert opened.consolidate() == 1
 
 
-def test_a_track_without_its_mark_is_gone_after_the_last_step(tmp_path):
+def test_an_unfinished_track_is_removed_at_the_end(tmp_path):
     opened = Store.create(tmp_path / "s.zarr", StoreFormat())
     opened.begin_track("train/x/half")
     assert opened.consolidate() == 0
@@ -112,8 +112,8 @@ def test_loud_stems_keep_their_shape(tmp_path):
     track = DatasetTrack("x", "train", "loud", "x", "loud", {"vocals": Source(str(tmp_path / "loud.wav"))})
     assert ingest_batch(str(tmp_path / "s.zarr"), [track])[0].status == "ok"
     opened.consolidate()
-    found = Store.open(tmp_path / "s.zarr")
-    np.testing.assert_allclose(found.waveform(found.tracks()[0], "vocals"), loud, atol=np.abs(loud).max() / 32000)
+    opened = Store.open(tmp_path / "s.zarr")
+    np.testing.assert_allclose(opened.waveform(opened.tracks()[0], "vocals"), loud, atol=np.abs(loud).max() / 32000)
 
 
 def test_a_track_that_cannot_be_read_is_a_failed_record(tmp_path):
@@ -127,11 +127,11 @@ def test_a_track_that_cannot_be_read_is_a_failed_record(tmp_path):
     assert "bad.wav" in record.error
 
 
-def test_what_is_no_store_is_told(tmp_path):
+def test_what_is_not_a_store_is_a_sentence(tmp_path):
     with pytest.raises(StoreError, match="unbraid ingest"):
         Store.open(tmp_path / "absent")
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="is no store"):
+    with pytest.raises(StoreError, match="is not a store"):
         Store.create(tmp_path, StoreFormat())
     Store.create(tmp_path / "s.zarr", StoreFormat())
     with pytest.raises(StoreError, match="was made with"):

@@ -10,7 +10,7 @@ from tasks.loading import load_separator, load_weights, model_stems, registry
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_the_shipped_hq_is_stereos_file_seen_through_its_own_views():
+def test_the_shipped_hq_is_stereos_file_with_other_views():
     stereo, hq = registry().find("stereo"), registry().find("hq")
     assert hq.path == stereo.path
     assert hq.model_id == stereo.model_id.replace("stereo", "hq")
@@ -21,7 +21,7 @@ def test_the_shipped_hq_is_stereos_file_seen_through_its_own_views():
     assert model_stems("hq") == (hq.model_id, ("vocals", "accompaniment"))
 
 
-def test_a_preset_that_borrows_weights_says_only_how_it_looks_and_is_not_trained():
+def test_a_preset_that_borrows_weights_sets_only_its_views_and_is_not_trained():
     assert borrowing_presets() == {"hq": "stereo"}
     hq, stereo = load_preset("hq"), load_preset("stereo")
     assert (hq.network_options, hq.training, hq.mixing) == (stereo.network_options, stereo.training, stereo.mixing)

@@ -44,21 +44,21 @@ def test_stems_keep_rate_channels_depth_and_length_and_add_up_exactly(
     sf.write(tmp_path / name, mixture.T, rate, subtype)
     rows = separate_batch(settings, [track(tmp_path / name)])
     assert [(r.stem, r.status, r.sample_rate, r.channels) for r in rows] == [(s, "ok", rate, channels) for s in STEMS]
-    found = stems(settings, rows)
-    assert all(own == rate and signal.shape == mixture.shape for signal, own in found.values())
+    separated = stems(settings, rows)
+    assert all(stem_rate == rate and signal.shape == mixture.shape for signal, stem_rate in separated.values())
     assert all(sf.info(f"{settings.out}/{r.stem_path}").subtype == subtype for r in rows)
-    np.testing.assert_array_equal(found["vocals"][0] + found["accompaniment"][0], mixture)
+    np.testing.assert_array_equal(separated["vocals"][0] + separated["accompaniment"][0], mixture)
 
 
-def test_a_loud_lossy_song_is_met_within_a_step_without_clipping(settings, tmp_path):
+def test_stems_of_a_loud_lossy_song_add_up_within_a_step_without_clipping(settings, tmp_path):
     """A decoder overshoots full scale where the encoder's input touched it."""
     time = np.arange(44100 * 3) / 44100
     square = np.sign(np.sin(2 * np.pi * 220 * time))[None].repeat(2, 0).astype(np.float32)
     write(tmp_path / "loud.ogg", square * 0.98, 44100, name="ogg")
     mixture, _ = audio.read(tmp_path / "loud.ogg")
     assert np.abs(mixture).max() > 1
-    found = stems(settings, separate_batch(settings, [track(tmp_path / "loud.ogg")]))
-    total = found["vocals"][0].astype(np.float64) + found["accompaniment"][0]
+    separated = stems(settings, separate_batch(settings, [track(tmp_path / "loud.ogg")]))
+    total = separated["vocals"][0].astype(np.float64) + separated["accompaniment"][0]
     assert np.abs(total - mixture).max() <= 1 / 32768
 
 
@@ -66,8 +66,8 @@ def test_float_wav_of_an_integer_source_is_exact(settings, tmp_path):
     mixture = noise(2, 44100)
     sf.write(tmp_path / "x.wav", mixture.T, 44100, "FLOAT")
     rows = separate_batch(settings.replaced(format="wav"), [track(tmp_path / "x.wav")])
-    found = stems(settings, rows)
-    np.testing.assert_array_equal(found["vocals"][0] + found["accompaniment"][0], mixture)
+    separated = stems(settings, rows)
+    np.testing.assert_array_equal(separated["vocals"][0] + separated["accompaniment"][0], mixture)
 
 
 def test_the_same_track_twice_is_the_same_bytes(settings, tmp_path):
@@ -75,9 +75,9 @@ def test_the_same_track_twice_is_the_same_bytes(settings, tmp_path):
     sf.write(tmp_path / "x.wav", noise(2, 44100 * 2).T, 44100)
     contents = []
     for name in ("one", "two"):
-        own = settings.replaced(out=str(tmp_path / name))
-        separate_batch(own, [track(tmp_path / "x.wav")])
-        contents.append({p.name: p.read_bytes() for p in Path(own.out).rglob("*.flac")})
+        changed = settings.replaced(out=str(tmp_path / name))
+        separate_batch(changed, [track(tmp_path / "x.wav")])
+        contents.append({p.name: p.read_bytes() for p in Path(changed.out).rglob("*.flac")})
     assert contents[0] == contents[1]
     assert len(contents[0]) == 2
 
@@ -127,12 +127,12 @@ def test_a_source_that_changes_while_it_is_read_is_not_trusted(settings, tmp_pat
 def test_tracks_with_references_are_scored_as_delivered(settings, dsd100):
     tracks = list_catalog(dsd100)[:1]
     kept = settings.replaced(windows=True)
-    found = score_batch(kept, tracks, separate_batch(kept, tracks))
-    rows = [row for row in found if isinstance(row, StemRow)]
+    results = score_batch(kept, tracks, separate_batch(kept, tracks))
+    rows = [row for row in results if isinstance(row, StemRow)]
     assert len(rows) == 2
     assert all(row.sdr is not None and row.sar is not None and row.windows == 8 for row in rows)
     assert {row.scenario for row in rows} == {"vocals/accompaniment"}
-    for windows in (row for row in found if isinstance(row, WindowScores)):
+    for windows in (row for row in results if isinstance(row, WindowScores)):
         assert np.median([v for v in windows.sdr if v is not None]) in {row.sdr for row in rows}
 
 
@@ -168,7 +168,7 @@ def test_a_row_names_its_sources_genre_whether_or_not_the_stems_carry_it(setting
     assert FLAC(f"{settings.out}/{row.stem_path}").get("genre") == tagged
 
 
-def test_an_output_that_cannot_be_written_or_has_gone_ends_the_run_and_is_not_the_songs_fault(settings, tmp_path):
+def test_an_output_that_cannot_be_written_or_is_gone_ends_the_run_and_fails_no_song(settings, tmp_path):
     sf.write(tmp_path / "x.wav", noise(2, 5000).T, 44100)
     (tmp_path / "file").touch()
     for other in ({"out": str(tmp_path / "file")}, {"out": str(tmp_path / "gone"), "marked": True}):
@@ -195,7 +195,7 @@ def test_a_disk_that_fills_up_under_a_song_ends_the_run(settings, tmp_path, monk
 
 
 @pytest.mark.skipif(not __import__("os").path.exists("/dev/full"), reason="needs Linux's /dev/full")
-def test_a_full_disk_is_told(tmp_path, monkeypatch):
+def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
     """Writing through a link to /dev/full, which takes nothing."""
     from contextlib import contextmanager
 
@@ -206,17 +206,17 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
         yield "/dev/full"
 
     monkeypatch.setattr(module, "replacing", full)
-    with pytest.raises(OutputError, match="MB free; make room"):
+    with pytest.raises(OutputError, match="MB free; free some space"):
         write(tmp_path / "x.flac", noise(2, 400_000), 44100, name="flac")
 
 
-def test_two_stems_of_a_model_of_four_add_up_to_the_mixture_bit_by_bit(settings, tmp_path):
+def test_two_stems_of_a_model_of_four_add_up_to_the_mixture_exactly(settings, tmp_path):
     mixture = np.round(noise(2, 44100) * 2**15) / 2**15
     sf.write(tmp_path / "x.wav", mixture.T, 44100, "PCM_16")
     four = settings.replaced(model="four-stem", two_stems="vocals")
-    found = stems(four, separate_batch(four, [track(tmp_path / "x.wav")]))
-    assert set(found) == {"vocals", "accompaniment"}
-    np.testing.assert_array_equal(found["vocals"][0] + found["accompaniment"][0], mixture.astype(np.float32))
+    separated = stems(four, separate_batch(four, [track(tmp_path / "x.wav")]))
+    assert set(separated) == {"vocals", "accompaniment"}
+    np.testing.assert_array_equal(separated["vocals"][0] + separated["accompaniment"][0], mixture.astype(np.float32))
 
 
 def test_an_internal_error_keeps_its_traceback_beside_the_report(settings, tmp_path, monkeypatch):

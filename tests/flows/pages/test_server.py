@@ -49,7 +49,7 @@ def of(name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", ["/", "/wrong/", "/key", "//", "/wrong/file?id=id/song 1.wav"])
-def test_who_does_not_have_the_key_sees_nothing(client, path):
+def test_nothing_is_shown_without_the_key(client, path):
     answer = client.get(path, follow_redirects=False)
     assert answer.status_code in (404, 307)
     assert "song" not in answer.text
@@ -65,7 +65,7 @@ def test_it_only_reads(client, method):
     assert getattr(client, method)(url("track", **of("song 1.wav"))).status_code == 405
 
 
-def test_names_are_text(client):
+def test_names_are_escaped(client):
     for path in (url(""), url("track", **of(HOSTILE))):
         text = client.get(path).text
         assert "&lt;script&gt;document.title" in text
@@ -73,7 +73,7 @@ def test_names_are_text(client):
         assert "<img src=x" not in text
 
 
-def test_search_filter_sort_and_sql_find_what_they_say(client):
+def test_search_filter_sort_and_sql_return_the_matching_tracks(client):
     assert "1 track of 5" in client.get(url("", text="SONG 2")).text
     assert "2 tracks of 5" in client.get(url("", column="sdr", **{"is": "≥"}, value="6")).text
     assert "2 tracks of 5" in client.get(url("", where="sdr < 6")).text
@@ -95,20 +95,20 @@ def test_a_condition_cannot_write_or_reach_a_file(client, condition):
 @pytest.mark.parametrize(
     "sql", ["drop table tracks", "copy tracks to '/tmp/x'", "set threads = 1", "select 1; select 2"]
 )
-def test_a_statement_that_is_no_select_is_a_sentence(client, sql):
+def test_a_statement_that_is_not_a_select_is_a_sentence(client, sql):
     assert 'role="alert"' in client.get(url("", sql=sql)).text
 
 
 def test_a_value_of_another_type_is_a_sentence(client):
-    assert "many is no number; sdr wants one" in client.get(url("", column="sdr", **{"is": "<"}, value="many")).text
+    assert "many is not a number; sdr needs one" in client.get(url("", column="sdr", **{"is": "<"}, value="many")).text
 
 
 def test_a_long_file_is_sent_in_ranges(client, out):
-    whole = client.get(url("file", stem="vocals", **of("song 1.wav")))
+    complete = client.get(url("file", stem="vocals", **of("song 1.wav")))
     part = client.get(url("file", stem="vocals", **of("song 1.wav")), headers={"Range": "bytes=100-199"})
     assert part.status_code == 206
-    assert part.content == whole.content[100:200]
-    assert whole.content == (out.root / "stems" / "track-1" / "vocals.wav").read_bytes()
+    assert part.content == complete.content[100:200]
+    assert complete.content == (out.root / "stems" / "track-1" / "vocals.wav").read_bytes()
 
 
 def test_a_chunk_is_that_stretch_of_the_stem(client, out, tmp_path):

@@ -26,7 +26,7 @@ def test_a_worker_that_does_not_see_the_output_is_named():
         Cluster(Workers({"/data/songs"}), 1, "tcp://far:1").must_see("/data/songs", "/data/out")
 
 
-def test_objects_of_a_store_are_not_looked_for():
+def test_objects_of_a_store_are_not_checked_on_workers():
     Cluster(Workers({"/data/songs"}), 1, "tcp://far:1").must_see("/data/songs", "s3://bucket/out")
 
 
@@ -45,7 +45,7 @@ def test_a_scheduler_that_accepts_and_is_silent_is_a_sentence(monkeypatch):
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="/dev/shm is Linux's")
-def test_shared_memory_that_cannot_be_written_is_said_at_once(monkeypatch):
+def test_shared_memory_that_cannot_be_written_is_a_sentence_at_once(monkeypatch):
     access = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: path != "/dev/shm" and access(path, mode))
     with pytest.raises(ClusterError, match="/dev/shm cannot be written to"), cluster(workers=1):

@@ -37,13 +37,13 @@ def work(items):
 
 
 def run(where, batches, window=4):
-    found = list(fan_out(where.client, work, batches, window=window))
-    results = [value for outcome in found for value in outcome.results]
-    lost = {outcome.items[0]: outcome.lost for outcome in found if outcome.lost}
+    outcomes = list(fan_out(where.client, work, batches, window=window))
+    results = [value for outcome in outcomes for value in outcome.results]
+    lost = {outcome.items[0]: outcome.lost for outcome in outcomes if outcome.lost}
     return results, lost
 
 
-def test_nothing_listens_but_on_loopback_and_no_pages_are_served(where):
+def test_the_cluster_listens_on_loopback_only_and_serves_no_pages(where):
     processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
     if isinstance(where.client, Processes):
         processes = processes[1:]  # of this one Dask's test may have left something
@@ -79,7 +79,7 @@ def test_no_more_than_the_window_is_in_flight(where):
     assert most <= 5
 
 
-def test_one_that_kills_its_worker_is_named_and_the_rest_is_done(where):
+def test_an_item_that_kills_its_worker_is_named_and_the_rest_is_done(where):
     results, lost = run(where, [[1, 2, "die", 3], [4, 5], [6], [7, 8]])
     assert sorted(results) == [2, 4, 6, 8, 10, 12, 14, 16]
     assert list(lost) == ["die"]
@@ -87,35 +87,35 @@ def test_one_that_kills_its_worker_is_named_and_the_rest_is_done(where):
 
 
 @pytest.mark.proof
-def test_killers_among_many_take_nobody_with_them(where):
+def test_items_that_kill_their_worker_cost_no_other_item(where):
     results, lost = run(where, [[n, "die" if n % 10 == 0 else n + 100] for n in range(1, 31)], window=6)
     expected = [2 * n for n in range(1, 31)] + [2 * (n + 100) for n in range(1, 31) if n % 10]
     assert sorted(results) == sorted(expected)
     assert set(lost) == {"die"}
 
 
-def test_one_that_hangs_in_a_call_is_ended_by_its_deadline(where):
+def test_an_item_that_hangs_in_a_call_is_ended_by_its_deadline(where):
     results, lost = run(where, [[1, "hang"], [2]])
     assert sorted(results) == [2, 4]
     assert list(lost) == ["hang"]
 
 
-def test_one_that_raises_is_lost_with_its_reason(where):
+def test_an_item_that_raises_is_lost_with_its_reason(where):
     results, lost = run(where, [[1, "raise", 2]])
     assert sorted(results) == [2, 4]
     assert lost == {"raise": "ValueError: no"}
 
 
-def test_workers_that_offer_a_gpu_are_told_apart_and_work_that_wants_one_goes_there():
+def test_work_that_needs_a_gpu_goes_to_the_workers_that_offer_one():
     with cluster(workers=1) as without:
         assert without.offering("GPU").slots == 0
     with cluster(workers=1, resources={"GPU": 1}) as gpu:
         part = gpu.offering("GPU")
         assert part.slots == 1
-        found = list(fan_out(part.client, work, [[1], [2]], window=part.window, resources={"GPU": 1}))
-    assert sorted(value for outcome in found for value in outcome.results) == [2, 4]
+        outcomes = list(fan_out(part.client, work, [[1], [2]], window=part.window, resources={"GPU": 1}))
+    assert sorted(value for outcome in outcomes for value in outcome.results) == [2, 4]
 
 
-def test_a_memory_limit_that_is_no_size_is_a_sentence():
+def test_a_memory_limit_that_is_not_a_size_is_a_sentence():
     with pytest.raises(ClusterError, match="lots is not a size of memory"), cluster(workers=1, memory="lots"):
         pytest.fail("it started")

@@ -32,7 +32,7 @@ def test_a_plain_flow_checks_once(flow_of, checks):
     assert len(checks) == 1
 
 
-def test_a_prefect_flow_called_in_python_checks_once_before_prefect_is_asked(flow_of, checks, monkeypatch):
+def test_a_prefect_flow_called_in_python_checks_once_before_prefect_is_called(flow_of, checks, monkeypatch):
     checks_before_prefect = []
 
     def run(flow, parameters, **_):

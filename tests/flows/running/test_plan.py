@@ -74,7 +74,7 @@ def test_a_limit_ends_the_work_and_the_next_plan_goes_on(catalog):
     assert paths(Planner(done, limit=1).todo(tracks)) == ["d"]
 
 
-def test_what_was_not_modified_since_a_date_is_passed_over(catalog):
+def test_what_was_not_modified_since_a_date_is_skipped(catalog):
     tracks, _ = catalog
     os.utime(tracks[0].source, (0, 0))
     planner = Planner(DoneTracks(), since=datetime.datetime(2001, 1, 1))
@@ -82,7 +82,7 @@ def test_what_was_not_modified_since_a_date_is_passed_over(catalog):
     assert planner.count(tracks) == Counts(todo=3, done=0, failed=0, older=1, todo_bytes=16, first=tracks[1].source)
 
 
-def test_tracks_that_were_not_chosen_are_passed_over_and_the_audio_of_the_others_is_counted(catalog):
+def test_tracks_that_were_not_chosen_are_skipped_and_the_audio_of_the_others_is_counted(catalog):
     tracks, done = catalog
     chosen = Selection([("a", 60.0), ("c", 120.0), ("d", None)])
     planner = Planner(done, chosen=chosen)
@@ -102,7 +102,7 @@ def places(*names, template=naming.FOLDERS):
     return [track.place for track in planner.todo(tracks)]
 
 
-def test_a_place_is_the_name_without_its_ending_unless_two_tracks_would_meet():
+def test_a_place_is_the_name_without_its_ending_unless_two_tracks_would_collide():
     assert places("a/song.mp3", "b/song.mp3") == ["a/song", "b/song"]
     assert places("song.mp3", "song.flac", "other.mp3") == ["song.mp3", "song.flac", "other"]
 

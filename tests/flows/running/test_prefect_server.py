@@ -42,7 +42,7 @@ def test_a_server_set_in_a_profile_is_seen_like_one_in_the_environment(elsewhere
         ("pyproject.toml", f'[tool.prefect.api]\nurl = "{URL}"\n'),
     ],
 )
-def test_a_server_set_in_the_present_folder_is_seen(elsewhere, name, text):
+def test_a_server_set_in_the_current_folder_is_seen(elsewhere, name, text):
     (elsewhere / name).write_text(text)
     assert prefect_server() == URL
 
@@ -54,7 +54,7 @@ class Summary:
 
 
 @pytest.mark.parametrize(("done", "failed", "kind"), [(3, 1, "COMPLETED"), (0, 4, "FAILED")])
-def test_a_run_with_failed_tracks_ends_in_a_state_of_its_own(done, failed, kind):
+def test_a_run_with_failed_tracks_ends_in_a_separate_state(done, failed, kind):
     from flows.running.prefect_flow import final_state
 
     state = final_state(Summary(done, failed))
@@ -63,7 +63,7 @@ def test_a_run_with_failed_tracks_ends_in_a_state_of_its_own(done, failed, kind)
     assert final_state(Summary(done, 0)) is None
 
 
-def test_an_embedded_server_that_is_gone_is_noticed_and_no_phase_asks_it(monkeypatch):
+def test_an_embedded_server_that_is_gone_is_noticed_and_no_phase_calls_it(monkeypatch):
     def server(ended):
         return SimpleNamespace(server_process=None if ended is None else SimpleNamespace(poll=lambda: ended or None))
 

@@ -43,7 +43,7 @@ def exits():
     os._exit(1)
 
 
-def test_calls_run_in_processes_of_their_own_with_their_environment(processes):
+def test_calls_run_in_separate_processes_with_their_environment(processes):
     calls = ended(processes, processes.submit(os.getenv, "UNBRAID_TEST"), processes.submit(os.getpid))
     assert calls[0].result() == "set"
     assert calls[1].result() != os.getpid()
@@ -59,7 +59,7 @@ def test_a_call_that_follows_gets_the_result_and_shares_its_failure(processes):
         follows.result()
 
 
-def test_who_dies_takes_only_its_own_call_along_and_is_replaced(processes):
+def test_a_process_that_dies_loses_only_its_call_and_is_replaced(processes):
     dies, lives = processes.submit(os._exit, 3), processes.submit(time.sleep, 1)
     ended(processes, dies, lives)
     with pytest.raises(ProcessDied):
@@ -69,7 +69,7 @@ def test_who_dies_takes_only_its_own_call_along_and_is_replaced(processes):
     assert after.result() == 27
 
 
-def test_one_that_comes_near_its_memory_limit_is_ended():
+def test_a_process_near_its_memory_limit_is_ended():
     processes = Processes(1, environment={}, memory=200 << 20)
     try:
         (call,) = ended(processes, processes.submit(hold, 300), seconds=50)
@@ -79,7 +79,7 @@ def test_one_that_comes_near_its_memory_limit_is_ended():
         processes.close()
 
 
-def test_what_cannot_be_set_up_is_said_as_it_was_raised():
+def test_a_setup_error_is_raised_as_it_was():
     processes = Processes(1, environment={}, setup=refuse)
     try:
         with pytest.raises(StorageError, match="no such model"):
@@ -91,13 +91,13 @@ def test_what_cannot_be_set_up_is_said_as_it_was_raised():
 def test_processes_that_die_as_they_start_end_the_run_with_a_sentence():
     processes = Processes(1, environment={}, setup=exits)
     try:
-        with pytest.raises(StorageError, match="no worker process starts here"):
+        with pytest.raises(StorageError, match="no worker process could be started"):
             ended(processes, processes.submit(pow, 1, 1))
     finally:
         processes.close()
 
 
-def test_none_outlives_a_flow_that_is_killed():
+def test_no_process_outlives_a_killed_flow():
     code = (
         "from flows.running.processes import Processes; import time; p = Processes(1, environment={}); "
         "p.submit(time.sleep, 600); print(p._processes[0]._process.pid, flush=True); time.sleep(600)"

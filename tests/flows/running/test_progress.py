@@ -21,7 +21,7 @@ def test_a_training_says_its_loss_before_the_first_step_is_counted():
     assert state.text() == "train: 0 of 60 steps, loss 0.031, 18 examples/s"
 
 
-def test_piped_output_gets_plain_lines_and_the_last_word(capsys):
+def test_piped_output_gets_plain_lines_and_the_final_state(capsys):
     with progress("ingest", 3) as line:
         for _ in range(3):
             line.advance()

@@ -41,7 +41,7 @@ def test_a_stop_at_any_moment_of_the_start_leaves_no_record_that_says_it_goes_on
     assert not out.run_beat("r").exists()
 
 
-def test_a_stop_before_there_is_a_record_is_no_error_of_its_own(out, monkeypatch):
+def test_a_stop_before_there_is_a_record_raises_no_second_error(out, monkeypatch):
     def stopped(*_):
         raise KeyboardInterrupt
 
@@ -51,7 +51,7 @@ def test_a_stop_before_there_is_a_record_is_no_error_of_its_own(out, monkeypatch
     assert not out.runs.exists() or not list(out.runs.iterdir())
 
 
-def test_it_beats_while_it_goes_on_and_is_silent_afterwards(out):
+def test_a_run_beats_while_it_goes_on_and_not_afterwards(out):
     with recorded(out, "r", {}):
         assert out.run_beat("r").exists()
     assert not out.run_beat("r").exists()
@@ -68,10 +68,10 @@ def test_a_run_of_another_machine_is_left_alone_while_it_beats(out, monkeypatch)
                 runs.close_abandoned(out)
 
 
-def test_of_two_runs_that_began_unseen_by_each_other_the_later_gives_way(out, monkeypatch):
+def test_of_two_runs_that_start_at_once_the_later_gives_way(out, monkeypatch):
     monkeypatch.setattr(runs, "_namespace", lambda: "one")
     with recorded(out, "separate-1", {}):
         monkeypatch.setattr(runs, "_namespace", lambda: "two")
-        with pytest.raises(MetricsError, match="is being written by separate-1"), recorded(out, "separate-2", {}):
+        with pytest.raises(MetricsError, match="is being written to by separate-1"), recorded(out, "separate-2", {}):
             pytest.fail("two runs over one output")
     assert runs.read(out, "separate-2")["state"] == "failed"

@@ -161,13 +161,13 @@ def test_a_run_killed_before_it_said_what_it_had_replaced_leaves_nothing_that_pa
     assert separate(songs) == []
 
 
-def test_stems_that_a_killed_run_left_without_rows_do_not_stay_beside_anothers(songs, separate, tmp_path):
+def test_stems_that_a_killed_run_left_without_rows_do_not_stay_beside_another_models(songs, separate, tmp_path):
     separate(songs, killed=True)
     assert separate(songs, "four-3", stems=("vocals",)) == [(song, "vocals") for song in ("a.wav", "b.wav")]
     assert files(tmp_path) == ["a/vocals.flac", "b/vocals.flac"]
 
 
-def test_a_file_that_was_still_being_copied_is_tried_again_when_it_is_at_rest(songs, separate, monkeypatch):
+def test_a_file_that_was_still_being_copied_is_tried_again_once_it_no_longer_changes(songs, separate, monkeypatch):
     import tasks.separate as module
 
     data = (songs / "a.wav").read_bytes()
@@ -186,7 +186,7 @@ def test_a_file_that_was_still_being_copied_is_tried_again_when_it_is_at_rest(so
     assert separate(songs) == BOTH[:2]
 
 
-def test_a_failure_stands_until_the_file_changes_or_it_is_asked_for(songs, separate):
+def test_a_failure_is_kept_until_the_file_changes_or_a_retry_is_requested(songs, separate):
     (songs / "a.wav").write_text("no")
     assert separate(songs)[0] == ("a.wav", None)
     assert separate(songs) == []
@@ -212,7 +212,7 @@ def test_two_sources_of_one_name_are_told_apart(tmp_path, separate):
     assert separate(tmp_path / "moved") == []  # what was moved is the same catalog
 
 
-def test_an_output_of_an_older_version_is_done_where_it_lies(songs, separate, tmp_path):
+def test_an_output_of_an_older_version_counts_as_done(songs, separate, tmp_path):
     """Its folders have the file's whole name, and its rows stems and format in the hash of the settings."""
     settings = SeparateSettings(out=str(tmp_path / "out"), model_id="stereo-1", stems=STEMS)
     out = OutputLayout(tmp_path / "out")

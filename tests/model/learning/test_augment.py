@@ -67,7 +67,7 @@ def test_an_augmentation_keeps_length_and_leaves_its_argument_alone(change, chan
     assert not torch.allclose(changed, audio.expand_as(changed))
 
 
-def test_compression_is_the_references():
+def test_compression_is_that_of_the_reference():
     audio = batch(2)
     ours = augment.compress(audio, 10 ** (values(-18, -9) / 20), values(4, 2)).numpy()
     for mine, plain, drawn in zip(ours, audio.numpy(), [(-18, 4), (-9, 2)], strict=True):
@@ -76,7 +76,7 @@ def test_compression_is_the_references():
         assert np.square(mine - theirs).mean() < 1e-3 * np.square(theirs).mean()
 
 
-def test_distortion_is_the_references():
+def test_distortion_is_that_of_the_reference():
     audio = batch(2)
     ours = augment.distort(audio, 10 ** (values(4, 15) / 20), values(0.3, 0.9)).numpy()
     for mine, plain, drawn in zip(ours, audio.numpy(), [(4, 0.3), (15, 0.9)], strict=True):
@@ -87,7 +87,7 @@ def test_silence_is_not_distorted():
     assert not augment.distort(torch.zeros(1, 2, 50), values(3), values(1)).any()
 
 
-def test_a_doubled_voice_is_the_references():
+def test_a_doubled_voice_is_that_of_the_reference():
     audio = batch(1)
     ours = CHANGES["double"](audio).numpy()
     level = 20 * np.log10(0.5)
@@ -96,7 +96,7 @@ def test_a_doubled_voice_is_the_references():
     np.testing.assert_allclose(ours[0, :, begun], theirs[:, begun], atol=1e-3)
 
 
-def test_a_maximisers_gain_is_the_references():
+def test_a_maximisers_gain_is_that_of_the_reference():
     audio = batch(2)
     ours = augment.maximising_gain(audio, values(0.03, 0.05), 10 ** (values(-6, -2) / 20), RATE).numpy()
     for mine, plain, drawn in zip(ours, audio.numpy(), [(0.03, -6), (0.05, -2)], strict=True):
@@ -135,7 +135,7 @@ def test_speed_is_that_of_a_resampler(factor):
     assert error < 0.01
 
 
-def test_a_room_answers_after_its_delay_decays_as_told_and_has_the_energy_of_its_level():
+def test_a_room_responds_after_its_delay_decays_as_given_and_has_the_energy_of_its_level():
     decay, delay, level = 0.5, 0.05, 0.3
     echoes, darkness = augment.rooms(
         torch.tensor([[4, 5]]), values(decay), values(2000), values(delay), values(level), RATE
@@ -153,7 +153,7 @@ def test_a_room_answers_after_its_delay_decays_as_told_and_has_the_energy_of_its
     assert high < 0.4 * low
 
 
-def test_what_widens_leaves_the_sum_of_the_sides_alone():
+def test_widening_leaves_the_sum_of_the_channels_alone():
     audio = batch(1)
     wide = CHANGES["sides"](audio)
     torch.testing.assert_close(wide.mean(1, keepdim=True), audio, atol=1e-5, rtol=1e-4)

@@ -31,23 +31,23 @@ def spectra(seed=0):
 
 def test_the_loss_is_least_at_the_best_real_mask():
     """|m·X − V| is least at Re(V/X), clipped; the mask that SDR wants."""
-    (vocals, rest), found = spectra()
+    (vocals, rest), target = spectra()
     ratio = (vocals / (vocals + rest)).transpose(-1, -2)
     best = ratio.real.clamp(0, 1)
     band = torch.ones(2, 1, 16, 1)
-    loss = lambda mask: float(mask_loss(mask[:, None], found, band, compressed=0.0))  # noqa: E731
+    loss = lambda mask: float(mask_loss(mask[:, None], target, band, compressed=0.0))  # noqa: E731
     assert loss(best) < min(
         loss((best + 0.1).clamp(0, 1)), loss((best - 0.1).clamp(0, 1)), loss(ratio.abs().clamp(0, 1))
     )
 
 
 def test_the_loss_is_the_complex_distance():
-    (vocals, rest), found = spectra()
+    (vocals, rest), target = spectra()
     mask = torch.rand(2, 1, 16, 8)
     mixture = (vocals + rest).transpose(-1, -2)
     scale = mixture.abs().mean(dim=(1, 2, 3), keepdim=True)
     plain = ((mask * mixture - vocals.transpose(-1, -2)).abs() / scale).mean()
-    ours = mask_loss(mask[:, None], found, torch.ones(2, 1, 16, 1), compressed=0.0)
+    ours = mask_loss(mask[:, None], target, torch.ones(2, 1, 16, 1), compressed=0.0)
     assert float(ours) == pytest.approx(float(plain), rel=1e-4)
 
 
@@ -57,33 +57,33 @@ def test_in_doubt_the_absolute_loss_takes_the_likelier_side_and_the_squared_one_
     torch.manual_seed(0)
     mixture = torch.randn(1, 1, 8, 16, dtype=torch.complex64).expand(10, 1, 8, 16)
     vocal = (torch.arange(10) < 3)[:, None, None, None]
-    found = Spectra.of(torch.stack([mixture * vocal, mixture * ~vocal], 1), masks=1)
+    target = Spectra.of(torch.stack([mixture * vocal, mixture * ~vocal], 1), masks=1)
     band = torch.ones(10, 1, 16, 1)
     tried = torch.linspace(0, 1, 21)
     losses = [
-        float(mask_loss(torch.full((10, 1, 1, 16, 8), float(m)), found, band, compressed=0.0, squared=squared))
+        float(mask_loss(torch.full((10, 1, 1, 16, 8), float(m)), target, band, compressed=0.0, squared=squared))
         for m in tried
     ]
     assert float(tried[int(np.argmin(losses))]) == pytest.approx(best, abs=0.01)
 
 
 def test_bins_above_an_examples_band_do_not_count():
-    _, found = spectra()
+    _, target = spectra()
     band = torch.ones(2, 1, 16, 1)
     band[:, :, 8:] = 0
     mask = torch.rand(2, 1, 16, 8)
     changed = mask.clone()
     changed[:, :, 8:] = 0
-    assert float(mask_loss(mask[:, None], found, band)) == float(mask_loss(changed[:, None], found, band))
+    assert float(mask_loss(mask[:, None], target, band)) == float(mask_loss(changed[:, None], target, band))
 
 
 def test_gradients_stay_finite_at_closed_and_open_masks_and_in_silence():
     silent = Spectra.of(torch.zeros(2, 2, 1, 8, 16, dtype=torch.complex64), masks=1)
-    for found in (silent, spectra()[1]):
+    for target in (silent, spectra()[1]):
         mask = torch.cat([torch.zeros(1, 1, 16, 8), torch.ones(1, 1, 16, 8)]).requires_grad_()
-        mask_loss(mask[:, None], found, torch.ones(2, 1, 16, 1)).backward()
+        mask_loss(mask[:, None], target, torch.ones(2, 1, 16, 1)).backward()
         assert torch.isfinite(mask.grad).all()
-        magnitude_l1(mask[:, None], found).backward()
+        magnitude_l1(mask[:, None], target).backward()
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -57,7 +57,7 @@ def test_silence_stays_silence():
 
 
 @pytest.mark.parametrize("louder", [0.1, 1.0, 5.0])
-def test_a_skip_and_what_comes_from_below_share_a_scale_that_holds_both(louder):
+def test_a_skip_and_the_layer_below_share_a_scale_that_holds_both(louder):
     torch.manual_seed(0)
     skip = torch.randn(1, 3, 16, 16)
     below = torch.rand(1, 8, 8, 8) * skip.max() * louder
@@ -70,7 +70,7 @@ def test_a_skip_and_what_comes_from_below_share_a_scale_that_holds_both(louder):
 @needs_vnni
 @pytest.mark.parametrize("stride", [1, 2])
 @torch.inference_mode()
-def test_a_convolution_of_integers_is_that_of_the_values_they_stand_for(stride):
+def test_a_convolution_of_integers_is_that_of_the_values_they_encode(stride):
     torch.manual_seed(0)
     conv = nn.Conv2d(6, 32, 5, stride=stride, padding=2)
     # Weights that are levels already, so that nothing is lost and only rounding of the sums is left.
@@ -84,7 +84,7 @@ def test_a_convolution_of_integers_is_that_of_the_values_they_stand_for(stride):
 @needs_vnni
 @pytest.mark.parametrize("options", [{}, {"estimated": 4, "exclusive": True}])
 @torch.inference_mode()
-def test_masks_in_integers_are_the_network_s(options):
+def test_masks_in_integers_are_near_those_in_float(options):
     network, other = trained(**options), trained(**options)
     magnitude = torch.rand(1, 2, 257, 64) ** 4
     exact = network(magnitude)

@@ -10,7 +10,7 @@ def test_jansson_has_the_parameters_of_the_paper():
     assert sum(p.numel() for p in JanssonUNet().parameters()) == pytest.approx(9.82e6, rel=1e-3)
 
 
-def test_jansson_is_the_published_stack():
+def test_jansson_has_the_published_layers():
     network = JanssonUNet()
     assert [block[0].out_channels for block in network.down] == [16, 32, 64, 128, 256, 512]
     assert all(block[0].kernel_size == (5, 5) and block[0].stride == (2, 2) for block in network.down)
@@ -61,7 +61,7 @@ def test_the_classifier_sees_frames_of_zero_mean_and_unit_variance():
 
 
 @pytest.mark.parametrize(("changing", "watching"), [(slice(56, 64), slice(0, 20)), (slice(0, 8), slice(44, 64))])
-def test_the_recurrence_sees_the_whole_segment_both_ways(changing, watching):
+def test_the_recurrence_sees_the_complete_segment_in_both_directions(changing, watching):
     """Frames beyond the convolutions' reach are put in another order: the mean stays, only the LSTMs can tell."""
     torch.manual_seed(0)
     network = RecurrentRefiner(bins=65, rows=32, hidden=16, width=4).eval()

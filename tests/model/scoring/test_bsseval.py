@@ -21,16 +21,16 @@ def estimates_of(references, seed=9):
 
 
 def ours(references, estimates, window=RATE):
-    found = bss_eval(references, estimates, window)
-    return np.stack([found.sdr, found.isr, found.sir, found.sar])
+    scores = bss_eval(references, estimates, window)
+    return np.stack([scores.sdr, scores.isr, scores.sir, scores.sar])
 
 
 def assert_equal(references, estimates, tolerance=1e-4, window=RATE):
-    found, expected = ours(references, estimates, window), museval_bss_eval(references, estimates, window)
-    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    scores, expected = ours(references, estimates, window), museval_bss_eval(references, estimates, window)
+    np.testing.assert_array_equal(np.isnan(scores), np.isnan(expected))
     finite = np.isfinite(expected)
-    np.testing.assert_allclose(found[0][finite[0]], expected[0][finite[0]], atol=1e-9)
-    np.testing.assert_allclose(found[finite], expected[finite], atol=tolerance)
+    np.testing.assert_allclose(scores[0][finite[0]], expected[0][finite[0]], atol=1e-9)
+    np.testing.assert_allclose(scores[finite], expected[finite], atol=tolerance)
     return expected
 
 
@@ -80,9 +80,9 @@ def test_one_sample_of_sound_is_no_silence():
 def test_the_mixture_as_estimate_where_there_are_no_artifacts():
     references = white(2, 2, 4)
     mixture = np.broadcast_to(references.sum(axis=0), references.shape)
-    found, expected = ours(references, mixture), museval_bss_eval(references, mixture, RATE)
-    np.testing.assert_allclose(found[:3], expected[:3], atol=1e-9)
-    assert min(found[3].min(), expected[3].min()) > 200  # what is left is rounding, theirs and ours
+    scores, expected = ours(references, mixture), museval_bss_eval(references, mixture, RATE)
+    np.testing.assert_allclose(scores[:3], expected[:3], atol=1e-9)
+    assert min(scores[3].min(), expected[3].min()) > 200  # what is left is rounding, theirs and ours
 
 
 @pytest.mark.parametrize("level", [-60, -90, -110, -130])
@@ -99,21 +99,21 @@ def test_a_perfect_estimate_is_infinite():
     assert np.isposinf(museval_bss_eval(references, references, RATE)[0]).all()
 
 
-def test_dual_mono_is_the_answer_of_one_channel_where_museval_may_have_none():
+def test_dual_mono_is_scored_as_one_channel_where_museval_may_fail():
     mono = white(2, 1, 3)
     dual = np.repeat(mono, 2, axis=1)
     noise = 0.01 * white(2, 1, 3, seed=5)
-    found = ours(dual, dual + np.repeat(noise, 2, axis=1))
-    np.testing.assert_allclose(found, ours(mono, mono + noise), atol=1e-6)
+    scores = ours(dual, dual + np.repeat(noise, 2, axis=1))
+    np.testing.assert_allclose(scores, ours(mono, mono + noise), atol=1e-6)
 
 
-def test_references_that_depend_on_each_other_have_finite_scores():
+def test_linearly_dependent_references_have_finite_scores():
     references = np.repeat(white(2, 1, 3), 2, axis=1)
     references[:, 1] *= 0.5
-    found = ours(references, references + 0.01 * white(2, 2, 3, seed=5))
+    scores = ours(references, references + 0.01 * white(2, 2, 3, seed=5))
     mono = ours(references[:, :1], references[:, :1] + 0.01 * white(2, 2, 3, seed=5)[:, :1])
-    assert np.isfinite(found).all()
-    assert np.abs(found[0] - mono[0]).max() < 4
+    assert np.isfinite(scores).all()
+    assert np.abs(scores[0] - mono[0]).max() < 4
 
 
 def test_a_silent_stem_has_no_score_in_any_window():
@@ -134,18 +134,18 @@ def test_shapes_that_differ_are_refused():
         bss_eval(white(2, 2, 1), white(2, 1, 1), RATE)
 
 
-def test_band_limited_material_is_as_near_as_museval_is_to_itself():
+def test_band_limited_material_differs_no_more_than_museval_does_from_itself():
     """8 kHz of 44.1: the correlation matrix is singular but for rounding, museval's figures wander with it."""
     band = scipy.signal.butter(8, 8000, fs=44100, output="sos")
     references = scipy.signal.sosfiltfilt(band, np.random.default_rng(1).standard_normal((2, 2, 44100 * 2)) * 0.1)
     estimates = references + 0.1 * np.roll(references, 1, axis=0)
     estimates += 0.02 * np.random.default_rng(2).standard_normal(references.shape)
-    found, expected = ours(references, estimates, 44100), museval_bss_eval(references, estimates, 44100)
+    scores, expected = ours(references, estimates, 44100), museval_bss_eval(references, estimates, 44100)
     turned = museval_bss_eval(references[::-1], estimates[::-1], 44100)[:, ::-1]
-    np.testing.assert_allclose(found[0], expected[0], atol=1e-9)
+    np.testing.assert_allclose(scores[0], expected[0], atol=1e-9)
     for index in (1, 2, 3):
-        own = np.abs(turned[index] - expected[index]).max()
-        assert np.abs(found[index] - expected[index]).max() < max(1e-2, 3 * own)
+        rounding = np.abs(turned[index] - expected[index]).max()
+        assert np.abs(scores[index] - expected[index]).max() < max(1e-2, 3 * rounding)
 
 
 def test_long_songs_are_computed_in_two_passes_with_the_same_result(monkeypatch):

@@ -14,7 +14,7 @@ def measured(meter, audio, size):
 
 @pytest.mark.parametrize("rate", [8000, 44100, 48000, 96000])
 @pytest.mark.parametrize("channels", [1, 2, 5])
-def test_loudness_in_blocks_is_pyloudnorms_of_the_whole(rate, channels):
+def test_loudness_in_blocks_is_pyloudnorms_of_the_complete_signal(rate, channels):
     swell = np.repeat(10 ** (np.random.default_rng(0).uniform(-40, 0, 12) / 20), rate)
     audio = noise(channels, rate * 12) * swell
     ours = measured(LoudnessMeter(rate, channels), audio, 7777).integrated()
@@ -36,9 +36,9 @@ def test_the_peak_between_samples_is_found():
 
 def test_passing_over_quiet_stretches_does_not_change_the_peak():
     audio = noise(2, 60000) * np.linspace(0.05, 1, 60000, dtype=np.float32)
-    whole = TruePeakMeter(2)
-    whole._gain = np.inf  # nothing is ever passed over
-    assert measured(TruePeakMeter(2), audio, 9001).decibels() == measured(whole, audio, 9001).decibels()
+    exhaustive = TruePeakMeter(2)
+    exhaustive._gain = np.inf  # nothing is ever passed over
+    assert measured(TruePeakMeter(2), audio, 9001).decibels() == measured(exhaustive, audio, 9001).decibels()
 
 
 def test_activity_is_the_share_of_blocks_near_the_mixture():

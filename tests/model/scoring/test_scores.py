@@ -41,19 +41,19 @@ def test_sdr_of_every_window_is_musevals(kind):
 
 def test_a_track_is_the_median_of_its_windows():
     references, estimates = material("silent window")
-    found = score(references, estimates, RATE).stems["vocals"]
+    result = score(references, estimates, RATE).stems["vocals"]
     windows = window_sdr(references, estimates, RATE)["vocals"]
-    assert found.sdr == pytest.approx(np.nanmedian(windows), abs=1e-9)
-    assert found.sdr_mean == pytest.approx(np.nanmean(windows), abs=1e-9)
-    assert (found.windows, found.silent_windows) == (4, 1)
+    assert result.sdr == pytest.approx(np.nanmedian(windows), abs=1e-9)
+    assert result.sdr_mean == pytest.approx(np.nanmean(windows), abs=1e-9)
+    assert (result.windows, result.silent_windows) == (4, 1)
 
 
-def test_nothing_to_say_is_none():
+def test_what_has_no_score_is_none():
     short = {"vocals": noise(2, RATE // 2)}
     assert score(short, short, RATE).stems["vocals"].sdr is None
     silent = {"vocals": np.zeros((2, RATE * 2), np.float32)}
-    found = score(silent, silent, RATE).stems["vocals"]
-    assert (found.sdr, found.usdr, found.si_sdr, found.silent_windows) == (None, None, None, 2)
+    result = score(silent, silent, RATE).stems["vocals"]
+    assert (result.sdr, result.usdr, result.si_sdr, result.silent_windows) == (None, None, None, 2)
 
 
 def test_a_perfect_estimate_has_no_finite_score():
@@ -84,13 +84,13 @@ def test_stems_or_lengths_that_differ_are_refused():
 @pytest.mark.parametrize("engine", ["bsseval", "sdr", "museval"])
 def test_the_engines_agree_on_what_they_all_compute(engine):
     references, estimates = material("silent window")
-    found, ours = (score(references, estimates, RATE, engine=e).stems for e in (engine, "bsseval"))
+    result, ours = (score(references, estimates, RATE, engine=e).stems for e in (engine, "bsseval"))
     for stem in references:
-        assert found[stem].sdr == pytest.approx(ours[stem].sdr, abs=1e-9)
-        assert found[stem].usdr == ours[stem].usdr
+        assert result[stem].sdr == pytest.approx(ours[stem].sdr, abs=1e-9)
+        assert result[stem].usdr == ours[stem].usdr
         if engine == "museval":
             for name in ("isr", "sir", "sar"):
-                assert getattr(found[stem], name) == pytest.approx(getattr(ours[stem], name), abs=1e-4)
+                assert getattr(result[stem], name) == pytest.approx(getattr(ours[stem], name), abs=1e-4)
 
 
 def test_magnitude_errors_are_those_of_librosas_spectrograms():

@@ -47,7 +47,7 @@ def test_parts_are_joined_without_a_seam_or_a_missing_sample(seconds):
     np.testing.assert_allclose(stems["vocals"], audio * 0.5, atol=1e-6)
 
 
-def test_blocks_and_the_whole_file_give_the_same_samples():
+def test_blocks_and_the_complete_file_give_the_same_samples():
     audio = noise(2, RATE * 140)
     separator = ForeignSeparator(scaled())
     stream = separator.stream(RATE, 2)
@@ -64,7 +64,7 @@ def test_the_stem_that_takes_the_rest_is_last():
     assert ForeignSeparator(scaled(("vocals",))).stems == ("vocals", "accompaniment")
 
 
-def test_an_entry_point_makes_anyones_separator_a_model(monkeypatch):
+def test_an_entry_point_makes_another_packages_separator_a_model(monkeypatch):
     entry = SimpleNamespace(load=lambda: lambda name, device: scaled((name, "rest")))
     monkeypatch.setattr(foreign, "_entry_points", lambda: {"mine": entry})
     from tasks.loading import load_separator, model_stems
@@ -135,7 +135,7 @@ def test_demucs_with_weights_in_its_own_format(tmp_path):
 
 
 @pytest.mark.parametrize("family", ["demucs", "openunmix"])
-def test_a_model_that_is_not_there_is_said_in_a_sentence(family, tmp_path):
+def test_a_model_that_does_not_exist_is_a_sentence(family, tmp_path):
     name = f"{tmp_path}#nothing" if family == "demucs" else str(tmp_path / "nothing")
     with pytest.raises(ModelError, match=f"{family} cannot load"):
         foreign.load_foreign(f"{family}:{name}", "cpu")

@@ -51,7 +51,7 @@ def test_stems_at_full_scale_add_up_however_many_they_are(data, bits, names):
 
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 10**6))
-def test_a_lossy_mixture_over_full_scale_is_met_within_half_a_step(seed):
+def test_stems_of_a_lossy_mixture_over_full_scale_add_up_within_half_a_step(seed):
     random = np.random.default_rng(seed)
     mixture = (random.standard_normal((2, 400)) * 0.5).clip(-1.9, 1.9).astype(np.float32)
     vocals = mixture * random.uniform(0, 1, (2, 400)).astype(np.float32)

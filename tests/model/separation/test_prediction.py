@@ -50,23 +50,23 @@ def test_samples_are_added_up_by_the_second_however_they_come():
 
 
 @pytest.mark.parametrize("name", ["jansson", "four-stem"])
-def test_a_stream_gives_the_same_evidence_in_blocks_and_whole(name):
+def test_a_stream_gives_the_same_evidence_in_blocks_and_at_once(name):
     torch.manual_seed(0)
     preset = load_preset(name)
     separator = Separator(preset, build(preset))
     audio = noise(2, 44100 * 3)
-    whole, blocks = separator.stream(44100, 2), separator.stream(44100, 2)
-    list(whole.push(audio))
-    list(whole.finish())
+    at_once, blocks = separator.stream(44100, 2), separator.stream(44100, 2)
+    list(at_once.push(audio))
+    list(at_once.finish())
     for start in range(0, audio.shape[1], 30_000):
         list(blocks.push(audio[:, start : start + 30_000]))
     list(blocks.finish())
-    assert whole.evidence.sums.shape == (3, len(separator.stems), 5)
-    np.testing.assert_array_equal(whole.evidence.sums, blocks.evidence.sums)
-    assert (whole.evidence.sums[..., CERTAIN] > 0).all()
+    assert at_once.evidence.sums.shape == (3, len(separator.stems), 5)
+    np.testing.assert_array_equal(at_once.evidence.sums, blocks.evidence.sums)
+    assert (at_once.evidence.sums[..., CERTAIN] > 0).all()
 
 
-def test_anothers_stems_give_evidence_too():
+def test_a_foreign_separators_stems_give_evidence_too():
     sure = ForeignSeparator(ForeignModel("fake:a-0", ("vocals",), lambda audio, _: {"vocals": audio * 0.99}))
     unsure = ForeignSeparator(ForeignModel("fake:b-0", ("vocals",), lambda audio, _: {"vocals": audio * 0.5}))
     doubts = []
@@ -100,7 +100,7 @@ def calibration():
     return fit(songs + [observed(100 + i, -8.0, 0.0, voice=False) for i in range(10)])
 
 
-def test_a_line_is_found_again_and_its_interval_holds_four_fifths(calibration):
+def test_a_known_line_is_fitted_and_its_interval_holds_four_fifths(calibration):
     random = np.random.default_rng(4)
     errors, held = [], []
     for index, doubt in enumerate(random.uniform(-5, 12, 200)):
@@ -146,14 +146,14 @@ def test_a_remix_moves_the_first_stem_alone():
     assert seen.scores["accompaniment"] == pytest.approx(level + 6, abs=0.2)
 
 
-def test_presence_tells_music_without_a_voice(calibration):
+def test_presence_recognises_music_without_a_voice(calibration):
     song, _ = vocal_presence(observed(1, 6.0, 0).evidence, STEMS, calibration)
     music, windows = vocal_presence(observed(2, -8.0, 0, voice=False).evidence, STEMS, calibration)
     assert 0 <= music < 0.5 < song <= 1
     assert len(windows) == 4
 
 
-def test_what_cannot_be_said_says_why(calibration):
+def test_a_missing_prediction_says_why(calibration):
     silent = Evidence(2, RATE)
     silent.add_samples(np.zeros((1, RATE * 2), np.float32), [np.zeros((1, RATE * 2), np.float32)] * 2)
     assert predict(silent, STEMS, calibration)["vocals"].reason == "the stem is silent"
@@ -166,7 +166,7 @@ def test_too_few_songs_make_no_calibration():
     assert fit([observed(i, i, i) for i in range(LEAST_SONGS - 1)]).stems == {}
 
 
-def test_a_calibration_travels_in_the_weights_header(calibration):
+def test_a_calibration_is_read_back_from_the_weights_header(calibration):
     preset = load_preset("jansson")
     weights = Weights(preset, build(preset).state_dict(), {}, {"jansson": calibration.to_dict()})
     again = Weights.from_bytes(weights.to_bytes(), "x")

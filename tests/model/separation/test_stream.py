@@ -49,9 +49,9 @@ def test_shape_is_kept_and_stems_add_up_exactly(separator, jansson, rate, channe
 def test_a_file_in_blocks_is_the_file_in_one_piece(separator):
     """Across a group's border: more than 1792 frames of 1024."""
     audio = noise(2, 44100 * 46)
-    whole = separator.separate(audio, 44100)["vocals"]
+    at_once = separator.separate(audio, 44100)["vocals"]
     sizes = np.random.default_rng(3).integers(1, 200_000, size=100_000)
-    np.testing.assert_array_equal(blocks(separator.stream(44100, 2), audio, iter(sizes.tolist())), whole)
+    np.testing.assert_array_equal(blocks(separator.stream(44100, 2), audio, iter(sizes.tolist())), at_once)
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000, 192000])
@@ -62,16 +62,16 @@ def test_a_mask_of_one_gives_the_mixture_back_at_every_rate(name, rate):
     np.testing.assert_allclose(model.separate(audio, rate)["vocals"], audio, atol=2e-6)
 
 
-def test_several_views_are_a_stream_too(separator):
+def test_several_views_give_the_same_samples_in_blocks_and_at_once(separator):
     """hq's three views move over the file at different paces; blocks and the whole agree all the same."""
     preset = load_preset("hq")
     torch.manual_seed(2)
     model = Separator(preset, build(preset))
     audio = noise(2, 44100 * 44)
-    whole = model.separate(audio, 44100)
-    np.testing.assert_array_equal(whole["vocals"] + whole["accompaniment"], audio)
+    at_once = model.separate(audio, 44100)
+    np.testing.assert_array_equal(at_once["vocals"] + at_once["accompaniment"], audio)
     sizes = np.random.default_rng(3).integers(1, 400_000, size=10_000)
-    np.testing.assert_array_equal(blocks(model.stream(44100, 2), audio, iter(sizes.tolist())), whole["vocals"])
+    np.testing.assert_array_equal(blocks(model.stream(44100, 2), audio, iter(sizes.tolist())), at_once["vocals"])
 
 
 @pytest.mark.parametrize("name", ["four-stem", "crnn"])
@@ -94,7 +94,7 @@ def test_a_network_of_mid_and_side_hears_a_mono_file_as_its_stereo_double(separa
 
 @settings(deadline=None, max_examples=12)
 @given(samples=st.integers(0, 6000))
-def test_short_files_come_back_whole(separator, samples):
+def test_short_files_come_back_at_full_length(separator, samples):
     audio = noise(1, samples)
     stems = separator.separate(audio, 44100)
     assert stems["vocals"].shape == (1, samples)
@@ -162,7 +162,7 @@ def test_a_separator_leaves_other_threads_their_cores():
         torch.set_num_threads(before)
 
 
-def test_one_dimension_in_one_dimension_out(separator):
+def test_a_one_dimensional_mixture_gives_one_dimensional_stems(separator):
     assert separator.separate(noise(1, 5000)[0], 44100)["vocals"].shape == (5000,)
 
 
@@ -178,7 +178,7 @@ def test_memory_of_a_stream_does_not_grow_with_the_file(separator):
     assert max(held) <= group + push
 
 
-def test_a_short_file_is_not_filled_up_to_a_whole_segment():
+def test_a_short_file_is_not_padded_to_a_full_segment():
     """A sample of a second costs the network a second and its context, and comes out whole."""
     preset = load_preset("stereo")
     model = Separator(preset, build(preset))

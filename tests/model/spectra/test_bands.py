@@ -5,7 +5,7 @@ from model.spectra.bands import Gather, gathering, row_centres, spreading
 
 
 @pytest.mark.parametrize(("bins", "rows"), [(2049, 512), (513, 128), (64, 64), (2049, 1024)])
-def test_rows_run_from_the_first_bin_to_the_last_without_turning_back(bins, rows):
+def test_rows_rise_from_the_first_bin_to_the_last(bins, rows):
     centres = row_centres(bins, rows)
     assert len(centres) == rows
     assert centres[0] == 0

@@ -12,9 +12,9 @@ DEFAULT = FrontEnd(44100, 4096, 1024)
 
 @given(rate=st.sampled_from([8000, 11025, 16000, 22050, 32000, 44100, 48000, 88200, 96000, 192000]))
 def test_bins_keep_their_spacing_in_hz_at_every_rate(rate):
-    own = DEFAULT.at_rate(rate)
-    assert own.hop * 4 == own.n_fft
-    assert rate / own.n_fft == pytest.approx(44100 / 4096, rel=0.006)
+    front_end = DEFAULT.at_rate(rate)
+    assert front_end.hop * 4 == front_end.n_fft
+    assert rate / front_end.n_fft == pytest.approx(44100 / 4096, rel=0.006)
 
 
 @settings(deadline=None, max_examples=25)

@@ -34,21 +34,21 @@ def m4a(path, signal, rate=44100, codec="aac"):
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("channels", [1, 2])
-def test_every_format_reads_whole_in_blocks_and_at_once(tmp_path, name, channels):
+def test_every_format_reads_the_same_in_blocks_and_at_once(tmp_path, name, channels):
     signal = noise(channels, 48000 * 2)
     path = written(tmp_path, name, signal)
-    whole, rate = audio.read(path)
+    at_once, rate = audio.read(path)
     assert rate == 48000
-    assert whole.shape == signal.shape
-    assert whole.dtype == np.float32
+    assert at_once.shape == signal.shape
+    assert at_once.dtype == np.float32
     parts = audio.with_decoders(path, lambda reader: list(reader.blocks(4321)))
     # mpg123's arithmetic depends on where a read begins, in the last bit of float32.
-    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-6 if name == "mp3" else 0)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), at_once, atol=1e-6 if name == "mp3" else 0)
     if name in ("wav", "flac", "aiff"):
-        np.testing.assert_array_equal(whole, signal)
+        np.testing.assert_array_equal(at_once, signal)
 
 
-def test_a_lossless_file_tells_its_depth(tmp_path):
+def test_a_lossless_file_states_its_depth(tmp_path):
     for subtype, depth in (("PCM_16", "int16"), ("PCM_24", "int24"), ("PCM_32", "int32"), ("FLOAT", "float")):
         sf.write(tmp_path / "x.wav", noise(2, 100).T, 44100, subtype)
         info = audio.probe(tmp_path / "x.wav")
@@ -60,10 +60,10 @@ def test_m4a_is_read_through_ffmpeg_without_one_installed(tmp_path, monkeypatch)
     monkeypatch.setenv("PATH", "")
     time = np.arange(44100 * 2) / 44100
     tone = np.repeat((0.3 * np.sin(2 * np.pi * 440 * time))[None].astype(np.float32), 2, 0)
-    found, rate = audio.read(m4a(tmp_path / "x.m4a", tone))
+    decoded, rate = audio.read(m4a(tmp_path / "x.m4a", tone))
     assert rate == 44100
-    assert abs(found.shape[1] - tone.shape[1]) <= 2048
-    inside = found[0, 22050:66150]
+    assert abs(decoded.shape[1] - tone.shape[1]) <= 2048
+    inside = decoded[0, 22050:66150]
     assert np.argmax(np.abs(np.fft.rfft(inside))) == 440
     assert np.sqrt(np.mean(inside**2)) == pytest.approx(0.3 / np.sqrt(2), rel=0.02)
 
@@ -92,7 +92,7 @@ def test_a_file_cut_short_is_an_error_and_never_a_shorter_song(tmp_path, name, s
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_sample_that_is_no_number_is_an_error_that_says_where(tmp_path, value):
+def test_a_sample_that_is_not_a_number_is_an_error_that_says_where(tmp_path, value):
     signal = noise(2, 44100)
     signal[1, 22050] = value
     sf.write(tmp_path / "x.wav", signal.T, 44100, "FLOAT")
@@ -100,7 +100,7 @@ def test_a_sample_that_is_no_number_is_an_error_that_says_where(tmp_path, value)
         audio.read(tmp_path / "x.wav")
 
 
-def test_what_is_no_audio_file_is_told_in_one_sentence(tmp_path):
+def test_what_is_not_audio_is_one_sentence(tmp_path):
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.mp3").write_text("no music here\n" * 30)
     (tmp_path / "folder.wav").mkdir()
@@ -116,14 +116,14 @@ def test_what_is_no_audio_file_is_told_in_one_sentence(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_without_permission_is_told_so(tmp_path):
+def test_a_file_without_read_permission_is_a_sentence(tmp_path):
     path = written(tmp_path, "wav", noise(1, 100))
     path.chmod(0)
     with pytest.raises(AudioError, match="may not be read"):
         audio.read(path)
 
 
-def test_a_header_without_samples_reads_as_none(tmp_path):
+def test_a_header_without_samples_gives_an_empty_array(tmp_path):
     sf.write(tmp_path / "x.wav", np.zeros((0, 2)), 44100)
     assert audio.read(tmp_path / "x.wav")[0].shape == (2, 0)
 

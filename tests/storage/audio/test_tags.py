@@ -22,9 +22,9 @@ def tagged(path, name):
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_tags_and_cover_are_read_back_from_every_stem_format(tmp_path, name):
-    found = read_tags(tagged(tmp_path / f"x.{name}", name))
-    assert {key: found.text[key] for key in TAGS.text} == TAGS.text
-    assert [(p.data, p.mime) for p in found.pictures] == [(PNG, "image/png")]
+    tags = read_tags(tagged(tmp_path / f"x.{name}", name))
+    assert {key: tags.text[key] for key in TAGS.text} == TAGS.text
+    assert [(p.data, p.mime) for p in tags.pictures] == [(PNG, "image/png")]
 
 
 @pytest.mark.parametrize("source", FORMATS)
@@ -36,7 +36,7 @@ def test_tags_travel_from_any_format_to_flac(tmp_path, source):
     assert sf.info(tmp_path / "y.flac").frames == 10
 
 
-def test_a_file_without_tags_or_sense_has_none(tmp_path):
+def test_a_file_without_readable_tags_has_none(tmp_path):
     sf.write(tmp_path / "x.wav", noise(1, 10).T, 44100)
     (tmp_path / "y.mp3").write_text("nothing")
     assert read_tags(tmp_path / "x.wav") == Tags()

@@ -26,7 +26,7 @@ def test_the_last_place_of_two_paths_is_never_one_whatever_the_file_system_folds
 
 @given(stem=st.sampled_from(["vocals", "accompaniment", "no_vocals"]), template=st.sampled_from(naming.TEMPLATES),
        place=st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1))  # fmt: skip
-def test_the_place_is_found_again_in_a_stems_name(place, stem, template):
+def test_the_place_is_recovered_from_a_stems_name(place, stem, template):
     for folder in ("", "a/"):
         name = naming.stem_name(folder + place, stem, "flac", template)
         assert naming.place_of(name, stem) == folder + place

@@ -66,7 +66,7 @@ def test_a_crash_between_compacting_and_cleaning_counts_no_row_twice(out, monkey
     assert len(metrics.read_all(out)) == 2
 
 
-def test_done_is_the_latest_word_on_a_track(out):
+def test_done_follows_the_latest_separation_of_a_track(out):
     def done(model="stereo-00000000", settings="h", stems=("vocals",)):
         return done_tracks(out, Target(model, (settings,), stems))
 
@@ -149,7 +149,7 @@ def test_files_and_parts_of_an_older_version_become_one_table_for_other_programs
         ]  # fmt: skip
 
 
-def test_a_file_name_that_is_no_utf8_does_not_lose_its_row_nor_its_neighbours(out):
+def test_a_file_name_that_is_not_utf8_loses_neither_its_row_nor_others(out):
     sentence = "/songs/caf\udce9.wav is not audio"
     metrics.write_part(out, "r", [row("a", None, "failed", error=sentence), row("b")])
     assert {r["error"] for r in metrics.read_all(out).to_pylist()} == {"/songs/caf\\xe9.wav is not audio", None}
@@ -221,7 +221,7 @@ def test_a_damaged_part_is_named(out):
         metrics.read_all(out)
 
 
-def test_query_answers_over_what_stands(out):
+def test_queries_see_the_current_rows(out):
     metrics.write_part(out, "r1", [row("a", sdr=1.0), row("b", None, "failed", error="x")])
     metrics.write_part(out, "r2", [row("b", sdr=3.0)])
     answer = query(out.root, "select stem, median(sdr) as m, count(*) as n from metrics group by stem")
@@ -262,7 +262,7 @@ def standing(out):
     return [tuple(row.values()) for row in query(out.root, sql).to_pylist()]
 
 
-def test_what_stands_is_the_latest_of_every_stem_and_says_whether_it_is_on_the_disk(out):
+def test_current_rows_are_the_latest_of_every_stem_and_say_whether_it_is_on_the_disk(out):
     def separated(run_id, second, stem, model="m", **values):
         path = f"stems/t1/{stem}.flac"
         metrics.write_part(
@@ -286,6 +286,6 @@ def test_what_stands_is_the_latest_of_every_stem_and_says_whether_it_is_on_the_d
     assert standing(out) == [("vocals", "stems/t1/vocals.flac", "hq", False, "ok"), (None, None, "m", False, "failed")]
 
 
-def test_a_folder_without_metrics_is_told(tmp_path):
+def test_a_folder_without_metrics_is_a_sentence(tmp_path):
     with pytest.raises(MetricsError, match="has no metrics"):
         query(tmp_path, "select 1")

@@ -38,7 +38,7 @@ def out(tmp_path):
     return layout
 
 
-def test_the_catalog_is_all_that_lies_there_by_folder_and_genre_the_worst_first(out):
+def test_predictions_are_summed_up_by_folder_and_genre_the_worst_first(out):
     predictions = catalog_predictions(out)
     assert (predictions.stem, predictions.tracks, sum(predictions.counts)) == ("vocals", 5, 5)
     assert predictions.quantiles[1] == 6.0
@@ -52,7 +52,7 @@ def test_the_catalog_is_all_that_lies_there_by_folder_and_genre_the_worst_first(
     assert [(group.name, group.median) for group in predictions.genres] == [("Rock", 2.5), ("Jazz", 9.0)]
 
 
-def test_where_nothing_was_predicted_there_is_nothing_to_say(tmp_path):
+def test_without_predictions_there_is_no_summary(tmp_path):
     out = OutputLayout(tmp_path)
     assert catalog_predictions(out) is None
     metrics.write_part(out, "separate-1", [StemRow("m", "a", "a", "vocals", OK, stem_path="stems/a/vocals.flac")])
@@ -86,6 +86,6 @@ def test_two_models_predictions_are_paired_as_scores(tmp_path):
     assert (result.songs, result.rises) == (6, {"vocals": 1.0, "accompaniment": 1.0})
 
 
-def test_a_first_run_drifts_from_nothing():
+def test_a_first_run_has_no_drift():
     assert drift_sentence([]) is None
     assert drift_sentence([RunMedian("r", "m", "vocals", 3, 5.0)]) is None

@@ -7,14 +7,14 @@ from storage.results.rows import present_tables, read_rows, write_rows
 from storage.results.training_rows import TrialRow
 
 
-def test_rows_come_back_as_written_and_are_a_table_of_the_query(tmp_path):
+def test_rows_come_back_as_written_and_can_be_queried(tmp_path):
     out = OutputLayout(tmp_path)
     rows = [TrialRow(0, "stereo", "{}", "ok", csdr=4.5), TrialRow(1, "stereo", '{"ema": 0.9}', "failed", error="why")]
     write_rows(out, "tune-1", rows[:1])
     write_rows(out, "tune-1", rows[1:])
-    found = read_rows(out, "trials").to_pylist()
-    assert sorted(row["trial"] for row in found) == [0, 1]
-    assert {row["error"] for row in found} == {None, "why"}
+    trials = read_rows(out, "trials").to_pylist()
+    assert sorted(row["trial"] for row in trials) == [0, 1]
+    assert {row["error"] for row in trials} == {None, "why"}
     assert present_tables(out) == ["trials"]
     assert query(tmp_path, "select max(csdr) as best from trials").to_pylist() == [{"best": 4.5}]
 

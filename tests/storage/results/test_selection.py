@@ -95,6 +95,6 @@ def test_a_condition_that_does_not_work_is_a_sentence(out, condition, words):
     assert "\n" not in str(caught.value)
 
 
-def test_an_output_without_rows_has_nothing_to_choose_from(tmp_path):
+def test_a_condition_over_an_output_without_rows_is_a_sentence(tmp_path):
     with pytest.raises(MetricsError, match="has no metrics"):
         check_condition(tmp_path, "true")

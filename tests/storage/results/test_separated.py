@@ -34,7 +34,7 @@ def out(tmp_path):
     return layout
 
 
-def test_tracks_with_vocals_and_another_stem_are_given_whole_and_in_order(out):
+def test_tracks_with_vocals_and_another_stem_have_all_their_stems_in_order(out):
     a, b = separated_tracks(out)
     assert (a.track_id, b.track_id) == ("a", "b")
     assert [stem for stem, _ in b.stems] == ["bass", "drums", "other", "vocals"]
@@ -42,7 +42,7 @@ def test_tracks_with_vocals_and_another_stem_are_given_whole_and_in_order(out):
     assert a.predicted_sdr == 7.0
 
 
-def test_asked_for_by_id_only_those_come(out):
+def test_only_the_requested_ids_are_returned(out):
     assert [track.track_id for track in separated_tracks(out, ["b", "nobody"])] == ["b"]
     assert list(separated_tracks(out, [])) == []
 
@@ -96,7 +96,7 @@ def test_stems_that_were_deleted_are_not_there(song):
     assert separated_sources(layout, [str(source)], "stereo-1") == {}
 
 
-def test_vocals_that_were_made_again_alone_leave_the_song_whole(song):
+def test_vocals_that_were_made_again_alone_keep_the_songs_other_stems(song):
     layout, source = song
     again = rows("band/song", ["vocals"], minutes=9)
     metrics.write_part(layout, "r2", [dataclasses.replace(again[0], source=str(source),
@@ -105,7 +105,7 @@ def test_vocals_that_were_made_again_alone_leave_the_song_whole(song):
     assert [stem for stem, _ in track.stems] == ["accompaniment", "vocals"]
 
 
-def test_the_latest_failure_of_a_file_is_told(song):
+def test_the_latest_failure_of_a_file_is_returned(song):
     layout, source = song
     assert failure_of(layout, str(source)) is None
     failed = StemRow("stereo-1", "song.wav", "song.wav", None, metrics.FAILED, source=str(source))

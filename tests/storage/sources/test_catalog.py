@@ -45,7 +45,7 @@ def test_a_glob_names_the_files_that_match_below_its_fixed_part(tmp_path):
         list(stream_catalog(f"{tmp_path}/m/*.ogg"))
 
 
-def test_what_looks_like_a_track_and_is_none_is_listed_all_the_same(tmp_path):
+def test_what_is_named_like_a_track_is_listed_even_if_it_is_not_one(tmp_path):
     touch(tmp_path / "good.wav")
     (tmp_path / "folder.wav").mkdir()
     (tmp_path / "dangling.flac").symlink_to("/nowhere")
@@ -57,7 +57,7 @@ def test_a_folder_named_like_a_file_with_songs_in_it_is_a_folder(tmp_path):
     assert [t.path for t in list_catalog(tmp_path)] == ["Live.wav/one.wav"]
 
 
-def test_a_file_name_that_is_no_utf8_can_be_shown(tmp_path):
+def test_a_file_name_that_is_not_utf8_can_be_shown(tmp_path):
     name = os.fsdecode(b"caf\xe9.wav")
     touch(tmp_path / "x.wav")
     (tmp_path / "x.wav").rename(tmp_path / name)
@@ -105,20 +105,20 @@ def test_a_manifest_lists_paths_beside_it_with_ids_and_references(tmp_path, kind
         ("path\na.wav\na.wav\n", "more than once"),
     ],
 )
-def test_a_malformed_manifest_is_told(tmp_path, text, words):
+def test_a_malformed_manifest_is_a_sentence(tmp_path, text, words):
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(CatalogError, match=words):
         list_catalog(tmp_path / "list.csv")
 
 
-def test_nothing_to_list_is_told(tmp_path):
+def test_an_empty_source_is_a_sentence(tmp_path):
     with pytest.raises(CatalogError, match="holds no audio"):
         list_catalog(tmp_path)
     with pytest.raises(CatalogError, match="is not there"):
         list_catalog(tmp_path / "absent")
 
 
-def test_a_link_to_itself_stops_nothing(tmp_path):
+def test_a_link_to_itself_does_not_end_the_listing(tmp_path):
     touch(tmp_path / "songs" / "a.wav")
     (tmp_path / "songs" / "latest").symlink_to("latest")
     (tmp_path / "songs" / "latest.wav").symlink_to("latest.wav")
@@ -134,7 +134,7 @@ def test_a_glob_over_a_looped_link_lists_each_file_once(tmp_path):
     assert [t.path for t in stream_catalog(f"{tmp_path}/m/?/o*[!x]e.wav")] == ["a/one.wav"]
 
 
-def test_a_name_that_is_no_utf8_and_its_literal_text_are_two_tracks(tmp_path):
+def test_a_name_that_is_not_utf8_and_its_escaped_text_are_two_tracks(tmp_path):
     for name in (b"caf\xe9.wav", rb"caf\xe9.wav"):
         touch(tmp_path / "x.wav")
         (tmp_path / "x.wav").rename(tmp_path / os.fsdecode(name))
@@ -142,7 +142,7 @@ def test_a_name_that_is_no_utf8_and_its_literal_text_are_two_tracks(tmp_path):
 
 
 @pytest.mark.parametrize("root", ["songs", "songs/**/*.wav"])
-def test_an_output_inside_the_catalog_is_passed_over_with_a_word(tmp_path, root, caplog):
+def test_an_output_inside_the_catalog_is_skipped_with_a_message(tmp_path, root, caplog):
     touch(tmp_path / "songs" / "a.wav")
     out = OutputLayout(tmp_path / "songs" / "separated")
     runs.begin(out, "separate-1", {})
@@ -168,7 +168,7 @@ def test_ids_of_a_manifest_are_text_and_blank_ones_are_the_path(tmp_path, ids):
 
 
 @pytest.mark.parametrize("rows", ["a.wav,x\nb.wav,x\n", "a.wav,b.wav\nb.wav,\n"])
-def test_an_id_that_comes_twice_is_named_before_anything_runs(tmp_path, rows):
+def test_a_repeated_id_is_named_before_anything_runs(tmp_path, rows):
     (tmp_path / "list.csv").write_text(f"path,track_id\n{rows}")
     with pytest.raises(CatalogError, match=r"lists the track_id (x|b\.wav) more than once, again as number 2"):
         list_catalog(tmp_path / "list.csv")

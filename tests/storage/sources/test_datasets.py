@@ -39,7 +39,7 @@ def test_a_folder_of_stems_may_lack_some_and_have_other_systems_beside(tmp_path)
     assert track.mixture is None
 
 
-def test_pairs_join_files_of_one_name_and_know_the_singer(tmp_path):
+def test_pairs_join_files_of_the_same_name_and_name_the_singer(tmp_path):
     for folder in ("voice", "music"):
         touch(tmp_path / folder / "amy_1_01.wav")
         touch(tmp_path / folder / "leon_1_01.wav")
@@ -58,7 +58,7 @@ def test_loose_files_are_one_stem_each(tmp_path):
     assert set(track.stems) == {"vocals"}
 
 
-def test_a_folder_that_is_no_dataset_is_told_what_was_looked_for(tmp_path):
+def test_a_folder_that_is_not_a_dataset_is_a_sentence_that_names_the_layouts(tmp_path):
     with pytest.raises(DatasetError, match="neither Mixtures/ and Sources/"):
         discover(tmp_path)
     with pytest.raises(DatasetError, match="is not a folder"):
@@ -82,7 +82,7 @@ def test_a_song_in_two_splits_is_found_through_its_spelling(tmp_path):
     assert leaks((t.song, t.title, t.split) for t in (one, one)) == []
 
 
-def test_an_installed_package_brings_a_layout(tmp_path, monkeypatch):
+def test_an_installed_package_adds_a_layout(tmp_path, monkeypatch):
     source = """
 from storage.sources.datasets import DatasetTrack, Layout, Source
 
@@ -96,7 +96,7 @@ THING = Layout(lambda root: any(root.glob("*.voice")), tracks)
     (tmp_path / "songs").mkdir()
     for name in ("b.voice", "a.voice"):
         (tmp_path / "songs" / name).touch()
-    with pytest.raises(DatasetError, match="is no dataset"):
+    with pytest.raises(DatasetError, match="is not a dataset"):
         recognise(tmp_path / "songs")
     plugins.install(tmp_path / "package", monkeypatch, "unbraid.datasets", "voices", source)
     assert recognise(tmp_path / "songs") == "voices"

@@ -33,8 +33,8 @@ def vowel(frequency, seconds=3.0, formants=(700, 1200, 2600)):
 
 
 def fundamental(audio):
-    found = librosa.yin(audio.mean(axis=0)[RATE // 2 : -RATE // 2], fmin=80, fmax=800, sr=RATE, frame_length=8192)
-    return float(np.median(found))
+    pitches = librosa.yin(audio.mean(axis=0)[RATE // 2 : -RATE // 2], fmin=80, fmax=800, sr=RATE, frame_length=8192)
+    return float(np.median(pitches))
 
 
 def cents(a, b):
@@ -88,16 +88,16 @@ def test_pieces_of_different_speed_are_joined_without_clicks_or_holes():
 
 
 @pytest.mark.parametrize("balance", [-6.0, -1.0, 3.0])
-def test_vocals_stand_as_loud_over_the_accompaniment_as_asked(song, balance):
+def test_vocals_are_as_loud_over_the_accompaniment_as_requested(song, balance):
     """Measured by pyloudnorm, which is not what sets the level."""
     vocals, rest = 0.2 * song.stems["vocals"], song.mixture - song.stems["vocals"]
     gain = loudness.whole_song_gain(vocals, rest, RATE, balance)
     meter = pyloudnorm.Meter(RATE)
-    own, other = (meter.integrated_loudness(x.T.astype(float)) for x in (vocals * 10 ** (gain / 20), rest))
-    assert own - other == pytest.approx(balance, abs=0.5)
+    level, other_level = (meter.integrated_loudness(x.T.astype(float)) for x in (vocals * 10 ** (gain / 20), rest))
+    assert level - other_level == pytest.approx(balance, abs=0.5)
 
 
-def test_gains_a_frame_bring_a_voice_that_fades_to_one_level_where_one_gain_does_not(song):
+def test_a_gain_per_frame_levels_a_fading_voice_where_one_gain_does_not(song):
     rest = song.mixture - song.stems["vocals"]
     fading = song.stems["vocals"] * np.linspace(1.0, 0.1, rest.shape[1], dtype=np.float32)
 
@@ -152,8 +152,8 @@ def test_a_transition_is_one_song_before_and_the_other_after_on_the_beat_between
     np.testing.assert_array_equal(made.audio[:, : first - margin], a[:, : first - margin])
     tail = made.audio[:, last + RATE : last + 3 * RATE].mean(axis=0)
     source = b.mean(axis=0)
-    found = np.correlate(source[: RATE * 25], tail[: RATE // 2], "valid")
-    at = int(np.argmax(found))
+    correlation = np.correlate(source[: RATE * 25], tail[: RATE // 2], "valid")
+    at = int(np.argmax(correlation))
     overlap = source[at : at + RATE // 2]
     assert np.corrcoef(overlap, tail[: RATE // 2])[0, 1] > 0.95
     # Beats heard in the transition lie on the glide.
@@ -182,7 +182,7 @@ def test_a_transition_has_neither_clicks_nor_a_hole(two_songs, kind):
         assert np.abs(np.diff(made.audio[:, seam - 200 : seam + 200])).max() <= 1.2 * steepest
 
 
-def test_songs_too_short_to_go_over_in_say_so(two_songs):
+def test_songs_too_short_for_a_transition_are_a_misfit(two_songs):
     (a, a_grid), (b, b_grid) = two_songs
     with pytest.raises(Misfit, match="take fewer bars"):
         transition(a, a_grid, b, b_grid, RATE, 32)

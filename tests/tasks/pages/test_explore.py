@@ -55,7 +55,7 @@ def test_a_store_is_measured_like_the_dataset_it_was_made_from(dsd100, tmp_path)
         assert one.power == pytest.approx(before[one.stem].power, rel=0.01)
 
 
-def test_silence_and_equal_channels_are_told(dsd100):
+def test_silence_and_equal_channels_are_reported(dsd100):
     items = _discovered(dsd100, None, None)[:1]
     for stem in items[0].stems.values():
         stem.read = lambda start, seconds: (np.zeros((2, 44100), np.float32), 44100)
@@ -63,7 +63,7 @@ def test_silence_and_equal_channels_are_told(dsd100):
     assert any("silent where they were measured" in text for text in texts)
 
 
-def test_a_folder_that_is_no_dataset_is_a_sentence(tmp_path):
+def test_a_folder_that_is_not_a_dataset_is_a_sentence(tmp_path):
     with pytest.raises(DatasetError):
         write_exploration(tmp_path, tmp_path / "page.html")
 
@@ -79,7 +79,7 @@ def test_a_tone_lies_where_the_axis_says(axis, hz):
     assert abs(centres[row] - hz) <= 1.5 * width
 
 
-def test_names_on_the_edge_do_not_meet():
+def test_labels_at_the_edge_do_not_overlap():
     for axis in ("linear", "warped"):
         places = [mark.at for mark in marks(44100, axis=axis)]
         assert len(places) >= 3

@@ -27,8 +27,8 @@ def training_page(folder, _):
     layout = TrainingLayout(folder)
     layout.log.write_text("\n".join(json.dumps(line) for line in [*lines, {"step": 8, "csdr": 5.0, "usdr": 6.0}]))
     lanes = ["mixture", "true vocals", "vocals at step 100", "vocals at step 700", "vocals at step 800"]
-    heard = {name: clicks() * np.float32(0.5) for name in lanes}
-    keep_players(layout.players, [player(HOSTILE, heard, RATE, muted=lanes[:-1])])
+    signals = {name: clicks() * np.float32(0.5) for name in lanes}
+    keep_players(layout.players, [player(HOSTILE, signals, RATE, muted=lanes[:-1])])
     return write_training_page(layout)
 
 
@@ -46,7 +46,7 @@ def browser(tmp_path_factory):
 
 
 @pytest.mark.parametrize("make", [dataset_page, training_page, search_page])
-def test_a_page_fits_says_nothing_on_the_console_and_plays_in_step(make, browser, dsd100, tmp_path):
+def test_a_page_fits_logs_nothing_and_plays_in_step(make, browser, dsd100, tmp_path):
     made = make(tmp_path, dsd100)
     for width, dark in ((1280, False), (400, True)):
         with page(browser, made.as_uri(), width=width, dark=dark) as opened:

@@ -55,7 +55,7 @@ def test_a_report_shows_the_catalogs_predictions_and_their_drift(written):
     assert "By folder" in text
 
 
-def test_a_run_whose_record_says_little_has_a_report_too(tmp_path):
+def test_a_run_with_a_sparse_record_has_a_report_too(tmp_path):
     out = made_run(tmp_path, "evaluate-20260101T000000-aaaaaa", tracks=1)
     record = json.loads(out.run_record("evaluate-20260101T000000-aaaaaa").read_text())
     kept = {name: record[name] for name in ("run_id", "started_at")}
@@ -64,13 +64,13 @@ def test_a_run_whose_record_says_little_has_a_report_too(tmp_path):
     assert "· D ·" in text
 
 
-def test_a_report_needs_nothing_from_anywhere_else(written):
+def test_a_report_loads_nothing_from_elsewhere(written):
     text = written.read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)[^#]""", text)
     assert not re.search(r"url\((?!data:)|@import|https?://", text)
 
 
-def test_names_of_tracks_are_text_and_nothing_else(written):
+def test_names_of_tracks_are_escaped(written):
     text = written.read_text()
     assert HOSTILE not in text
     assert "<img src=x" not in text
@@ -125,7 +125,7 @@ def test_numbers_are_written_as_people_write_them():
     )  # fmt: skip
 
 
-def test_the_stretch_that_is_heard_is_where_all_stems_sound():
+def test_the_excerpt_is_where_all_stems_sound():
     rng = np.random.default_rng(0)
     vocals, backing = (rng.uniform(-0.3, 0.3, (1, 40 * RATE)).astype(np.float32) for _ in range(2))
     vocals[:, : 20 * RATE] = 0

@@ -109,7 +109,7 @@ def test_a_page_that_cannot_be_written_does_not_end_a_training(tmp_path, caplog)
     assert "could not be written" in caplog.text
 
 
-def test_a_search_is_lines_over_its_settings_the_best_strongest(tmp_path):
+def test_a_search_is_a_line_per_trial_the_best_most_prominent(tmp_path):
     out = OutputLayout(tmp_path)
     trials = [TrialRow(n, "stereo", json.dumps({"rate": 0.1 * n, "net": "ab"[n % 2]}), "ok", csdr=float(n))
               for n in range(3)]  # fmt: skip

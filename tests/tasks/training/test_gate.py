@@ -57,7 +57,7 @@ def test_noise_alone_is_hardly_ever_promoted(seed):
 
 
 @pytest.mark.parametrize(("least_rise", "promoted"), [(0.1, False), (0.01, True)])
-def test_a_sure_rise_that_is_not_worth_it_is_not_promoted(least_rise, promoted):
+def test_a_certain_rise_that_is_too_small_is_not_promoted(least_rise, promoted):
     verdict = decision(changed(vocals=noise(0.05, 0.01)), least_rise=least_rise)
     assert verdict.rise_low > 0
     assert verdict.promoted is promoted
@@ -69,7 +69,7 @@ def test_equal_or_worse_vocals_are_not_promoted():
     assert not decision(changed(vocals=-0.5)).promoted
 
 
-def test_too_few_songs_are_said_and_never_promoted():
+def test_too_few_songs_never_promote_and_the_reason_says_so():
     few = SONGS[: LEAST_SONGS - 1]
     verdict = decision(changed(vocals=3.0, songs=few), {song: OLD[song] for song in few})
     assert not verdict.promoted
@@ -99,7 +99,7 @@ def test_a_challenger_that_fails_where_the_champion_does_not_is_stopped():
     assert "fails on 1 tracks that the champion does, song 07 first" in verdict.reason
 
 
-def test_without_a_champion_there_is_nobody_to_beat():
+def test_without_a_champion_the_challenger_is_promoted():
     assert decide("stereo", "new", None, "test", None).promoted
 
 
@@ -119,7 +119,7 @@ def test_the_same_songs_have_the_same_interval():
     assert interval(differences) == interval(differences.copy())
 
 
-def test_the_decision_says_how_often_this_test_set_was_looked_at():
+def test_the_decision_says_how_many_decisions_used_this_test_set():
     assert decision(changed(vocals=1.0), looks=4).looks == 4
 
 
@@ -137,7 +137,7 @@ def test_predicted_scores_promote_only_a_clear_rise_and_say_what_they_are():
     assert decision(ours).score == "measured"
 
 
-def test_models_that_predict_nothing_are_no_match():
+def test_models_without_predictions_are_not_compared():
     silent = {song: {"vocals": None} for song in SONGS}
     verdict = decision(silent, silent, predicted=True)
     assert not verdict.promoted

@@ -27,7 +27,7 @@ def mostly_silent(tmp_path_factory):
 
 
 @pytest.mark.parametrize("spectra", [False, True])
-def test_spans_in_which_the_voice_rests_are_mostly_passed_over(mostly_silent, spectra):
+def test_spans_in_which_the_voice_pauses_are_mostly_skipped(mostly_silent, spectra):
     length = 4 * 16000 // (256 if spectra else 1)
     tracks = Store.open(mostly_silent).tracks()
     pool = SpanPool(

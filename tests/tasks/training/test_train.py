@@ -68,7 +68,7 @@ def test_two_runs_of_one_seed_have_the_same_weights(store, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_run_that_is_there_is_not_overwritten_by_accident(store, tmp_path):
+def test_an_existing_run_is_not_overwritten_by_accident(store, tmp_path):
     train(request(store, tmp_path / "run"))
     with pytest.raises(StoreError, match="--resume"):
         train(request(store, tmp_path / "run"))
@@ -95,10 +95,10 @@ def test_killed_and_resumed_it_ends_with_the_weights_of_a_run_that_was_not(store
     assert checkpoint.exists()
     assert not (tmp_path / "killed" / "best.safetensors").exists() or losses(tmp_path / "killed")[-1]["step"] < 8
     subprocess.run(command, env=environment, cwd=root, check=True, timeout=240)
-    whole = train(request(store, tmp_path / "whole"))
+    uninterrupted = train(request(store, tmp_path / "whole"))
     tensors = [
         Weights.from_bytes(Path(p).read_bytes(), "x").tensors
-        for p in (whole.weights, tmp_path / "killed" / "best.safetensors")
+        for p in (uninterrupted.weights, tmp_path / "killed" / "best.safetensors")
     ]
     assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
 
@@ -110,11 +110,11 @@ def never_better(monkeypatch):
 
 
 def test_a_run_that_ended_for_patience_is_finished_and_resumed_does_nothing(store, tmp_path, never_better):
-    asked = request(store, tmp_path / "run", {"patience": 1, "validate_every": 1}, resume=True)
-    first = train(asked)
+    training = request(store, tmp_path / "run", {"patience": 1, "validate_every": 1}, resume=True)
+    first = train(training)
     assert (first.steps, first.stopped) == (2, "no improvement")
     files = contents(tmp_path / "run")
-    assert train(asked) == first
+    assert train(training) == first
     assert contents(tmp_path / "run") == files
     more = request(store, tmp_path / "run", {"patience": 1, "validate_every": 1, "steps": 12}, resume=True)
     assert train(more) == first
@@ -129,7 +129,7 @@ def test_a_run_that_did_all_its_steps_is_lengthened_by_more_of_them(store, tmp_p
         train(request(store, tmp_path / "run", {"steps": 2}, resume=True))
 
 
-def test_a_run_goes_on_only_with_the_seed_start_settings_and_tracks_it_was_begun_with(
+def test_a_run_is_resumed_only_with_the_seed_start_settings_and_tracks_it_was_started_with(
     store, dsd100, tmp_path, never_better
 ):
     short = {"steps": 1, "validate_every": 1}
@@ -169,11 +169,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_a_sentence_and_the_last_goo
     assert train(request(store, tmp_path / "run", {"validate_every": 2}, resume=True)) == report
 
 
-def test_a_worker_that_takes_over_goes_on_without_being_asked_to(store, tmp_path, never_better):
+def test_a_worker_that_takes_over_resumes_without_the_flag(store, tmp_path, never_better):
     """Dask sends a request to another worker when the first one dies."""
-    asked = request(store, tmp_path / "run", {"steps": 1}, attempt="this command")
-    report = train(asked)
-    assert train(asked) == report
+    training = request(store, tmp_path / "run", {"steps": 1}, attempt="this command")
+    report = train(training)
+    assert train(training) == report
     with pytest.raises(StoreError, match="--resume"):
         train(request(store, tmp_path / "run", {"steps": 1}, attempt="another command"))
 
@@ -216,7 +216,7 @@ def tones(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("same_track", "least", "most"), [(0.0, 0.05, 0.4), (1.0, 1.0, 1.0)])
-def test_voice_and_backing_come_from_one_song_by_chance_or_as_often_as_they_are_told_to(tones, same_track, least, most):
+def test_voice_and_backing_come_from_one_song_by_chance_or_as_often_as_set(tones, same_track, least, most):
     plain = {f"mixing.{name}": 0.0 for name in ("speed", "equalise", "without_vocals", "without_backing")}
     preset = load_preset("jansson", batch_size=60, frames=16, **{**plain, "mixing.same_track": same_track})
     stems = example_source(tones, Store.open(Path(tones)).tracks("train"), preset, 1).batch(0).stems
@@ -227,7 +227,7 @@ def test_voice_and_backing_come_from_one_song_by_chance_or_as_often_as_they_are_
     assert least <= (songs[:, 0] == songs[:, 1]).mean() <= most
 
 
-def test_examples_of_four_stems_are_four_parts_at_levels_of_their_own(store):
+def test_examples_of_four_stems_have_sound_in_each(store):
     tracks = Store.open(Path(store)).tracks("train")
     batch = example_source(store, tracks, load_preset("four-stem", batch_size=4, frames=64), 1).batch(0)
     assert batch.stems.shape == (4, 4, 2, 63 * 1024 + 4096)

@@ -19,9 +19,9 @@ def test_a_range_is_drawn_evenly_in_its_logarithm():
 
 
 def test_a_grid_is_every_combination_once():
-    found = trials([Dimension.parse("batch_size=2,4"), Dimension.parse("loss=mask,magnitude_l1")], "grid", 99, 0)
-    assert len(found) == 4
-    assert {"batch_size": 4, "loss": "mask"} in found
+    drawn = trials([Dimension.parse("batch_size=2,4"), Dimension.parse("loss=mask,magnitude_l1")], "grid", 99, 0)
+    assert len(drawn) == 4
+    assert {"batch_size": 4, "loss": "mask"} in drawn
 
 
 def test_a_random_search_repeats_with_its_seed_and_never_a_trial():
@@ -31,8 +31,8 @@ def test_a_random_search_repeats_with_its_seed_and_never_a_trial():
 
 
 @pytest.mark.parametrize("text", ["learning_rate", "learning_rate=", "ema=0.9..0.1", "ema=a..b"])
-def test_what_is_no_dimension_is_said(text):
-    with pytest.raises(PresetError, match="is no dimension"):
+def test_what_is_not_a_dimension_is_a_sentence(text):
+    with pytest.raises(PresetError, match="is not a dimension"):
         Dimension.parse(text)
 
 
@@ -41,7 +41,7 @@ def test_a_grid_over_a_range_is_refused():
         trials([Dimension.parse("ema=0.9..0.99")], "grid", 3, 0)
 
 
-def test_trials_are_rows_the_bad_ones_with_their_reason(dsd100, tmp_path):
+def test_trials_are_rows_and_failed_ones_give_their_reason(dsd100, tmp_path):
     opened = Store.create(tmp_path / "s.zarr", StoreFormat(n_fft=0, hop=0))
     ingest_batch(str(tmp_path / "s.zarr"), discover(dsd100))
     opened.consolidate()

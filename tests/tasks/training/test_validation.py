@@ -19,7 +19,7 @@ class Track:
         return f"{self.dataset}/{self.artist} - {self.title}"
 
 
-def test_an_artist_is_wholly_in_training_or_in_validation():
+def test_all_songs_of_an_artist_are_in_training_or_all_in_validation():
     many = [Track("x", f"singer {i % 40}", f"song {i}") for i in range(400)]
     training, validation = split_for_validation(many)
     assert not {t.artist for t in training} & {t.artist for t in validation}

@@ -4,7 +4,8 @@
 
 DATASET is ../shared/data/dsd100_dev_excerpts if none is given, MODEL the champion of every preset that has
 one. cSDR, uSDR, MSE and SNR (of magnitudes) are medians over tracks. × real time is that of the separator without
-files: a minute of stereo noise on all cores, the best of three.
+files: a minute of stereo noise on all cores, the best of three. A last line sums up the outputs of other systems that
+lie beside the tracks: the median cSDR of vocals over all of them, and over the best one of each track.
 """
 
 import statistics
@@ -20,6 +21,7 @@ from flows.evaluate import evaluate
 from model.preset import preset_names
 from storage.files.layout import OutputLayout
 from storage.results.metrics import read_all
+from tasks.evaluate import SYSTEM
 from tasks.loading import load_separator, load_weights, registry
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data" / "dsd100_dev_excerpts"
@@ -35,22 +37,32 @@ def main(out: str, dataset: str, models: list[str]) -> None:
         models: The models' names.
     """
     rows: dict[str, list] = {}
+    others: dict[tuple[str, str], float] = {}
     for model in models:
         summary = evaluate(dataset, out, model=model, engine="sdr")
         for row in read_all(OutputLayout(Path(out)), summary.run_id).to_pylist():
-            if row["stem"] == "vocals" and not row["model_id"].startswith("system:"):
+            if row["stem"] != "vocals":
+                continue
+            if not row["model_id"].startswith(SYSTEM):
                 rows.setdefault(row["model_id"], []).append(row)
+            elif row["sdr"] is not None:
+                others[row["track_id"], row["model_id"]] = row["sdr"]
     print("| model | cSDR | mean | uSDR | MSE | SNR | M parameters | × real time |\n|---|---|---|---|---|---|---|---|")
     registered = {registry().find(model).model_id: model for model in models}
     for name, of_network in sorted(rows.items(), key=lambda item: median(item[1], "sdr")):
         of_network = list({row["track_id"]: row for row in of_network}.values())
         extra = f"{parameters(name):.2f} | {speed(name):.0f}" if name in registered else " | "
-        scores = [
-            median(of_network, "sdr"),
-            mean(of_network, "sdr"),
-            *(median(of_network, column) for column in COLUMNS[1:]),
-        ]
+        columns = [median(of_network, column) for column in COLUMNS]
+        scores = [columns[0], mean(of_network, "sdr"), *columns[1:]]
         print(f"| {name} | " + " | ".join(f"{value:.4g}" for value in scores) + f" | {extra} |")
+    if others:
+        best: dict[str, float] = {}
+        for (track, _), score in others.items():
+            best[track] = max(score, best.get(track, score))
+        print(
+            f"\n{len(others)} outputs of other systems: median {statistics.median(others.values()):.1f}; "
+            f"the best of each of {len(best)} tracks: median {statistics.median(best.values()):.1f}"
+        )
 
 
 def median(rows: list[dict], column: str) -> float:

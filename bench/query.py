@@ -1,10 +1,11 @@
-"""Measures what queries of a run folder cost: seconds and memory of `storage.results.query` over made rows.
+"""Measures what rows cost: seconds and memory of queries of a run folder, and of planning a run over it.
 
-    python bench/query.py [--rows 10000000] [--runs 10]
+    python bench/query.py [--rows 10000000] [--runs 10] [--only planning]
 
 Each size is written as --runs runs over partly the same tracks, so that `metrics` has to pick the latest row of each.
-Each query runs in a separate process, whose peak memory is printed beside its seconds; the smallest size shows what
-the libraries take by themselves.
+`planning` is what `unbraid separate` does with the rows before it starts (`storage.results.done.done_tracks`): it finds
+out which tracks are done; their stems are not there, so none is. Each measurement runs in a separate process, whose
+peak memory is printed beside its seconds; the smallest size shows what the libraries take by themselves.
 """
 
 import argparse
@@ -28,14 +29,27 @@ QUERIES = {
     "current rows of one track": "select stem, usdr, on_disk from metrics where track_id = 'track-00000007'",
     "all current rows": "select count(*), avg(usdr) from metrics",
 }
-_ASK = """
-import resource, sys, time
-sys.path.insert(0, {root!r})
-from pathlib import Path
+PLANNING = "planning"
+_QUERY = """
 from storage.results.query import query
-began = time.perf_counter()
 query(Path({out!r}), {sql!r})
-print(f"{{time.perf_counter() - began:6.1f}} s {{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:6.0f}} MB")
+"""
+_PLANNING = """
+from storage.files.layout import OutputLayout
+from storage.results.done import Target, done_tracks
+target = Target("stereo-00000000", ("0123456789ab",), ("accompaniment", "vocals"))
+done = done_tracks(OutputLayout(Path({out!r})), target)
+assert done.holds("track-00000007")
+"""
+_MEASURED = """
+import resource, sys, time
+from pathlib import Path
+sys.path.insert(0, {root!r})
+began = time.perf_counter()
+{code}
+seconds = time.perf_counter() - began
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(f"{{seconds:6.1f}} s {{used.ru_utime + used.ru_stime:6.1f}} CPU s {{used.ru_maxrss / 1e3:6.0f}} MB")
 """
 
 
@@ -43,14 +57,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--only", help="Measure only this.", choices=[*QUERIES, PLANNING])
     arguments = parser.parse_args()
+    measurements = {name: (_QUERY, sql) for name, sql in QUERIES.items()} | {PLANNING: (_PLANNING, "")}
+    if arguments.only:
+        measurements = {arguments.only: measurements[arguments.only]}
     for rows in (arguments.rows // 100, arguments.rows // 10, arguments.rows):
         with tempfile.TemporaryDirectory(prefix="unbraid-bench-query-") as folder:
             out = OutputLayout(Path(folder))
             for run in range(arguments.runs):
                 make_run(out, run, rows // arguments.runs)
-            for name, sql in QUERIES.items():
-                code = _ASK.format(root=str(Path(__file__).resolve().parent.parent), out=folder, sql=sql)
+            for name, (code, sql) in measurements.items():
+                root = str(Path(__file__).resolve().parent.parent)
+                code = _MEASURED.format(root=root, code=code.format(out=folder, sql=sql))
                 answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
                 print(f"{rows:>10} rows, {name:<26} {answer.stdout.strip() or answer.stderr[-300:]}", flush=True)
 
@@ -79,7 +98,7 @@ def make_run(out: OutputLayout, run: int, rows: int) -> None:
                 "format": "flac",
             }
             columns = {name: pa.array([value] * n) for name, value in constant.items()}
-            columns |= {"track_id": ids, "path": ids, "stem": pa.array(stems), "source_fingerprint": ids}
+            columns |= {"track_id": ids, "path": ids, "stem": pa.array(stems), "source_fingerprint": ids, "source": ids}
             paths = [f"stems/{track}/{stem}.flac" for track, stem in zip(ids.to_pylist(), stems, strict=True)]
             columns |= {"stem_path": pa.array(paths), "usdr": pa.array(generator.normal(8, 3, n))}
             columns["finished_at"] = pa.array(

@@ -4,8 +4,10 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,37 +15,17 @@ from storage.files import naming
 from storage.files.layout import OutputLayout, shown
 from storage.files.location import is_url, object_at
 from storage.results import metrics, parquet
-from storage.results.metrics import OK
+from storage.results.metrics import FAILED, OK
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
-# Per track: whose stems are in its place (the latest separation into it, even one that began and never ended), with the
-# files of that separation, and how the latest separation with the requested model and settings ended.
-_HELD = r"""
-with separations as (
-    select track_id, stem, status, finished_at, stem_path, starts_with(coalesce(stem_path, ''), $root) as here,
-        coalesce(format, regexp_extract(stem_path, '\.([^./]+)$', 1)) as format,
-        {'model': model_id, 'settings': settings_hash, 'source': source_fingerprint} as made_by
-    from parts where settings_hash is not null
-), latest as (
-    select track_id,
-        max_by({'status': status, 'by': made_by, 'path': stem_path, 'stem': stem}, finished_at) filter (here) as holder,
-        max_by({'status': status, 'source': made_by.source}, finished_at) filter (
-            made_by.model = $model and list_contains($settings, made_by.settings)
-            and (here or status = 'failed' and coalesce(format, $format) = $format)
-        ) as ended
-    from separations group by track_id
-), stems as (
-    select track_id, made_by, list({'stem': stem, 'format': format, 'path': stem_path}) as files
-    from separations where here and status = 'ok' and list_contains($settings, made_by.settings)
-        and made_by.model = $model and format = $format
-    group by all
-)
-select latest.track_id, holder.status as status, holder.by.model as model, holder.by.settings as settings,
-    holder.by.source as source, holder.path as path, holder.stem as stem,
-    ended.status as ended, ended.source as ended_source, files
-from latest left join stems on latest.track_id = stems.track_id and latest.holder.by = stems.made_by
+# The rows of separations, those of a track together, its latest first. DuckDB sorts on the disk, while an aggregate of
+# texts or lists would have to stay in memory.
+_SEPARATIONS = """
+select track_id, status, model_id, settings_hash, source_fingerprint, stem, stem_path, format, source
+from parts where settings_hash is not null
+order by track_id, finished_at desc nulls last
 """
 _SOURCES = "select distinct track_id, source from parts where source is not null and settings_hash is not null"
 _STEMS = "select distinct stem from parts where stem is not null and stem_path is not null"
@@ -61,6 +43,11 @@ class Keys:
         self._sorted = np.empty(0, np.int64)
 
     def add(self, thing: object) -> None:
+        """Put a thing into the set.
+
+        Args:
+            thing: Anything hashable; it is not kept.
+        """
         self._new.append(hash(thing))
 
     def __contains__(self, thing: object) -> bool:
@@ -120,7 +107,7 @@ class DoneTracks:
         self._well, self._failed = Keys(), Keys()
         self._partly: dict[tuple[tuple[str, ...], str], Keys] = {}  # by the stems that are missing, and the settings
         self._held, self._names, self._sources = Keys(), Keys(), Keys()
-        self._places, self._own_places = Keys(), Keys()
+        self._places, self._places_of_tracks = Keys(), Keys()
         self._elsewhere: dict[int, list[str]] | None = None
         self._rows: ds.Dataset | None = None
         self.stems: tuple[str, ...] = ()
@@ -128,6 +115,13 @@ class DoneTracks:
             self.add(track_id, fingerprint, well)
 
     def add(self, track_id: str, fingerprint: str, well: bool) -> None:
+        """Put in a track that ended.
+
+        Args:
+            track_id: The track.
+            fingerprint: Its source's at that time.
+            well: Whether it ended well.
+        """
         (self._well if well else self._failed).add((track_id, fingerprint))
 
     def __len__(self) -> int:
@@ -184,7 +178,7 @@ class DoneTracks:
         Returns:
             The first of them that it has, None where it has none.
         """
-        return next((place for place in places if (track_id, place) in self._own_places), None)
+        return next((place for place in places if (track_id, place) in self._places_of_tracks), None)
 
     def taken(self, place: str) -> bool:
         """Does any track have stems in this place?
@@ -205,9 +199,8 @@ class DoneTracks:
             return False
         if self._elsewhere is None:
             self._elsewhere = {}
-            for batch in parquet.select(self._rows, _SOURCES) if self._rows is not None else ():
-                for name, other in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    self._elsewhere.setdefault(hash(name), []).append(other)
+            for name, other in _tuples(parquet.select(self._rows, _SOURCES)) if self._rows is not None else ():
+                self._elsewhere.setdefault(hash(name), []).append(other)
         return any(_is_another(other, source) for other in self._elsewhere.get(hash(track_id), []))
 
 
@@ -240,32 +233,68 @@ def done_tracks(out: OutputLayout, target: Target) -> DoneTracks:
     root = out.stems_of(target.model_id if target.beside else None)
     below = f"{root.relative_to(out.root).as_posix()}/"
     there = _Presence(out)
-    parameters = {"model": target.model_id, "settings": list(target.settings), "format": target.format, "root": below}
-    for track in _dicts(parquet.select(rows, _HELD, **parameters)):
-        name = track["track_id"]
-        if track["ended"] == metrics.FAILED:
-            done._failed.add((name, track["ended_source"]))
-        if track["status"] is None:
-            continue
-        place = naming.place_of(track["path"].removeprefix(below), track["stem"])
-        done._held.add(name)
-        done._own_places.add((name, place))
-        done._places.add(naming.folded(place))
-        if track["status"] == OK and track["model"] == target.model_id and track["settings"] in target.settings:
-            named = {
-                below + naming.stem_name(place, stem, target.format, target.template): stem for stem in target.stems
-            }
-            made = [file["path"] for file in track["files"] or () if file["path"] in named]
-            present = {named[path] for path in made if there(path)}
-            missing = tuple(stem for stem in target.stems if stem not in present)
-            keys = done._partly.setdefault((missing, track["settings"]), Keys()) if missing else done._well
-            keys.add((name, track["source"]))
-    for track in _dicts(parquet.select(rows, _SOURCES)):
-        done._names.add(track["track_id"])
-        done._sources.add((track["track_id"], track["source"]))
-    done.stems = tuple(sorted(row["stem"] for row in _dicts(parquet.select(rows, _STEMS))))
+    separations = (_Row(*values) for values in _tuples(parquet.select(rows, _SEPARATIONS)))
+    for _, of_track in groupby(separations, attrgetter("track_id")):
+        _take_in(done, list(of_track), target, below, there)
+    done.stems = tuple(sorted(stem for (stem,) in _tuples(parquet.select(rows, _STEMS))))
     done._rows = rows
     return done
+
+
+class _Row(NamedTuple):
+    """One stem of a separation, or one failure; `path` is relative to the output."""
+
+    track_id: str
+    status: str
+    model: str
+    settings: str
+    fingerprint: str
+    stem: str | None
+    path: str | None
+    format: str | None
+    source: str | None
+
+    @property
+    def separation(self) -> tuple[str, str, str]:
+        return self.model, self.settings, self.fingerprint
+
+
+def _take_in(done: DoneTracks, rows: list[_Row], target: Target, below: str, there: "_Presence") -> None:
+    """Note what a track's rows say, the latest first.
+
+    The stems in its place are those of the latest separation into it, even of one that began and never ended.
+    """
+    name = rows[0].track_id
+    in_place = [row for row in rows if row.path is not None and row.path.startswith(below)]
+    ended = next((row for row in rows if _tells_the_end(row, target, below)), None)
+    if ended is not None and ended.status == FAILED:
+        done.add(name, ended.fingerprint, well=False)
+    for source in {row.source for row in rows if row.source is not None}:
+        done._names.add(name)
+        done._sources.add((name, source))
+    if not in_place:
+        return
+    latest = in_place[0]
+    place = naming.place_of((latest.path or "").removeprefix(below), latest.stem)
+    done._held.add(name)
+    done._places_of_tracks.add((name, place))
+    done._places.add(naming.folded(place))
+    if latest.status != OK or latest.model != target.model_id or latest.settings not in target.settings:
+        return
+    paths = {below + naming.stem_name(place, stem, target.format, target.template): stem for stem in target.stems}
+    made = {row.path for row in in_place if row.status == OK and row.separation == latest.separation}
+    present = {stem for path, stem in paths.items() if path in made and there(path)}
+    missing = tuple(stem for stem in target.stems if stem not in present)
+    keys = done._partly.setdefault((missing, latest.settings), Keys()) if missing else done._well
+    keys.add((name, latest.fingerprint))
+
+
+def _tells_the_end(row: _Row, target: Target, below: str) -> bool:
+    """Is the row of a separation as it is required, which left stems in the track's place or failed?"""
+    if row.model != target.model_id or row.settings not in target.settings:
+        return False
+    in_place = row.path is not None and row.path.startswith(below)
+    return in_place or (row.status == FAILED and row.format in (None, target.format))
 
 
 class _Presence:
@@ -288,9 +317,9 @@ class _Presence:
         return os.path.exists(os.path.join(self._root, name))
 
 
-def _dicts(batches: Iterable) -> Iterator[dict]:
+def _tuples(batches: Iterable) -> Iterator[tuple]:
     for batch in batches:
-        yield from batch.to_pylist()
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _is_another(other: str, source: str) -> bool:

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from flows.running.artifacts import publish
-from flows.running.cluster import Cluster, cluster
+from flows.running.cluster import GPU_TO_SEPARATE, Cluster, cluster
 from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
@@ -118,7 +118,7 @@ def evaluate_phase(
     Args:
         tracks: The dataset's tracks.
         out: The output that the run writes to.
-        settings: The workers' settings; their device is "cuda" only where workers with a GPU are to be used.
+        settings: The workers' settings; their device is "cuda" or "mps" only where workers with a GPU are to be used.
         run_id: The run.
         where: The connected cluster.
 
@@ -128,7 +128,8 @@ def evaluate_phase(
     Raises:
         OutputError: The output cannot be written.
     """
-    resources = {"GPU": 1.0} if settings.device == "cuda" and where.offering("GPU").slots else None
+    on_gpu = settings.device in ("cuda", "mps") and where.offering("GPU").slots
+    resources = GPU_TO_SEPARATE if on_gpu else None
     where = where.offering("GPU") if resources else where
     with progress("evaluate", len(tracks)) as line:
         cut = batches(tracks, where.slots, lambda track: 0)

@@ -12,7 +12,7 @@ from itertools import chain
 
 from flows.prune import prune_unwatched
 from flows.running.artifacts import publish
-from flows.running.cluster import address_of, cluster
+from flows.running.cluster import GPU_TO_SEPARATE, address_of, cluster
 from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
@@ -213,7 +213,7 @@ def separate_phase(
         OutputError: The output cannot be written.
     """
     with_gpu = where.offering("GPU")
-    resources = {"GPU": 1.0} if with_gpu.slots and settings.device != "cpu" else None
+    resources = GPU_TO_SEPARATE if with_gpu.slots and settings.device != "cpu" else None
     where = with_gpu if resources else where
     cut = _announced(batches(todo, where.slots, source_bytes), out, settings, run_id)
     with progress("separate", total) as line:

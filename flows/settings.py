@@ -52,7 +52,7 @@ class Workers(Scheduler):
     """Which cluster, or how many processes of this machine."""
 
     workers: Annotated[int | None, Cli(metavar="N", place=1)] = Field(
-        None, ge=1, description="Worker processes on this machine. Default: one per core."
+        None, ge=1, description="Worker processes on this machine. Default: one per core, or as many as feed its GPU."
     )
     memory: Annotated[str, Cli(metavar="SIZE", place=1), AfterValidator(size_of_memory)] = Field(
         "auto",

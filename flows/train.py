@@ -7,7 +7,7 @@ import time
 import uuid
 from pathlib import Path
 
-from flows.running.cluster import Cluster, cluster
+from flows.running.cluster import GPU_TO_TRAIN, Cluster, cluster
 from flows.running.parameters import settings_flow
 from flows.running.phases import phase
 from flows.running.progress import Progress, progress
@@ -75,7 +75,7 @@ def train(options: TrainOptions, checked: tuple[TrainRequest, Preset]) -> TrainR
     """
     request, preset = checked
     here_cuda = not options.dask and options.device != "cpu" and resolved_device("auto") == "cuda"
-    with cluster(options.dask, tracks=1, resources={"GPU": 1} if here_cuda else None) as where:
+    with cluster(options.dask, tracks=1, resources=GPU_TO_TRAIN if here_cuda else None) as where:
         report = train_phase(request, preset.training.steps, where)
     return register_phase(report, options.preset, options.promote) if options.publish else report
 
@@ -100,7 +100,7 @@ def train_phase(request: TrainRequest, total: int, where: Cluster) -> TrainRepor
     from distributed.client import FutureCancelledError
     from distributed.scheduler import KilledWorker
 
-    resources = {"GPU": 1} if where.offering("GPU").slots and request.device != "cpu" else None
+    resources = GPU_TO_TRAIN if where.offering("GPU").slots and request.device != "cpu" else None
     if resources is None:
         print("no worker offers a GPU: training on the CPU", file=sys.stderr, flush=True)
         request = request.replaced(device="cpu" if request.device == "auto" else request.device)

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from flows.running.cluster import Cluster, cluster
+from flows.running.cluster import GPU_TO_TRAIN, Cluster, cluster
 from flows.running.commit import commit_rows
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
@@ -74,7 +74,7 @@ def trials_phase(
     Returns:
         One row per trial, in the order in which they ended.
     """
-    resources = {"GPU": 1.0} if where.offering("GPU").slots and settings.device != "cpu" else None
+    resources = GPU_TO_TRAIN if where.offering("GPU").slots and settings.device != "cpu" else None
     batches = ([trial] for trial in chosen)
     with progress("trials", len(chosen), "trial") as line:
         outcomes = fan_out(

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 
-from model.errors import ModelError
+from model.errors import DeviceLostError, ModelError
 from model.scoring.oracle import ideal_ratio_mask
 from model.scoring.scores import fitted_gain
 from model.separation.stream import separate_with_evidence
@@ -23,7 +23,7 @@ from tasks.pages.players import MIXTURE, interesting_start, player
 from tasks.prediction import arithmetic_columns, predicted_columns, predicted_windows
 from tasks.score import read_references, score_all, to_length, window_rows
 from tasks.settings import ModelRequest, Scoring
-from tasks.worker import deadline, resident_separator
+from tasks.worker import deadline, end_if_worker, resident_separator
 
 log = logging.getLogger("unbraid.evaluate")
 
@@ -59,6 +59,9 @@ def evaluate_batch(settings: EvaluateSettings, tracks: list[DatasetTrack]) -> li
         with deadline(settings.seconds_per_track):
             try:
                 rows += _evaluate(settings, track)
+            except DeviceLostError:  # and every other track of this process would fail alike
+                end_if_worker()
+                raise
             except (StorageError, ModelError, ValueError) as error:
                 rows.append(failed_row(settings, track, str(error), type(error).__name__))
     return rows

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.errors import ModelError
+from model.errors import DeviceLostError, ModelError
 from model.scoring.meters import LoudnessMeter, TruePeakMeter, activity
 from model.separation.foreign import ForeignSeparator
 from model.separation.grid import on_grid
@@ -33,7 +33,7 @@ from storage.sources.datasets import STEMS
 from tasks.prediction import arithmetic_columns, predicted_columns, predicted_windows
 from tasks.score import read_references, score_stems, window_rows
 from tasks.separation import SeparateSettings
-from tasks.worker import deadline, resident_separator
+from tasks.worker import deadline, end_if_worker, resident_separator
 
 _LONGEST_NAME = 255  # bytes; a longer one no file system has
 log = logging.getLogger("unbraid.separate")
@@ -85,6 +85,9 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
         if fingerprint(track.source) != _fingerprint(track):
             raise StorageError(f"{track.source} changed while it was read; run again once it no longer changes")
     except OutputError:  # not the track's fault, and every other would fail alike
+        raise
+    except DeviceLostError:  # and every other track of this process would fail alike
+        end_if_worker()
         raise
     except (StorageError, ModelError) as error:
         return [failed_row(settings, track, str(error), type(error).__name__, time.perf_counter() - began)]

@@ -7,9 +7,11 @@ import faulthandler
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from storage.files.location import sweep_scratch
 from tasks.settings import ModelRequest
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
 log = logging.getLogger("unbraid.worker")
 
 _is_worker = False
+# Tracks of one process that share a GPU want its separator, and have their deadlines, at the same time.
+_loading = threading.Lock()
+_resident: dict[ModelRequest, Separator | ForeignSeparator] = {}
+_watching = threading.Lock()
+_ends: dict[object, float] = {}  # of `time.monotonic`, one per deadline that runs
+_LOST_DEVICE = 70  # exit status
 
 
 def prepare(request: ModelRequest | None, threads: int) -> None:
@@ -42,7 +50,6 @@ def prepare(request: ModelRequest | None, threads: int) -> None:
         resident_separator(request)
 
 
-@lru_cache(maxsize=1)
 def resident_separator(request: ModelRequest) -> Separator | ForeignSeparator:
     """The process's separator, loaded at the first call with a request and kept.
 
@@ -55,16 +62,22 @@ def resident_separator(request: ModelRequest) -> Separator | ForeignSeparator:
     """
     from tasks.loading import load_separator
 
-    log.info("loading %s in process %d", request.model, os.getpid())
-    return load_separator(request.model, device=request.device, precision=request.precision)
+    with _loading:
+        if request not in _resident:
+            log.info("loading %s in process %d", request.model, os.getpid())
+            separator = load_separator(request.model, device=request.device, precision=request.precision)
+            _resident.clear()
+            _resident[request] = separator
+        return _resident[request]
 
 
 @contextlib.contextmanager
 def deadline(seconds: float | None) -> Iterator[None]:
     """End this worker process when the body takes longer, also inside C code that never returns.
 
-    The scheduler sees a lost worker and the fan-out records the track. Outside a worker, where
-    the process is the user's, there is no deadline.
+    The scheduler sees a lost worker, and the fan-out tries what was in it again, track by track. Several threads may
+    have a deadline at a time; the first to pass ends the process. Outside a worker, where the process is the user's,
+    there is none.
 
     Args:
         seconds: How long the body may take; None or 0 for no limit.
@@ -72,12 +85,39 @@ def deadline(seconds: float | None) -> Iterator[None]:
     if not seconds or not in_worker():
         yield
         return
-    with open(os.devnull, "w") as sink:  # a stack trace on the user's screen explains nothing to them
-        faulthandler.dump_traceback_later(seconds, exit=True, file=sink)
-        try:
-            yield
-        finally:
+    this = object()
+    _watch(this, time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _watch(this, None)
+
+
+def _watch(deadline: object, end: float | None) -> None:
+    """Set a deadline's end, or forget the deadline; faulthandler, which has one timer, waits for the first of all."""
+    with _watching:
+        if end is None:
+            del _ends[deadline]
+        else:
+            _ends[deadline] = end
+        if _ends:
+            # A stack trace on the user's screen explains nothing to them.
+            faulthandler.dump_traceback_later(
+                max(1e-3, min(_ends.values()) - time.monotonic()), exit=True, file=_sink()
+            )
+        else:
             faulthandler.cancel_dump_traceback_later()
+
+
+@lru_cache(maxsize=1)
+def _sink() -> TextIO:
+    return open(os.devnull, "w")  # open as long as a deadline may pass: for ever
+
+
+def end_if_worker() -> None:
+    """End this worker process, whose GPU has failed for good: another one in its place finds it as it should be."""
+    if in_worker():
+        os._exit(_LOST_DEVICE)
 
 
 def unseen(paths: list[str]) -> list[str]:

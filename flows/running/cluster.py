@@ -23,7 +23,7 @@ from flows.running.fanout import WINDOW_PER_SLOT
 from flows.running.processes import Processes
 from storage.errors import StorageError
 from storage.files.location import is_url
-from tasks.cores import available_cores
+from tasks.cores import Sharing, available_cores, gpu_bytes, local_gpu, shared_gpu, shared_out
 from tasks.settings import ModelRequest
 from tasks.worker import prepare, unseen
 
@@ -32,6 +32,10 @@ _START_SECONDS = 60
 _REGISTER_TIMES, _REGISTER_SECONDS = 60, 0.5
 _GREET_SECONDS = 15.0
 _LOST_AFTER = "5s"  # a worker that is gone so long is given up, and another one started
+
+# Of the resource GPU, which a worker offers once: a training takes all of it, separations as many shares as a process
+# has threads for them.
+GPU_TO_TRAIN, GPU_TO_SEPARATE = {"GPU": 1.0}, {"GPU": 1 / 16}
 
 
 class ClusterError(StorageError):
@@ -69,20 +73,20 @@ class Cluster:
         """The one device that all workers use where results are compared.
 
         Args:
-            requested: "auto", "cpu" or "cuda".
+            requested: "auto", "cpu", "cuda" or "mps".
 
         Returns:
-            "cuda" where workers offer a GPU and it may be used, "cpu" on a cluster without; for workers of this
-            machine what was requested, since they are all alike.
+            "cuda" where workers offer a GPU and it may be used ("mps" where that was requested), "cpu" on a cluster
+            without; for workers of this machine what was requested, since they are all alike.
 
         Raises:
-            ClusterError: "cuda" is requested of a cluster whose workers offer none.
+            ClusterError: A GPU is requested of a cluster whose workers offer none.
         """
         if requested == "cpu" or self.offering("GPU").slots:
-            return "cpu" if requested == "cpu" else "cuda"
+            return "cuda" if requested == "auto" else requested
         if self.address is None:
             return requested
-        if requested == "cuda":
+        if requested != "auto":
             raise ClusterError(f"no worker at {self.address} offers a GPU; start one with `unbraid worker --gpu`")
         return "cpu"
 
@@ -133,7 +137,8 @@ def cluster(
     Args:
         address: The scheduler's address; UNBRAID_DASK where None, and this machine where that is not set either.
         model: The separator that every worker loads as it starts; None for none.
-        workers: How many processes to start here; as many as there are cores where None.
+        workers: How many processes to start here. None for as many as there are cores, or as feed the GPU where the
+            model runs on one (`tasks.cores.shared_gpu`); these take several tracks at a time.
         tracks: How many tracks there are to do; no more processes than that are started.
         resources: The Dask resources that each local worker offers, such as {"GPU": 1}.
         memory: The limit of each local worker, e.g. "4GB"; one that comes near it is ended and replaced. "auto" shares
@@ -146,12 +151,13 @@ def cluster(
     Raises:
         ClusterError: Nothing answers at the address, the scheduler there has no workers, no local worker starts, or
             `memory` is not a size.
+        ModelError: The model is to run on a GPU that is not here.
     """
     address = address_of(address)
-    count = max(1, min(workers or available_cores(), tracks or available_cores()))
-    threads = 1 if address else max(1, available_cores() // count)
+    sharing = Sharing(1, 1, 1) if address else sharing_here(model, workers, tracks)
+    count = sharing.processes
     if address is None and small:
-        with _processes(count, model, threads, memory) as processes:
+        with _processes(count, model, sharing.threads, memory) as processes:
             yield Cluster(processes, count)
         return
     import dask
@@ -183,7 +189,8 @@ def cluster(
             local = stack.enter_context(
                 LocalCluster(
                     n_workers=0,  # a worker that is killed while it starts would break the cluster's own start
-                    threads_per_worker=1,  # a deadline ends the process: it must hold one track only
+                    # A deadline ends the process, so it has one track, or as many as a GPU needs side by side.
+                    threads_per_worker=sharing.files,
                     processes=True,
                     host="127.0.0.1",  # nothing listens but on loopback
                     dashboard_address="127.0.0.1:0",  # any free port: two runs must not quarrel over one
@@ -200,8 +207,27 @@ def cluster(
         slots = sum(client.nthreads().values())
         if address and not slots:
             raise ClusterError(f"the scheduler at {address} has no workers; start some with `unbraid worker {address}`")
-        _register(client, ResidentModel(model, threads, quiet=not address))
-        yield Cluster(client, slots if address else count, address)
+        _register(client, ResidentModel(model, sharing.threads, quiet=not address))
+        yield Cluster(client, slots if address else count * sharing.files, address)
+
+
+def sharing_here(model: ModelRequest | None, workers: int | None = None, tracks: int | None = None) -> Sharing:
+    """How this machine is shared out among worker processes.
+
+    Args:
+        model: The separator that they hold; None where the work needs none.
+        workers: How many processes are asked for; None to choose.
+        tracks: How many tracks there are to do; None where nobody knows.
+
+    Raises:
+        ModelError: The model is to run on a GPU that is not here.
+    """
+    gpu = None if model is None else local_gpu(model.device)
+    if model is None or gpu is None:
+        return shared_out(available_cores(), workers=workers, tracks=tracks)
+    sharing = shared_gpu(available_cores(), _memory_here(), gpu_bytes(gpu), workers=workers, tracks=tracks)
+    # Other projects' separators (`family:model`) share no batches: one track at a time.
+    return replace(sharing, files=1) if ":" in model.model else sharing
 
 
 def _greet(address: str) -> None:

@@ -1,10 +1,11 @@
 """Compares our BSSEval with museval's on one song, each run in a separate process.
 
-    python bench/bsseval.py [--seconds 240] [--stems 4] [--repeat 3] [--museval-seconds 240]
+    python bench/bsseval.py [--seconds 240] [--stems 4] [--repeat 3] [--museval-seconds 240] [--against COMMIT]
 
-Prints seconds, peak memory and the ratio for all four scores, for SDR alone, and for long songs; then the floor:
-what any exact method must at least read and transform, and how far we are above it. Memory is the process's;
-figures are medians of the repeats (museval runs once: it takes minutes).
+Prints seconds, core-seconds, peak memory and the ratio for all four scores, for SDR alone, and for long songs; then the
+floor: what any exact method must at least read and transform, and how far we are above it. Memory is the process's;
+figures are medians of the repeats (museval runs once: it takes minutes). Last, eight systems over the same references,
+as `unbraid evaluate` scores them, beside one. With --against or --json only our own engine is measured.
 """
 
 import argparse
@@ -19,9 +20,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from against import Figure, Stopwatch, add_options, compared, finish
+
 RATE = 44100
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+_SYSTEMS = 8
 
 
 def song(stems: int, seconds: float) -> tuple[np.ndarray, np.ndarray]:
@@ -51,14 +55,15 @@ def measure(engine: str, stems: int, seconds: float) -> dict:
     """Score a made song once, in this process.
 
     Args:
-        engine: "bsseval" (ours), "sdr" (ours, SDR alone) or "museval".
+        engine: "bsseval" (ours), "systems" (ours, eight systems), "sdr" (ours, SDR alone) or "museval".
         stems: How many stems the song has.
         seconds: Its length.
 
     Returns:
-        `seconds` of the scoring, and the process's peak memory as `peak_mb` and `above_input_mb`, in MiB.
+        `seconds` and `cores` (core-seconds) of the scoring, and the process's peak memory as `peak_mb` and
+        `above_input_mb`, in MiB.
     """
-    from model.scoring.bsseval import bss_eval
+    from model.scoring.bsseval import bss_eval, bss_eval_systems
     from model.scoring.museval_engine import museval, museval_bss_eval
     from model.scoring.scores import window_sdr
 
@@ -66,16 +71,18 @@ def measure(engine: str, stems: int, seconds: float) -> dict:
     if engine == "museval":
         museval()
     watched = Watched()
-    began = time.perf_counter()
+    stopwatch = Stopwatch()
     if engine == "bsseval":
         bss_eval(references, estimates, RATE)
+    elif engine == "systems":
+        bss_eval_systems(references, [estimates] * _SYSTEMS, RATE)
     elif engine == "sdr":
         truth, estimated = ({str(i): stem for i, stem in enumerate(x)} for x in (references, estimates))
         window_sdr(truth, estimated, RATE)
     else:
         museval_bss_eval(references, estimates, RATE)
-    spent = time.perf_counter() - began
-    return {"seconds": spent, **watched.stop()}
+    wall, cores = (figure.value for figure in stopwatch.figures(engine))
+    return {"seconds": wall, "cores": cores, **watched.stop()}
 
 
 class Watched:
@@ -118,6 +125,26 @@ def run(engine: str, stems: int, seconds: float, repeat: int) -> dict:
     return {name: statistics.median(one[name] for one in repeats) for name in repeats[0]}
 
 
+def ours_alone(stems: int, seconds: float, repeat: int) -> list[Figure]:
+    """What our engine takes, for one system, for eight, and for SDR alone.
+
+    Args:
+        stems: How many stems the song has.
+        seconds: Its length.
+        repeat: How many processes each; medians count.
+    """
+    names = {"bsseval": "all four scores", "systems": f"all four scores of {_SYSTEMS} systems", "sdr": "SDR alone"}
+    figures = []
+    for engine, name in names.items():
+        ours = run(engine, stems, seconds, repeat)
+        figures += [
+            Figure(name, ours["seconds"], "s"),
+            Figure(name, ours["cores"], "core-seconds"),
+            Figure(f"{name}, above its input", ours["above_input_mb"], "MB"),
+        ]
+    return figures
+
+
 def floor(stems: int, seconds: float) -> tuple[float, float]:
     """The least that any exact method must read and compute.
 
@@ -145,10 +172,16 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--museval-seconds", type=float, help="a shorter song for museval, its time scaled up")
     parser.add_argument("--long", type=float, nargs="*", default=[600, 3600], help="lengths to show memory at")
-    parser.add_argument("--measure", choices=["bsseval", "sdr", "museval"], help=argparse.SUPPRESS)
+    parser.add_argument("--measure", choices=["bsseval", "systems", "sdr", "museval"], help=argparse.SUPPRESS)
+    add_options(parser)
     options = parser.parse_args()
     if options.measure:
         print(json.dumps(measure(options.measure, options.stems, options.seconds)))
+        return
+    if compared(__file__, options):
+        return
+    if options.json:
+        finish(ours_alone(options.stems, options.seconds, options.repeat), options)
         return
     for stems in sorted({2, options.stems}):
         theirs_seconds = options.museval_seconds or options.seconds
@@ -162,7 +195,8 @@ def main() -> None:
             ratio = theirs["seconds"] * scale / ours["seconds"]
             print(
                 f"  {engine:8} {ours['seconds']:8.2f} s   peak {ours['peak_mb']:6.0f} MB, "
-                f"{ours['above_input_mb']:.0f} MB above its input   {ratio:.0f} × museval",
+                f"{ours['above_input_mb']:.0f} MB above its input   {ratio:.0f} × museval "
+                f"({theirs['cores'] * scale / ours['cores']:.0f} × in core-seconds)",
                 flush=True,
             )
             if engine == "bsseval":
@@ -177,6 +211,11 @@ def main() -> None:
                     f"  floor    {gigaflops / speed:8.2f} s   {gigabytes:.2f} GB read, {gigaflops:.1f} Gflop at the "
                     f"{speed:.0f} Gflop/s of a matrix product here; we take {ours['seconds'] * speed / gigaflops:.1f} ×"
                 )
+    one, several = (run(engine, options.stems, options.seconds, 1) for engine in ("bsseval", "systems"))
+    print(
+        f"{_SYSTEMS} systems over the same {options.stems} references: {several['seconds']:.2f} s, "
+        f"{several['seconds'] / one['seconds']:.1f} × one system, {several['above_input_mb']:.0f} MB above its input"
+    )
     for seconds in options.long:
         ours = run("bsseval", 2, seconds, 1)
         print(

@@ -1,11 +1,12 @@
 """Measures how fast a catalog is separated, end to end and stage by stage.
 
-    python bench/separate.py [--tracks 20] [--minutes 4] [--model stereo] [--workers N] [SONG …]
+    python bench/separate.py [--tracks 20] [--minutes 4] [--model stereo] [--workers N] [--against COMMIT] [SONG …]
 
 Makes a catalog of FLACs (the songs given, cut or repeated to length; else made songs), separates it through the
 real flow into FLAC stems with metrics, and prints × real time, how busy the cores were, and where one core's time
 goes. Demucs and Open-Unmix are measured for comparison, with random weights of their published sizes, where their
-packages are installed; a Spleeter-shaped network (the preset four-stem, untrained) always is.
+packages are installed; a Spleeter-shaped network (the preset four-stem, untrained) always is. With --against or --json
+only what a commit changes is measured: the flow end to end, and one song on one core.
 """
 
 import argparse
@@ -24,8 +25,10 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-BENCH = Path(__file__).resolve().parent
-sys.path[:0] = [str(BENCH.parent), str(BENCH)]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from against import Figure, Stopwatch, add_options, compared, finish
+
 os.environ.setdefault("PREFECT_HOME", tempfile.mkdtemp(prefix="unbraid-bench-"))
 
 from weights import random_weights
@@ -64,13 +67,19 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--model", default="stereo")
     parser.add_argument("--workers", type=int)
+    add_options(parser)
     options = parser.parse_args()
+    if compared(__file__, options):
+        return
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         catalog(root / "catalog", options.songs, options.tracks, options.minutes)
-        end_to_end(root, options.model, options.workers)
-        stages(next((root / "catalog").iterdir()), root, options.model, options.minutes * 60)
-        peers(root)
+        figures = end_to_end(root, options.model, options.workers)
+        song = next((root / "catalog").iterdir())
+        finish([*figures, *one_core(song, root, options.model, options.minutes * 60)], options)
+        if not options.json:
+            stages(song, root, options.model, options.minutes * 60)
+            peers(root)
 
 
 def catalog(folder: Path, songs: list[Path], tracks: int, minutes: float) -> None:
@@ -91,8 +100,8 @@ def catalog(folder: Path, songs: list[Path], tracks: int, minutes: float) -> Non
         write(folder / f"{number:03}.flac", np.clip(repeated[:, start : start + samples], -1, 1), rate, name="flac")
 
 
-def end_to_end(root: Path, model: str, workers: int | None) -> None:
-    """Separate the catalog through the real flow and print how fast that was.
+def end_to_end(root: Path, model: str, workers: int | None) -> list[Figure]:
+    """Separate the catalog through the real flow and measure how fast that is.
 
     Args:
         root: Folder with the catalog; the output goes there too.
@@ -104,9 +113,10 @@ def end_to_end(root: Path, model: str, workers: int | None) -> None:
     ended = threading.Event()
     watcher = threading.Thread(target=watch, args=(used, ended), daemon=True)
     watcher.start()
-    began = time.perf_counter()
+    began, stopwatch = time.perf_counter(), Stopwatch()
     summary = separate(str(root / "catalog"), str(root / "out"), model=model, workers=workers, tags=False)
-    wall = time.perf_counter() - began
+    spent = stopwatch.figures("the flow")
+    wall = spent[0].value
     ended.set()
     watcher.join()
     rows = read_all(OutputLayout(root / "out"), summary.run_id).to_pylist()
@@ -116,12 +126,14 @@ def end_to_end(root: Path, model: str, workers: int | None) -> None:
     first = finished[: max(1, min(len(finished) - 1, workers or cores))]
     steady = (audio - sum(duration for _, duration in first)) / max(1e-9, finished[-1][0] - first[-1][0])
     busy = [share for when, share in used if began + 0.2 * wall < when < began + 0.8 * wall]
-    core_seconds = sum(share for _, share in used) * _LOOK * cores
     print(f"{len(done)} tracks, {audio / 60:.0f} minutes of audio, {cores} cores")
-    print(f"end to end            {audio / wall:6.1f} × real time ({wall:.0f} s with start and end)")
-    print(f"steady state          {steady:6.1f} × real time (after the first track of each worker)")
-    print(f"cores busy            {100 * np.mean(busy):6.0f} % (all processes of the machine, middle of the run)")
-    print(f"core-seconds          {core_seconds / (audio / 3600):6.0f} per hour of audio")
+    return [
+        *spent,
+        Figure("end to end", audio / wall, "× real time"),
+        Figure("after the first track of each worker", steady, "× real time"),
+        Figure("all cores busy, whoever with", 100 * float(np.mean(busy)), "%"),
+        Figure("per hour of audio", spent[1].value / (audio / 3600), "core-seconds"),
+    ]
 
 
 _LOOK = 0.5
@@ -139,14 +151,28 @@ def watch(used: list[tuple[float, float]], ended: threading.Event) -> None:
         used.append((time.perf_counter(), psutil.cpu_percent() / 100))
 
 
-def stages(song: Path, root: Path, model: str, seconds: float) -> None:
-    """Print where the time of separating one song on one core goes.
+def one_core(song: Path, root: Path, model: str, seconds: float) -> list[Figure]:
+    """Separate one song on one core, as a worker does, the model loaded already.
 
     Args:
         song: The song's file.
         root: Folder for the output.
         model: The model's name.
         seconds: The song's length.
+    """
+    track_once(song, root, model)
+    began = time.process_time()
+    track_once(song, root, model)
+    return [Figure("one song on one core", seconds / (time.process_time() - began), "× real time")]
+
+
+def track_once(song: Path, root: Path, model: str) -> None:
+    """Separate one song in this process on one thread.
+
+    Args:
+        song: The song's file.
+        root: Folder for the output.
+        model: The model's name.
     """
     import torch
 
@@ -157,8 +183,19 @@ def stages(song: Path, root: Path, model: str, seconds: float) -> None:
     settings = SeparateSettings(
         out=str(root / "stages"), model=model, device="cpu", model_id="bench", stems=("vocals", "accompaniment")
     )
-    track = CatalogTrack(song.name, song.name, str(song))
-    separate_track(settings, track)
+    rows = separate_track(settings, CatalogTrack(song.name, song.name, str(song)))
+    assert all(getattr(row, "status", "ok") == "ok" for row in rows), rows
+
+
+def stages(song: Path, root: Path, model: str, seconds: float) -> None:
+    """Print where the time of separating one song on one core goes.
+
+    Args:
+        song: The song's file.
+        root: Folder for the output.
+        model: The model's name.
+        seconds: The song's length.
+    """
     spent = dict.fromkeys(STAGES, 0.0)
     for stage, functions in STAGES.items():
         for module, owner, name in functions:
@@ -166,9 +203,9 @@ def stages(song: Path, root: Path, model: str, seconds: float) -> None:
             holder = getattr(holder, owner) if owner else holder
             setattr(holder, name, timed(getattr(holder, name), stage, spent))
     began = time.process_time()
-    separate_track(settings, track)
+    track_once(song, root, model)
     total = time.process_time() - began
-    print(f"\none core: {seconds / total:.1f} × real time; of its processor time")
+    print("\nof the processor time of one core")
     for stage, used in spent.items():
         print(f"  {stage:16} {100 * used / total:4.0f} %   {seconds / max(used, 1e-9):7.0f} × real time alone")
     print(f"  {'all else':16} {100 * (1 - sum(spent.values()) / total):4.0f} %")

@@ -21,6 +21,7 @@ from storage.files.layout import OutputLayout
 from storage.files.location import absolute, location
 from storage.results import metrics
 from storage.results.agreement import agreements
+from storage.results.predictions import run_drift
 from storage.sources.datasets import DatasetTrack, discover
 from tasks.evaluate import EvaluateSettings, evaluate_batch, failed_row
 from tasks.loading import model_stems
@@ -155,8 +156,10 @@ def close_phase(out: OutputLayout, summary: EvaluateSummary) -> EvaluateSummary:
     """
     metrics.compact(out, summary.run_id)
     lines = tuple(str(stem) for stem in agreements(out, summary.run_id, summary.model_id))
-    summary = dataclasses.replace(summary, report=str(write_report(out, summary.run_id)), predictions=lines)
+    drift = run_drift(out, summary.run_id)
+    report = write_report(out, summary.run_id, drift=drift or "")
+    summary = dataclasses.replace(summary, report=str(report), predictions=lines)
     drop_unheard_players(out, summary.run_id)
-    publish(out, summary.run_id, summary.report)
+    publish(out, summary.run_id, summary.report, drift)
     runs.end(out, summary.run_id, runs.COMPLETED, dataclasses.asdict(summary))
     return summary

@@ -57,7 +57,8 @@ def prune(options: PruneOptions) -> PruneSummary:
     out = OutputLayout(location(options.out))
     if not row_files(out):
         raise MetricsError(f"{options.out} has no rows of separated tracks; check the folder")
-    gone, kept = _unlisted(options, out)
+    listed = _listed(options, Planner(done_tracks(out, Target("", (), ()))))
+    gone, kept = _unlisted(options, out, listed)
     names = tuple(track.track_id for track in gone)
     if not options.yes or not gone:
         return PruneSummary(options.out, names, None, kept)
@@ -69,22 +70,26 @@ def prune(options: PruneOptions) -> PruneSummary:
     return PruneSummary(options.out, names, stems, kept)
 
 
-def prune_unwatched(options: PruneOptions) -> int:
+def prune_unwatched(options: PruneOptions, listed: Keys, unseen: str | None = None) -> int:
     """Remove what is no longer listed, in the middle of a run over the same output.
 
     Args:
         options: The output and its catalogs; `yes` is not needed.
+        listed: The ids of all tracks that the catalogs list, by their names in the output, as the run has planned them.
+        unseen: Why a part of the catalogs could not be listed, None where all of it was.
 
     Returns:
         How many tracks went.
 
     Raises:
-        CatalogError: A catalog cannot be listed completely, or lists nothing, or more than half of the output's tracks
-            would go: then nothing is removed.
+        CatalogError: A part of the catalogs could not be listed, or more than half of the output's tracks would go:
+            then nothing is removed.
         OutputError: A file cannot be deleted.
     """
+    if unseen:
+        raise CatalogError(f"{unseen}; nothing is removed as long as a part of {options.source} is not seen")
     out = OutputLayout(location(options.out))
-    gone, _ = _unlisted(options, out)
+    gone, _ = _unlisted(options, out, listed)
     every = count_tracks(out)
     if len(gone) > _MOST_UNWATCHED * every:
         raise CatalogError(
@@ -103,21 +108,18 @@ def _remove(out: OutputLayout, gone: list[SeparatedSource]) -> int:
         raise not_written(out.root, error) from error
 
 
-def _unlisted(options: PruneOptions, out: OutputLayout) -> tuple[list[SeparatedSource], int]:
+def _unlisted(options: PruneOptions, out: OutputLayout, listed: Keys) -> tuple[list[SeparatedSource], int]:
     """The tracks that go, and how many others are not listed either."""
-    done = done_tracks(out, Target("", (), ()))
-    sources = absolute_sources(options.source)
-    listed = _listed(options, sources, Planner(done))
     unlisted = list(unlisted_tracks(out, listed))
-    below = [prefix for source in sources if (prefix := _prefix(source))]
+    below = [prefix for source in absolute_sources(options.source) if (prefix := _prefix(source))]
     gone = [track for track in unlisted if options.unlisted or _is_gone(track, below)]
     return gone, len(unlisted) - len(gone)
 
 
-def _listed(options: PruneOptions, sources: list[str], planner: Planner) -> Keys:
+def _listed(options: PruneOptions, planner: Planner) -> Keys:
     """The ids of all tracks that the sources list, by their names in the output. Raises CatalogError."""
     listed = Keys()
-    for source in sources:
+    for source in absolute_sources(options.source):
         tracks = stream_catalog(source, allow_http=options.allow_http)
         try:
             tracks = chain([next(tracks)], tracks)

@@ -12,12 +12,13 @@ from itertools import chain
 
 from flows.prune import prune_unwatched
 from flows.running.artifacts import publish
-from flows.running.cluster import GPU_TO_SEPARATE, address_of, cluster
+from flows.running.cluster import GPU_TO_SEPARATE, address_of, cluster, processes_ahead
 from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
 from flows.running.phases import phase
-from flows.running.plan import Counts, Planner, batches, source_bytes
+from flows.running.plan import Counts, Planner, batches, one_batch, source_bytes
+from flows.running.processes import Processes
 from flows.running.progress import progress
 from flows.running.record import recorded
 from flows.settings import PruneOptions, SeparateOptions
@@ -28,7 +29,8 @@ from storage.files.atomic import remove_leftovers
 from storage.files.layout import OutputLayout
 from storage.files.location import absolute, absolute_sources, location
 from storage.results import metrics
-from storage.results.done import done_tracks
+from storage.results.done import Keys, done_tracks
+from storage.results.predictions import run_drift
 from storage.results.selection import check_condition, select_tracks
 from storage.sources.catalog import CatalogTrack, stream_catalog
 from tasks.batches import interrupted_row, lost_row, score_batch, separate_batch
@@ -43,6 +45,7 @@ class RunSummary:
 
     A dry run has done nothing and says in `todo` what it would do. Where a condition chose the tracks (`--where`),
     `passed` were not chosen, and `todo_seconds` is the audio of those to do, as far as its duration is known.
+    `drift` is a sentence on how predicted SDR moved from the runs before, None where there is none.
     """
 
     run_id: str
@@ -58,6 +61,7 @@ class RunSummary:
     passed: int = 0
     todo_seconds: float | None = None
     pruned: int = 0
+    drift: str | None = None
 
     @property
     def exit_code(self) -> int:
@@ -122,12 +126,25 @@ def separate(options: SeparateOptions, checked: tuple[SeparateSettings, Iterator
     """
     settings, catalog = checked
     layout = OutputLayout(location(options.out))
-    planner, counts = plan_phase(options, catalog, layout, settings)
-    if options.dry_run:
-        return RunSummary(
-            "", options.out, 0, 0, counts.done, counts.failed, 0.0, None, counts.todo, counts.told_apart,
-            counts.passed, counts.seconds,
-        )  # fmt: skip
+    few = None
+    if not options.dry_run and not metrics.row_files(layout):  # all of the catalog is to do
+        catalog, few = one_batch(catalog)
+        few = few if few is None or options.limit is None else min(few, options.limit)
+    with processes_ahead(model=settings.request, tracks=few, **options.cluster) as ahead:
+        planner, counts = plan_phase(options, catalog, layout, settings)
+        if options.dry_run:
+            return RunSummary(
+                "", options.out, 0, 0, counts.done, counts.failed, 0.0, None, counts.todo, counts.told_apart,
+                counts.passed, counts.seconds,
+            )  # fmt: skip
+        return _run(options, settings, layout, planner, counts, ahead)
+
+
+def _run(
+    options: SeparateOptions, settings: SeparateSettings, layout: OutputLayout, planner: Planner, counts: Counts,
+    ahead: Processes | None,
+) -> RunSummary:  # fmt: skip
+    """Do what is planned, on the workers that have been started ahead where there are some, and close the run."""
     run_id = runs.new_run_id("separate")
     parameters = {"source": options.source, "tracks": counts.all, **settings.model_dump(mode="json")}
     done = failed = 0
@@ -136,14 +153,16 @@ def separate(options: SeparateOptions, checked: tuple[SeparateSettings, Iterator
         if counts.todo:
             with (
                 _tidied(layout, run_id),
-                cluster(model=settings.request, tracks=counts.todo, small=counts.small, **options.cluster) as where,
+                cluster(
+                    model=settings.request, tracks=counts.todo, small=counts.small, ahead=ahead, **options.cluster
+                ) as where,
             ):
                 where.must_see(settings.out, counts.first)
                 todo = planner.todo(catalog_of(options))
                 settings = settings.replaced(known_stems=planner.done.stems, run_id=run_id, marked=True)
                 done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
         audio_seconds = round(audio_seconds, 3)
-        pruned = prune_phase(options) if options.prune else 0
+        pruned = prune_phase(options, planner) if options.prune else 0
         summary = RunSummary(
             run_id, options.out, done, failed, counts.done, counts.failed, audio_seconds, None,
             told_apart=counts.told_apart, passed=counts.passed, pruned=pruned,
@@ -176,7 +195,7 @@ def plan_phase(
     chosen = None if options.where is None else select_tracks(out.root, options.where)
     planner = Planner(
         done, options.retry_failed, options.since, options.limit, options.force, options.names, chosen,
-        adding=_adding(options, settings) if done.lacking else None,
+        adding=_adding(options, settings) if done.lacking else None, listed=Keys() if options.prune else None,
     )  # fmt: skip
     return planner, planner.count(catalog)
 
@@ -249,11 +268,12 @@ def _announced(
 
 
 @phase("prune")
-def prune_phase(options: SeparateOptions) -> int:
+def prune_phase(options: SeparateOptions, planner: Planner) -> int:
     """Remove what the catalog no longer lists: a renamed song has its new stems by now.
 
     Args:
         options: The separation's options, of which the output and the sources count.
+        planner: The run's, which has listed the catalog.
 
     Returns:
         How many tracks went; 0 where the catalog does not allow it, which is said on the screen.
@@ -262,7 +282,8 @@ def prune_phase(options: SeparateOptions) -> int:
         OutputError: A file cannot be deleted.
     """
     try:
-        return prune_unwatched(options.part(PruneOptions))
+        assert planner.listed is not None  # `plan_phase` sees to it where options say --prune
+        return prune_unwatched(options.part(PruneOptions), planner.listed, planner.unseen)
     except CatalogError as error:  # what was separated stays done
         print(f"unbraid: nothing was pruned: {error}", file=sys.stderr, flush=True)
         return 0
@@ -274,16 +295,18 @@ def close_phase(out: OutputLayout, summary: RunSummary) -> RunSummary:
 
     Args:
         out: The output.
-        summary: The run's summary without report.
+        summary: The run's summary without report and drift.
 
     Returns:
-        The summary with the report's path, None where the run has no rows.
+        The summary with the report's path, None where the run has no rows, and its drift.
     """
     if metrics.compact(out, summary.run_id):
         from tasks.pages.report import write_report
 
-        summary = dataclasses.replace(summary, report=str(write_report(out, summary.run_id)))
-    publish(out, summary.run_id, summary.report)
+        drift = run_drift(out, summary.run_id)
+        report = write_report(out, summary.run_id, drift=drift or "")
+        summary = dataclasses.replace(summary, report=str(report), drift=drift)
+    publish(out, summary.run_id, summary.report, summary.drift)
     runs.end(out, summary.run_id, runs.COMPLETED, dataclasses.asdict(summary))
     return summary
 

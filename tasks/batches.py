@@ -3,8 +3,7 @@
 The flow process names these functions and never separates: it needs neither torch nor the decoders.
 """
 
-from storage.results.metrics import StemRow
-from storage.results.windows import WindowScores
+from storage.results.separation_rows import StemRow, WindowScores
 from storage.sources.catalog import CatalogTrack
 from tasks.separation import SeparateSettings
 

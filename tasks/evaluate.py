@@ -15,8 +15,7 @@ from storage.errors import AudioError, StorageError
 from storage.files.fingerprint import joint_fingerprint
 from storage.files.layout import OutputLayout
 from storage.files.location import location
-from storage.results.metrics import FAILED, OK, StemRow
-from storage.results.windows import WindowScores
+from storage.results.separation_rows import FAILED, OK, StemRow, WindowScores
 from storage.sources.datasets import DatasetTrack
 from tasks.pages.kept import keep_players
 from tasks.pages.players import MIXTURE, interesting_start, player

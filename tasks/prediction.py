@@ -6,7 +6,7 @@ from model.separation.evidence import Evidence
 from model.separation.foreign import ForeignSeparator
 from model.separation.prediction import VOCALS, predict, vocal_presence
 from model.separation.stream import Separator
-from storage.results.windows import WindowScores
+from storage.results.separation_rows import WindowScores
 
 
 class Arithmetic(TypedDict):

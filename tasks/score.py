@@ -6,12 +6,10 @@ import numpy as np
 
 from model.errors import ModelError
 from model.scoring.scores import WINDOW_SCORES, TrackScores, score_systems
-from storage import runs
 from storage.audio import reader as audio
 from storage.errors import AudioError
 from storage.files.layout import OutputLayout
-from storage.results.metrics import OK, StemRow, compact, write_part
-from storage.results.windows import WindowScores, write_windows
+from storage.results.separation_rows import OK, StemRow, WindowScores
 from storage.sources.datasets import Source
 from tasks.settings import Engine
 
@@ -138,6 +136,10 @@ def import_scores(out: OutputLayout, scores: list[WindowScores]) -> tuple[str, i
     Returns:
         The run's id and the number of its tracks.
     """
+    from storage import runs
+    from storage.results.metrics import compact, write_part
+    from storage.results.windows import write_windows
+
     run_id = runs.new_run_id("import")
     runs.begin(out, run_id, {"model_id": scores[0].model_id})
     tracks: dict[str, list[WindowScores]] = {}

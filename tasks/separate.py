@@ -23,11 +23,9 @@ from storage.errors import OutputError, StorageError
 from storage.files import naming
 from storage.files.atomic import remove_leftovers, write_bytes
 from storage.files.fingerprint import ABSENT, fingerprint, look
-from storage.files.layout import OutputLayout
+from storage.files.layout import OutputLayout, source_name
 from storage.files.location import is_url, location, not_written
-from storage.results.done import source_name
-from storage.results.metrics import FAILED, INTERRUPTED, OK, StemRow
-from storage.results.windows import WindowScores
+from storage.results.separation_rows import FAILED, INTERRUPTED, OK, StemRow, WindowScores
 from storage.sources.catalog import CatalogTrack
 from storage.sources.datasets import STEMS
 from tasks.prediction import arithmetic_columns, predicted_columns, predicted_windows

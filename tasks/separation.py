@@ -3,12 +3,14 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from storage.files.layout import OutputLayout
 from storage.files.location import location
-from storage.results.done import Target
 from tasks.settings import Device, Precision, Separation
+
+if TYPE_CHECKING:
+    from storage.results.done import Target
 
 # Counts up when the same model and settings would give other samples than before, or the hash says something else.
 _VERSION = 4
@@ -40,12 +42,14 @@ class SeparateSettings(Separation):
         return _digest([_VERSION, self.tags, precision, device, *self._bitrate])
 
     @property
-    def target(self) -> Target:
+    def target(self) -> "Target":
         """What the run is to make of each track. A device or precision that is left open counts every one as done.
 
         Outputs of version 3 do not tell devices apart, so they are done where the device is left open and the precision
         requested is theirs; still older ones have stems and format in their hash.
         """
+        from storage.results.done import Target  # only the process that plans asks
+
         devices = [self.device] if self.device != "auto" else get_args(Device)
         precisions = [self.precision] if self.precision != "auto" else get_args(Precision)
         hashes = [self.made_on(device, precision) for device in devices for precision in precisions]

@@ -154,10 +154,10 @@ def size_of_memory(value: str) -> str:
     Raises:
         ValueError: It is not a size of memory, or less than the 256 MiB that a worker needs.
     """
-    from dask.utils import parse_bytes
-
     if value == "auto":
         return value
+    from dask.utils import parse_bytes  # not above: every command comes by here, and Dask takes long to import
+
     try:
         size = parse_bytes(value)
     except ValueError:

@@ -93,8 +93,8 @@ def show_separation(summary: "RunSummary", *, as_json: bool) -> None:
     for column, name in _COLUMNS.items():
         if figures.get(f"median_{column}") is not None:
             rows.append([name, f"{figures[f'median_{column}']:.1f} dB in the median"])
-    if figures.get("drift"):
-        rows.append(["drift", figures["drift"]])
+    if summary.drift:
+        rows.append(["drift", summary.drift])
     if len(figures.get("worst", [])) > 1:
         rows.append(["worst", "\n".join(f"{score:.1f} dB  {printable(path)}" for path, score in figures["worst"])])
     rows += [[name, path] for name, path in folders.items()]
@@ -152,7 +152,6 @@ def _figures(summary: "RunSummary") -> dict[str, Any]:
     """Seconds, median scores, the worst tracks and, for a single track, its stems' files."""
     from storage.files.layout import OutputLayout
     from storage.files.location import location
-    from storage.results.predictions import drift_sentence, run_medians
     from storage.results.summary import opened_run
 
     out = OutputLayout(location(summary.out))
@@ -163,8 +162,6 @@ def _figures(summary: "RunSummary") -> dict[str, Any]:
         if summary.done <= _FEW:
             paths = rows.ask("select stem_path from rows where stem_path is not null order by stem <> 'vocals', stem")
             figures["files"] = [os.path.join(summary.out, row["stem_path"]) for row in paths]
-    if figures.get("median_predicted_sdr") is not None:
-        figures["drift"] = drift_sentence(run_medians(out, summary.run_id))
     return figures
 
 

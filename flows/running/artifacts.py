@@ -10,7 +10,6 @@ from uuid import UUID
 
 from storage.files.layout import OutputLayout
 from storage.files.location import is_url
-from storage.results.predictions import drift_sentence, run_medians
 from storage.results.summary import opened_run
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ def shown_to_prefect(state: "Progress") -> Iterator[None]:
         artifact.show(now=True)
 
 
-def publish(out: OutputLayout, run_id: str, report: Path | str | None) -> None:
+def publish(out: OutputLayout, run_id: str, report: Path | str | None, drift: str | None = None) -> None:
     """Publish a run on Prefect's page: a summary with the scores, a table of the first failures, a link to the report.
 
     The run's log there gets the totals and a line per cause of failure. Nothing happens without a server, and an
@@ -104,6 +103,7 @@ def publish(out: OutputLayout, run_id: str, report: Path | str | None) -> None:
         out: The output the run wrote to.
         run_id: The run; its rows are compacted.
         report: The report's path or URL; None or "" where there is none.
+        drift: How its predictions moved, as `summary_text` takes it.
     """
     if not has_server():
         return
@@ -117,7 +117,6 @@ def publish(out: OutputLayout, run_id: str, report: Path | str | None) -> None:
         log = get_run_logger()
         for line in log_lines(totals, causes):
             log.info(line)
-        drift = drift_sentence(run_medians(out, run_id))
         create_markdown_artifact(summary_text(run_id, totals, groups, drift), key="run-summary", description=run_id)
         if failures:
             create_table_artifact(failures, key="run-failures", description=f"{totals['failed']} failed tracks")

@@ -1,6 +1,5 @@
 """Where work runs: worker processes of this machine, or a Dask scheduler by address."""
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -131,6 +130,7 @@ def cluster(
     resources: dict[str, float] | None = None,
     memory: str = "auto",
     small: bool = False,
+    ahead: Processes | None = None,
 ) -> Iterator[Cluster]:
     """Connect to a Dask scheduler, or start worker processes here and end them afterwards.
 
@@ -144,6 +144,7 @@ def cluster(
         memory: The limit of each local worker, e.g. "4GB"; one that comes near it is ended and replaced. "auto" shares
             out the machine's memory.
         small: Whether the work is over before Dask would have started: local processes without a scheduler do it.
+        ahead: Processes that `processes_ahead` has started for this work, which then does nothing else but end them.
 
     Yields:
         The connected cluster. Local workers share out the cores among themselves as torch threads.
@@ -154,12 +155,13 @@ def cluster(
         ModelError: The model is to run on a GPU that is not here.
     """
     address = address_of(address)
+    if address is None and (ahead is not None or small):
+        started = _processes(model, workers, tracks, memory) if ahead is None else ahead
+        with contextlib.closing(started):
+            yield Cluster(started, len(started))
+        return
     sharing = Sharing(1, 1, 1) if address else sharing_here(model, workers, tracks)
     count = sharing.processes
-    if address is None and small:
-        with _processes(count, model, sharing.threads, memory) as processes:
-            yield Cluster(processes, count)
-        return
     import dask
     from distributed import Client, LocalCluster
 
@@ -236,6 +238,8 @@ def _greet(address: str) -> None:
     Raises:
         ClusterError: The scheduler does not answer within `_GREET_SECONDS`.
     """
+    import asyncio
+
     from distributed.comm import connect
 
     async def greet() -> None:
@@ -261,19 +265,47 @@ def _greet(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _processes(count: int, model: ModelRequest | None, threads: int, memory: str) -> Iterator[Processes]:
-    """Worker processes without a scheduler."""
-    processes = Processes(
-        count,
+def processes_ahead(
+    address: str | None = None,
+    *,
+    model: ModelRequest | None = None,
+    workers: int | None = None,
+    tracks: int | None,
+    memory: str = "auto",
+) -> Iterator[Processes | None]:
+    """Start the processes of a small run while it is still being planned, and end them with the body at the latest.
+
+    Args:
+        address: As `cluster` takes it; a scheduler's workers are there already.
+        model: The separator that every process loads.
+        workers: How many processes; as many as there are cores where None.
+        tracks: How many tracks there are to do; None where that is not known to be few.
+        memory: As `cluster` takes it.
+
+    Yields:
+        The processes, for `cluster`; None where nothing is started ahead.
+
+    Raises:
+        ClusterError: `memory` is not a size.
+        ModelError: The model is to run on a GPU that is not here.
+    """
+    if tracks is None or address_of(address) is not None:
+        yield None
+        return
+    with contextlib.closing(_processes(model, workers, tracks, memory)) as processes:
+        yield processes
+
+
+def _processes(model: ModelRequest | None, workers: int | None, tracks: int | None, memory: str) -> Processes:
+    """Worker processes without a scheduler, which share out the cores."""
+    sharing = sharing_here(model, workers, tracks)
+    return Processes(
+        sharing.processes,
         environment=environment.WORKERS,
-        setup=partial(prepare, model, threads),
+        setup=partial(prepare, model, sharing.threads),
         memory=_memory_here() // available_cores() if memory == "auto" else int(_size(memory)),
         quiet=not os.environ.get("UNBRAID_LOG"),
     )
-    try:
-        yield processes
-    finally:
-        processes.close()
 
 
 def _memory_here() -> int:

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from storage.files import naming
 from storage.files.fingerprint import ABSENT, look
+from storage.files.layout import source_name
 from storage.files.location import is_url, location, object_at
-from storage.results.done import DoneTracks, Keys, source_name
+from storage.results.done import DoneTracks, Keys
 from storage.results.selection import Selection
 from storage.sources.catalog import CatalogTrack
 
@@ -86,6 +87,10 @@ class Planner:
         chosen: The only tracks that are considered; None where all are.
         adding: The hash of the settings that this run's workers make stems with; None where they differ or it is not
             known: a track that lacks a stem then gets all of its stems anew.
+        listed: Takes the ids of all tracks that `count` reads, by their names in the output; None where nobody asks.
+
+    Attributes:
+        unseen: After `count`, why a part of the catalog could not be listed; None where all of it was.
     """
 
     done: DoneTracks
@@ -96,6 +101,8 @@ class Planner:
     template: str = naming.FOLDERS
     chosen: Selection | None = None
     adding: str | None = None
+    listed: Keys | None = None
+    unseen: str | None = field(default=None, init=False)
     _places: Keys = field(default_factory=Keys, init=False)  # that tracks of the catalog could take
     _shared: Keys = field(default_factory=Keys, init=False)  # of these, those that two tracks could
 
@@ -140,6 +147,9 @@ class Planner:
         for listed in tracks:
             track = self.named(listed)
             told_apart += track.track_id != listed.track_id
+            self.unseen = self.unseen or track.problem
+            if self.listed is not None:
+                self.listed.add(track.track_id)
             standing = self.standing(track)
             if standing is Standing.TODO and (self.limit is None or standings[Standing.TODO] < self.limit):
                 todo_bytes += source_bytes(track)
@@ -212,6 +222,20 @@ class Planner:
             if naming.folded(place) not in self._shared and not self.done.taken(place) and not inside:
                 return place
         return places[2]
+
+
+def one_batch(tracks: Iterator[CatalogTrack]) -> tuple[Iterator[CatalogTrack], int | None]:
+    """Whether a catalog is so small that all of it is one batch, without reading more of it than that takes.
+
+    Args:
+        tracks: The catalog as a stream.
+
+    Returns:
+        The same stream, from its beginning, and how many tracks it has, None where they are too many or too large.
+    """
+    head = list(islice(tracks, _TRACKS_PER_BATCH + 1))
+    small = len(head) <= _TRACKS_PER_BATCH and sum(map(source_bytes, head)) <= _BYTES_PER_BATCH
+    return chain(head, tracks), len(head) if small else None
 
 
 def batches(items: Iterable[Item], slots: int, size: Callable[[Item], int]) -> Iterator[list[Item]]:

@@ -86,6 +86,9 @@ class Processes:
         self._stillborn = 0
         self._processes = [self._start() for _ in range(count)]
 
+    def __len__(self) -> int:
+        return len(self._processes)
+
     def submit(self, function: Callable[..., Any], *arguments: Any, **_: Any) -> Call:
         """Queue a call for the first process that is free.
 

@@ -1,47 +1,13 @@
-"""A frequency axis that is linear where harmonics must be told apart and logarithmic above.
-
-A network on all 2049 bins of a 4096-point STFT spends most of its work above 5 kHz, where voices
-have no separate harmonics. `rows` rows here: one per bin up to the knee, then each a constant
-ratio wider, to the last bin; so the full band to 22 kHz costs what 5.5 kHz would.
-"""
-
-import math
+"""The networks' layers between the linear frequency axis and the warped one of `model.spectra.axis`."""
 
 import torch
 from torch import nn
 
-
-def row_centres(bins: int, rows: int) -> torch.Tensor:
-    """Positions, in bins, of the rows' centres: 0, 1, 2 … knee, then knee · exp((row − knee) / knee).
-
-    The knee solves centre(rows − 1) = bins − 1, so spacing grows smoothly from one bin. With as
-    many rows as bins, or more, the centres are the bins.
-
-    Args:
-        bins: Bins of the linear axis, those of the preset.
-        rows: Rows of the warped axis.
-
-    Returns:
-        float64 (rows,), rising from 0 to bins − 1; (bins,) where there are fewer bins than rows.
-    """
-    if rows >= bins:
-        return torch.arange(bins, dtype=torch.float64)
-
-    def last(knee: float) -> float:
-        return knee * math.exp((rows - 1 - knee) / knee)
-
-    low, high = (rows - 1) / 20.0, float(rows - 1)  # last() falls as the knee rises
-    for _ in range(100):
-        knee = (low + high) / 2
-        low, high = (knee, high) if last(knee) > bins - 1 else (low, knee)
-    row = torch.arange(rows, dtype=torch.float64)
-    centres = torch.where(row <= knee, row, knee * torch.exp((row - knee) / knee))
-    centres[-1] = bins - 1
-    return centres
+from model.spectra import axis
 
 
 def gathering(bins: int, rows: int) -> torch.Tensor:
-    """Weights that sum bins into rows: non-negative triangles around the row centres, each summing to one.
+    """`model.spectra.axis.gathering` as a tensor.
 
     Args:
         bins: Bins of the linear axis.
@@ -50,36 +16,11 @@ def gathering(bins: int, rows: int) -> torch.Tensor:
     Returns:
         float32 (rows, bins).
     """
-    centres = row_centres(bins, rows)
-    bin_ = torch.arange(bins, dtype=torch.float64)
-    below = torch.cat([centres[:1] - 1, centres[:-1]])[:, None]
-    above = torch.cat([centres[1:], centres[-1:] + 1])[:, None]
-    centre = centres[:, None]
-    rising = (bin_ - below) / (centre - below)
-    falling = (above - bin_) / (above - centre)
-    weights = torch.clamp(torch.minimum(rising, falling), min=0)
-    return (weights / weights.sum(1, keepdim=True)).float()
-
-
-def places(bins: int, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where each bin lies between the rows' centres.
-
-    Args:
-        bins: Bins of the linear axis.
-        rows: Rows of the warped axis.
-
-    Returns:
-        The index of the row below each bin, int64 (bins,), and the share of the row above it, float32 (bins,) in 0…1.
-    """
-    centres = row_centres(bins, rows)
-    bin_ = torch.arange(bins, dtype=torch.float64)
-    below = torch.clamp(torch.searchsorted(centres, bin_, right=True) - 1, 0, len(centres) - 2)
-    share = torch.clamp((bin_ - centres[below]) / (centres[below + 1] - centres[below]), 0, 1)
-    return below, share.float()
+    return torch.from_numpy(axis.gathering(bins, rows))
 
 
 def spreading(bins: int, rows: int) -> torch.Tensor:
-    """Weights of linear interpolation between row centres, from rows to bins; those of a bin sum to one.
+    """`model.spectra.axis.spreading` as a tensor.
 
     Args:
         bins: Bins of the linear axis.
@@ -88,11 +29,7 @@ def spreading(bins: int, rows: int) -> torch.Tensor:
     Returns:
         float32 (bins, rows).
     """
-    below, share = places(bins, rows)
-    weights = torch.zeros(bins, len(row_centres(bins, rows)))
-    weights[torch.arange(bins), below] = 1 - share
-    weights[torch.arange(bins), below + 1] = share
-    return weights
+    return torch.from_numpy(axis.spreading(bins, rows))
 
 
 class Gather(nn.Module):
@@ -151,7 +88,7 @@ class Spread(nn.Module):
 
     def __init__(self, bins: int, rows: int) -> None:
         super().__init__()
-        below, share = places(bins, rows)
+        below, share = (torch.from_numpy(each) for each in axis.places(bins, rows))
         self.register_buffer("weights", spreading(bins, rows), persistent=False)
         self.register_buffer("below", below, persistent=False)
         self.register_buffer("share", share, persistent=False)

@@ -224,6 +224,15 @@ def shown(name: str | os.PathLike) -> str:
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
+def source_name(source: str) -> str:
+    """A track's source as its rows name it: the same in every working folder.
+
+    Args:
+        source: A file, by a relative or absolute path, or a URL, which is kept as it is.
+    """
+    return source if is_url(source) else shown(os.path.abspath(source))
+
+
 def writable_text(text: str) -> str:
     """The text as UTF-8 can hold it: bytes of a file name that is not UTF-8 become \\xNN, other surrogates \\uNNNN.
 

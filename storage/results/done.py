@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from storage.files import naming
-from storage.files.layout import OutputLayout, shown
+from storage.files.layout import OutputLayout
 from storage.files.location import is_url, object_at
 from storage.results import metrics, parquet
 from storage.results.metrics import FAILED, OK
@@ -202,15 +202,6 @@ class DoneTracks:
             for name, other in _tuples(parquet.select(self._rows, _SOURCES)) if self._rows is not None else ():
                 self._elsewhere.setdefault(hash(name), []).append(other)
         return any(_is_another(other, source) for other in self._elsewhere.get(hash(track_id), []))
-
-
-def source_name(source: str) -> str:
-    """A track's source as its rows name it: the same in every working folder.
-
-    Args:
-        source: A file, by a relative or absolute path, or a URL, which is kept as it is.
-    """
-    return source if is_url(source) else shown(os.path.abspath(source))
 
 
 def done_tracks(out: OutputLayout, target: Target) -> DoneTracks:

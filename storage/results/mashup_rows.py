@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 
-from storage.results.parquet import now
+from storage.results.separation_rows import now
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,8 @@ OUT/metrics in one step, so that a reader of that folder always sees every row e
 it took in, so that a crash before they are deleted counts no row twice.
 """
 
-import datetime
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +17,12 @@ from storage.files.atomic import remove_empty
 from storage.files.layout import OutputLayout
 from storage.results import parquet
 from storage.results.parquet import RunFile
+from storage.results.separation_rows import FAILED, INTERRUPTED, OK, StemRow
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
-OK, FAILED = "ok", "failed"
-INTERRUPTED = "interrupted"  # new stems were to replace a track's, and the run died before it could say that they did
+__all__ = ["FAILED", "INTERRUPTED", "OK", "SCHEMA", "StemRow"]  # of separation_rows too: rows are what is written here
 
 # Columns are only ever added, at the end.
 SCHEMA = pa.schema(
@@ -78,59 +76,6 @@ order by track_id nulls last, model_id nulls last, stem nulls last, finished_at 
 """
 _COMPACTED = "metrics.parquet"
 _JOINED = b"unbraid.parts"
-
-
-@dataclass(frozen=True)
-class StemRow:
-    """One row. A failed track has one, with `stem` None. Scores are None where there is no reference.
-
-    `scenario` names the stems that were scored together: it decides which windows count as silent. `device` and
-    `precision` are those the network ran with, resolved. `predicted_low` and `predicted_high` bound `predicted_sdr`
-    (dB), `unpredicted` says why there is none; `vocal_presence` is between 0 and 1. `source` is the file or URL that
-    was read, `genre` its tag, `format` that of the stem's file, or the one a failed track was to be written in.
-    `stem_path` is relative to OUT.
-    """
-
-    model_id: str
-    track_id: str
-    path: str
-    stem: str | None
-    status: str
-    error: str | None = None
-    error_class: str | None = None
-    sdr: float | None = None
-    isr: float | None = None
-    sir: float | None = None
-    sar: float | None = None
-    sdr_mean: float | None = None
-    usdr: float | None = None
-    si_sdr: float | None = None
-    windows: int | None = None
-    silent_windows: int | None = None
-    magnitude_mse: float | None = None
-    magnitude_snr: float | None = None
-    scenario: str | None = None
-    duration_s: float | None = None
-    sample_rate: int | None = None
-    channels: int | None = None
-    loudness_lufs: float | None = None
-    true_peak_db: float | None = None
-    activity: float | None = None
-    predicted_sdr: float | None = None
-    predicted_low: float | None = None
-    predicted_high: float | None = None
-    vocal_presence: float | None = None
-    unpredicted: str | None = None
-    device: str | None = None
-    precision: str | None = None
-    seconds: float | None = None
-    stem_path: str | None = None
-    source_fingerprint: str | None = None
-    settings_hash: str | None = None
-    source: str | None = None
-    format: str | None = None
-    genre: str | None = None
-    finished_at: datetime.datetime = field(default_factory=parquet.now)
 
 
 def write_part(out: OutputLayout, run_id: str, rows: list[StemRow]) -> Path:

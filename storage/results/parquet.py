@@ -5,7 +5,6 @@ finds it, and this module adds it to the rows of a file when they are read.
 """
 
 import contextlib
-import datetime
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
 RUN_ID = pa.field("run_id", pa.string())
 _ROWS = 50_000  # that are in memory at a time
 _MEMORY = "300MB"  # of DuckDB, which keeps on the disk what does not fit
-
-
-def now() -> datetime.datetime:
-    """The present moment in UTC, as rows carry it."""
-    return datetime.datetime.now(datetime.UTC)
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,21 @@ def run_medians(out: OutputLayout, run_id: str) -> list[RunMedian]:
     return medians
 
 
+def run_drift(out: OutputLayout, run_id: str) -> str | None:
+    """How the median predicted SDR of a run compares with those of earlier runs, as a sentence.
+
+    Up to six runs' rows are read for it.
+
+    Args:
+        out: The output's layout.
+        run_id: The run, whose rows are compacted.
+
+    Returns:
+        See `drift_sentence`.
+    """
+    return drift_sentence(run_medians(out, run_id)) if earlier_runs(out, run_id) else None
+
+
 def _run_median(out: OutputLayout, run_id: str) -> RunMedian | None:
     with opened_run(out, run_id) as rows:
         groups = [group for group in rows.by_model_and_stem() if group["predicted_sdr"] is not None]

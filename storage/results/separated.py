@@ -7,9 +7,8 @@ from pathlib import Path
 
 from storage.errors import MetricsError
 from storage.files.fingerprint import fingerprint
-from storage.files.layout import OutputLayout
+from storage.files.layout import OutputLayout, source_name
 from storage.files.location import location
-from storage.results.done import source_name
 from storage.results.query import opened
 from storage.results.rows import present_tables
 

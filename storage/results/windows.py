@@ -1,7 +1,7 @@
 """The scores of every window, where medians are not enough: OUT/windows/run_id=<run>/<part>.parquet."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,8 @@ import pyarrow as pa
 from storage.files.layout import OutputLayout
 from storage.results import parquet
 from storage.results.parquet import RunFile
+from storage.results.separation_rows import PREDICTIONS, SCORES, WindowScores
 
-SCORES = ("sdr", "isr", "sir", "sar")
-PREDICTIONS = ("predicted_sdr", "vocal_presence")
 SCHEMA = pa.schema(
     [
         ("run_id", pa.string()),
@@ -24,41 +23,6 @@ SCHEMA = pa.schema(
         ("scored", pa.bool_()),
     ]
 )
-
-
-@dataclass(frozen=True)
-class WindowScores:
-    """What is known of a stem's windows of one second each; None where a window has no value.
-
-    SDR, ISR, SIR and SAR in dB where there are references, else empty; the predicted SDR in dB and the probability of
-    vocals where the model predicts them, else empty.
-    """
-
-    model_id: str
-    track_id: str
-    stem: str
-    sdr: tuple[float | None, ...] = ()
-    isr: tuple[float | None, ...] = ()
-    sir: tuple[float | None, ...] = ()
-    sar: tuple[float | None, ...] = ()
-    predicted_sdr: tuple[float | None, ...] = ()
-    vocal_presence: tuple[float | None, ...] = ()
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One row per window, by column; a column that is shorter than the longest is None beyond its end.
-
-        `scored` tells a window that was compared with a reference, and may have no score because it is silent, from one
-        that was not compared.
-        """
-        columns = {name: getattr(self, name) for name in (*SCORES, *PREDICTIONS)}
-        return [
-            {
-                "model_id": self.model_id, "track_id": self.track_id, "stem": self.stem, "window": window,
-                **{name: values[window] if window < len(values) else None for name, values in columns.items()},
-                "scored": window < len(self.sdr),
-            }
-            for window in range(max(map(len, columns.values())))
-        ]  # fmt: skip
 
 
 def joined(windows: list[WindowScores]) -> list[WindowScores]:

@@ -11,7 +11,7 @@ from storage.files.atomic import write_bytes
 from storage.files.layout import OutputLayout
 from storage.files.location import location
 from storage.results.metrics import compacted
-from storage.results.predictions import catalog_predictions, drift_sentence, run_medians
+from storage.results.predictions import catalog_predictions, run_drift
 from storage.results.summary import (
     MEASURES,
     RunRows,
@@ -35,13 +35,16 @@ _LABELS = {"worst": "least active", "median": "middle", "best": "most active"}
 _VERSIONS = ("unbraid", "torch", "prefect", "dask", "zarr", "numpy")
 
 
-def write_report(out: OutputLayout, run_id: str, compare: tuple[str, ...] | None = None) -> Path:
+def write_report(
+    out: OutputLayout, run_id: str, compare: tuple[str, ...] | None = None, *, drift: str | None = None
+) -> Path:
     """Write OUT/reports/<run>.html from the run's rows and record.
 
     Args:
         out: The run folder.
         run_id: The run, whose rows must be compacted.
         compare: Runs to show beside it; the previous one of the same kind where None.
+        drift: The run's `run_drift` where it is known already, "" for none; read from the rows where None.
 
     Returns:
         The page's path.
@@ -52,7 +55,8 @@ def write_report(out: OutputLayout, run_id: str, compare: tuple[str, ...] | None
     if compare is None:
         before = previous_run(out, run_id)
         compare = (before,) if before else ()
-    page = render("report.html", **run_context(out, run_id, compare))
+    drift = run_drift(out, run_id) if drift is None else drift
+    page = render("report.html", **run_context(out, run_id, compare), drift=drift)
     write_bytes(out.report(run_id), page.encode(), durable=False)
     return out.report(run_id)
 
@@ -96,7 +100,7 @@ def latest_run(out: OutputLayout) -> str:
 
 
 def run_context(out: OutputLayout, run_id: str, compare: tuple[str, ...]) -> dict:
-    """Everything that the template of a run's report shows.
+    """Everything that the template of a run's report shows, but for its `drift`.
 
     Args:
         out: The run folder.
@@ -147,7 +151,6 @@ def run_context(out: OutputLayout, run_id: str, compare: tuple[str, ...]) -> dic
         "stages": _stages(record, span),
         "facts": _facts(record),
         "versions": [(name, record["versions"][name]) for name in _VERSIONS if record["versions"].get(name)],
-        "drift": drift_sentence(run_medians(out, run_id)),
         "catalog": _catalog(out),
         "compare": [_compared(out, other, model) for other in compare],
         "players": _players(out, run_id, picks, column, lead),

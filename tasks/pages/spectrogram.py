@@ -1,18 +1,23 @@
-"""Pictures of spectrograms: linear, mel, or on the warped axis that the networks see."""
+"""Pictures of spectrograms: linear, mel, or on the warped axis that the networks see.
+
+By numpy alone: a run's report is drawn in the flow's process, where torch would take longer to import than a short song
+takes to separate.
+"""
 
 import functools
 import io
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from model.spectra.bands import gathering, row_centres
-from model.spectra.frontend import FrontEnd, analysis
+from model.spectra.axis import gathering, row_centres
+from model.spectra.windows import FrontEnd
+from tasks.pages.colours import MAGMA
 
 AXES = ("linear", "mel", "warped")
 FRONT_END = FrontEnd(44100, 4096, 1024)  # the networks', at the rate they were trained at
 DYNAMIC_RANGE = 80.0  # dB from black to white
+_COLUMNS = 256  # that are transformed together
 _TICKS = (100, 200, 500, 1000, 2000, 5000, 10000, 20000)
 
 
@@ -33,27 +38,27 @@ def levels(audio: np.ndarray, rate: int, *, width: int = 512, rows: int = 128, a
         rate: Sample rate in Hz.
         width: Columns, evenly over the signal; fewer for a short one.
         rows: Rows of the frequency axis.
-        axis: One of `AXES`. The warped one is `model.spectra.bands`, as the networks see it.
+        axis: One of `AXES`. The warped one is `model.spectra.axis`, as the networks see it.
         high_hz: Where the axis ends; half the sample rate where None. The warped axis always ends there.
 
     Returns:
         (rows, columns), power averaged over channels, the lowest frequency first; about 1 for a full-scale sine.
     """
-    front_end = FRONT_END.at_rate(rate)
-    n_fft = front_end.n_fft
-    signal = torch.from_numpy(np.require(audio, np.float32, ["C", "W"]))  # torch expects a writable array
-    samples = signal.shape[-1]
+    n_fft = FRONT_END.at_rate(rate).n_fft
+    samples = audio.shape[-1]
     columns = max(1, min(width, samples // (n_fft // 16)))
-    signal = torch.nn.functional.pad(signal, (n_fft // 2, n_fft))
     hop = max(1, samples // columns)
+    signal = np.pad(np.asarray(audio, np.float32), ((0, 0), (n_fft // 2, n_fft)))
+    frames = np.lib.stride_tricks.sliding_window_view(signal, n_fft, axis=-1)[:, ::hop][:, :columns]
+    window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)  # periodic Hann
     weights = _rows(n_fft // 2 + 1, rows, axis, rate, high_hz or rate / 2)
-    out = []
-    for first in range(0, columns, 256):
-        last = min(columns, first + 256)
-        span = signal[:, first * hop : (last - 1) * hop + n_fft]
-        power = analysis(span, n_fft, hop).abs().square().mean(dim=0)  # (frames, bins)
-        out.append((power @ weights.T).T)
-    return torch.cat(out, dim=1).numpy() * (4.0 / n_fft) ** 2
+    out = np.empty((len(weights), columns), np.float32)
+    for first in range(0, columns, _COLUMNS):
+        span = slice(first, first + _COLUMNS)
+        spectrum = np.fft.rfft(frames[:, span] * window)
+        power = (np.square(spectrum.real) + np.square(spectrum.imag)).mean(axis=0)  # (columns, bins)
+        out[:, span] = weights @ power.T
+    return out * (4.0 / n_fft) ** 2
 
 
 def marks(rate: int, *, rows: int = 128, axis: str = "warped", high_hz: float | None = None) -> list[Mark]:
@@ -107,13 +112,12 @@ def picture(power: np.ndarray, *, loudest: float | None = None, name: str = "WEB
         loudest: The power that is brightest; the picture's maximum where None. Stems that are compared share one.
         name: Format: "WEBP" or "PNG".
     """
-    from matplotlib import colormaps
     from PIL import Image
 
     top = max(loudest or float(power.max(initial=0)), 1e-12)
     decibels = 10 * np.log10(np.maximum(power, 1e-14) / top)
-    shade = np.clip(1 + decibels / DYNAMIC_RANGE, 0, 1)
-    colours = (colormaps["magma"](shade[::-1])[..., :3] * 255).astype(np.uint8)
+    shade = np.clip(1 + decibels / DYNAMIC_RANGE, 0, 1)[::-1]
+    colours = MAGMA[np.minimum((shade * len(MAGMA)).astype(np.int32), len(MAGMA) - 1)]
     target = io.BytesIO()
     options = {"quality": 62, "method": 4} if name == "WEBP" else {"optimize": True}
     Image.fromarray(colours).save(target, name, **options)
@@ -158,7 +162,7 @@ def draw(audio: np.ndarray, rate: int, *, axis: str, title: str, start: float = 
 
 
 @functools.lru_cache(maxsize=8)
-def _rows(bins: int, rows: int, axis: str, rate: int, high_hz: float) -> torch.Tensor:
+def _rows(bins: int, rows: int, axis: str, rate: int, high_hz: float) -> np.ndarray:
     """(rows, bins) weights that gather bins into rows."""
     if axis == "warped":
         return gathering(bins, rows)
@@ -166,20 +170,20 @@ def _rows(bins: int, rows: int, axis: str, rate: int, high_hz: float) -> torch.T
         import librosa
 
         mel = librosa.filters.mel(sr=rate, n_fft=(bins - 1) * 2, n_mels=rows, fmax=high_hz, norm=None)
-        return torch.from_numpy(mel).float()
+        return mel.astype(np.float32)
     edges = np.linspace(0, high_hz / (rate / 2) * (bins - 1), rows + 1)
-    weights = torch.zeros(rows, bins)
+    weights = np.zeros((rows, bins), np.float32)
     for row in range(rows):
         first = int(edges[row])
         weights[row, first : max(first + 1, int(edges[row + 1]))] = 1.0
-    return weights / weights.sum(1, keepdim=True)
+    return weights / weights.sum(axis=1, keepdims=True)
 
 
 @functools.lru_cache(maxsize=8)
 def _centres(bins: int, rows: int, axis: str, rate: int, high_hz: float) -> np.ndarray:
     """Centre frequency of each row in Hz, (rows,)."""
     if axis == "warped":
-        return row_centres(bins, rows).numpy() * rate / 2 / (bins - 1)
+        return row_centres(bins, rows) * rate / 2 / (bins - 1)
     if axis == "mel":
         import librosa
 

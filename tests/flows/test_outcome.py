@@ -13,6 +13,7 @@ from storage import runs
 from storage.files.layout import OutputLayout
 from storage.results import metrics
 from storage.results.metrics import FAILED, OK, StemRow
+from storage.results.predictions import run_drift
 
 
 def made(folder, scores, failed=0, **values):
@@ -28,7 +29,9 @@ def made(folder, scores, failed=0, **values):
     rows += [StemRow("m", f"f{i}", f"bad {i}.wav", None, FAILED, error="it is bad") for i in range(failed)]
     metrics.write_part(out, run_id, rows)
     metrics.compact(out, run_id)
-    summary = RunSummary(run_id, str(folder), len(scores), failed, 0, 0, 100.0 * len(scores), "report.html")
+    summary = RunSummary(
+        run_id, str(folder), len(scores), failed, 0, 0, 100.0 * len(scores), "report.html", drift=run_drift(out, run_id)
+    )
     runs.end(out, run_id, runs.COMPLETED, {})
     return summary
 

@@ -10,14 +10,17 @@ from click.testing import CliRunner
 
 from flows.cli import main
 from flows.prune import prune, prune_unwatched
-from flows.settings import PruneOptions
+from flows.running.plan import Planner
+from flows.settings import PruneOptions, SeparateOptions
 from storage import runs
 from storage.errors import CatalogError, MetricsError
 from storage.files.layout import OutputLayout
 from storage.results import metrics, rows, windows
+from storage.results.done import DoneTracks, Keys
 from storage.results.mashup_rows import AnalysisRow
 from storage.results.metrics import StemRow
 from storage.results.windows import WindowScores
+from storage.sources.catalog import CatalogTrack, stream_catalog
 from tests.signals import noise
 
 STEMS = ("vocals", "accompaniment")
@@ -134,8 +137,6 @@ def test_a_folder_that_cannot_be_listed_removes_nothing(out, songs):
 
 
 def test_a_listing_that_reports_an_unreadable_folder_removes_nothing(out, songs, monkeypatch):
-    from storage.sources.catalog import CatalogTrack
-
     seen = [CatalogTrack("c.wav", "c.wav", str(songs / "c.wav")), CatalogTrack("x", "x", "x", problem="x is locked")]
     monkeypatch.setattr("flows.prune.stream_catalog", lambda *_, **__: iter(seen))
     (songs / "album/a.wav").unlink()
@@ -183,13 +184,40 @@ def test_beside_a_run_that_writes_nothing_is_removed(out, songs, monkeypatch):
     assert (out.stems / "c/vocals.flac").exists()
 
 
+def planned(songs):
+    planner = Planner(DoneTracks(), listed=Keys())
+    planner.count(stream_catalog(songs))
+    return planner
+
+
 def test_unattended_pruning_removes_at_most_half(out, songs):
     shutil.rmtree(songs / "album")
-    assert prune_unwatched(options(out, songs)) == 2
+    assert prune_unwatched(options(out, songs), planned(songs).listed) == 2
     (songs / "c.wav").rename(songs / "x.wav")
     (songs / "d.wav").unlink()
     with pytest.raises(CatalogError, match="2 of 2 tracks .* more than --prune removes"):
-        prune_unwatched(options(out, songs))
+        prune_unwatched(options(out, songs), planned(songs).listed)
+
+
+def test_unattended_pruning_removes_nothing_where_the_run_did_not_see_all_of_the_catalog(out, songs):
+    (songs / "album/a.wav").unlink()
+    planner = Planner(DoneTracks(), listed=Keys())
+    planner.count([*stream_catalog(songs), CatalogTrack("x", "x", "x", problem="x is locked")])
+    with pytest.raises(CatalogError, match="x is locked; nothing is removed as long as a part"):
+        prune_unwatched(options(out, songs), planner.listed, planner.unseen)
+    assert len(tracks(out)) == 4
+
+
+def test_a_run_with_pruning_lists_its_catalog_no_third_time(out, songs, monkeypatch):
+    from flows import separate
+
+    read = []
+    monkeypatch.setattr("flows.prune.stream_catalog", lambda *_, **__: read.append("catalog"))
+    monkeypatch.setattr("flows.prune.done_tracks", lambda *_: read.append("rows"))
+    (songs / "c.wav").unlink()
+    run = SeparateOptions(source=str(songs), out=str(out.root), prune=True)
+    assert separate.prune_phase(run, planned(songs)) == 1
+    assert not read
 
 
 def test_the_command_lists_first_and_removes_with_yes(out, songs):

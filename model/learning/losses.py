@@ -32,8 +32,7 @@ class Spectra:
     def of(cls, stems: torch.Tensor, *, masks: int, mid_side: bool = False) -> "Spectra":
         """The spectra of a batch, from complex ones.
 
-        One example at a time in real arithmetic: its planes stay in the processor's cache, and torch's complex
-        absolute value guards against overflow at four times the cost.
+        In real arithmetic: torch's complex absolute value guards against overflow at four times the cost.
 
         Args:
             stems: Complex (batch, stems, channels, frames, bins), time-major as the store has them; they add up to X.
@@ -41,23 +40,32 @@ class Spectra:
             mid_side: Whether the network also sees mid and side of a stereo mixture.
         """
         kept: list[list[torch.Tensor]] = [[], [], [], [], []]
-        for item in stems:
-            real, imaginary = (part.transpose(-1, -2).contiguous() for part in (item.real, item.imag))
-            whole_real, whole_imaginary = real.sum(0), imaginary.sum(0)
+        for part in _parts(stems):
+            real, imaginary = (plane.transpose(-1, -2).contiguous() for plane in (stems[part].real, stems[part].imag))
+            whole_real, whole_imaginary = real.sum(1), imaginary.sum(1)
             size = _size(whole_real, whole_imaginary)
             over = 1 / torch.clamp(size, min=EPSILON)
-            turn_real, turn_imaginary = whole_real * over, whole_imaginary * over
+            turn_real, turn_imaginary = (whole_real * over)[:, None], (whole_imaginary * over)[:, None]
             seen = size
-            if mid_side and len(size) == 2:
-                (left, right), (left_i, right_i) = whole_real, whole_imaginary
+            if mid_side and size.shape[1] == 2:
+                (left, right), (left_i, right_i) = whole_real.unbind(1), whole_imaginary.unbind(1)
                 middle, side = _size(left + right, left_i + right_i), _size(left - right, left_i - right_i)
-                seen = torch.cat([size, torch.stack([middle, side]) * 0.5])
-            some_real, some_imaginary = real[:masks], imaginary[:masks]
+                seen = torch.cat([size, torch.stack([middle, side], dim=1) * 0.5], dim=1)
+            some_real, some_imaginary = real[:, :masks], imaginary[:, :masks]
             along = (some_real * turn_real).addcmul_(some_imaginary, turn_imaginary)
             across = (some_imaginary * turn_real).addcmul_(some_real, turn_imaginary, value=-1)
             for values, value in zip(kept, (seen, size, _size(real, imaginary), along, across), strict=True):
                 values.append(value)
-        return cls(*(torch.stack(values) for values in kept))
+        return cls(*(torch.cat(values) for values in kept))
+
+
+def _parts(batch: torch.Tensor) -> list[slice]:
+    """A batch's examples as they are computed: on a CPU one by one, so that an example's planes stay in its cache; on a
+    GPU all at once, where each operation costs its launch.
+    """
+    if batch.device.type == "cpu":
+        return [slice(item, item + 1) for item in range(len(batch))]
+    return [slice(None)]
 
 
 def _size(real: torch.Tensor, imaginary: torch.Tensor) -> torch.Tensor:
@@ -90,30 +98,31 @@ def mask_loss(
     """
     total = masks.new_zeros(())
     share = band.mean().clamp(min=EPSILON) * spectra.mixture.numel()
-    for item in range(len(masks)):  # one example's planes stay in the processor's cache
-        b, x = band[item], spectra.mixture[item]
-        scale = 1 / torch.clamp(x.mean(), min=EPSILON)
+    estimated, stems = masks.shape[1], spectra.stems.shape[1]
+    for part in _parts(masks):
+        b, x = band[part], spectra.mixture[part]
+        scale = 1 / torch.clamp(x.mean((1, 2, 3), keepdim=True), min=EPSILON)
         root = torch.sqrt(x * scale)
-        energy = torch.clamp((x * scale).square().mean(), min=EPSILON)
+        energy = torch.clamp((x * scale).square().mean((1, 2, 3), keepdim=True), min=EPSILON)
         error: torch.Tensor | int = 0
         roots: torch.Tensor | int = 0
-        for m, along, across in zip(masks[item], spectra.along[item], spectra.across[item], strict=True):
+        planes = (values[part].unbind(1) for values in (masks, spectra.along, spectra.across))
+        for m, along, across in zip(*planes, strict=True):
             miss = (m * x - along) * scale
             power = miss.square() + ((across * scale).square() + EPSILON)
             error = error + (power / energy if squared else torch.sqrt(power))
-        for m, stem in zip(_complete(masks[item], len(spectra.stems[item])), spectra.stems[item], strict=True):
+        for m, stem in zip(_complete(masks[part], stems), spectra.stems[part].unbind(1), strict=True):
             difference = torch.sqrt(m + EPSILON) * root - torch.sqrt(stem * scale)
             roots = roots + (difference.square() if squared else difference.abs())
-        weighted = error / len(masks[item]) + roots * (compressed / len(spectra.stems[item]))
+        weighted = error / estimated + roots * (compressed / stems)
         total = total + (weighted * b).sum()
     return total / share
 
 
 def _complete(masks: torch.Tensor, stems: int) -> list[torch.Tensor]:
-    """The masks of all stems: the last one's is what the others leave where the network gives none."""
-    if len(masks) == stems:
-        return list(masks)
-    return [*masks, torch.clamp(1 - masks.sum(0), min=0)]
+    """The masks of all stems, of (batch, masks, …): the last one's is what the others leave where there is none."""
+    given = list(masks.unbind(1))
+    return given if len(given) == stems else [*given, torch.clamp(1 - masks.sum(1), min=0)]
 
 
 def magnitude_l1(masks: torch.Tensor, spectra: Spectra) -> torch.Tensor:

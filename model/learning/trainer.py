@@ -1,5 +1,8 @@
 """The training loop's arithmetic: batches in, better weights out. Files and workers are elsewhere."""
 
+import contextlib
+import importlib.util
+import logging
 import math
 from dataclasses import dataclass
 
@@ -12,6 +15,12 @@ from model.preset import Preset
 from model.separation.arithmetic import resolved_precision
 from model.separation.stream import Separator
 from model.spectra.frontend import analysis
+
+log = logging.getLogger("unbraid.train")
+
+# Compiling takes about a minute, which a training of fewer steps does not win back.
+_COMPILED_STEPS = 3000
+_TRITON_CAPABILITY = (7, 0)
 
 
 @dataclass(frozen=True)
@@ -37,13 +46,17 @@ class Trainer:
         seed: Of the first weights and of dropout.
         device: Where the network is trained, "cpu" or "cuda".
         precision: One of `model.separation.arithmetic.TRAINING_PRECISIONS`.
+        compiler: Backend of `torch.compile` for the network, "" for none, "auto" for the usual one where it pays: on a
+            GPU that Triton writes kernels for, in a training of some length.
 
     Attributes:
         step: Steps done.
         gradient_norm: Norm of the last step's gradient before it was clipped; NaN before the first step.
     """
 
-    def __init__(self, preset: Preset, *, seed: int = 0, device: str = "cpu", precision: str = "auto") -> None:
+    def __init__(
+        self, preset: Preset, *, seed: int = 0, device: str = "cpu", precision: str = "auto", compiler: str = "auto"
+    ) -> None:
         torch.manual_seed(seed)
         self.preset = preset
         self.settings = preset.training
@@ -57,6 +70,10 @@ class Trainer:
             weight_decay=self.settings.weight_decay,
             fused=True,
         )
+        if compiler == "auto":
+            compiler = "inductor" if self.settings.steps >= _COMPILED_STEPS and _has_triton(self.device) else ""
+        # Shares the network's parameters; saved and restored is the network alone.
+        self._compiled = torch.compile(self.network, backend=compiler) if compiler else None
         self.seed = seed
         self.step = 0
         self.gradient_norm = math.nan
@@ -77,9 +94,13 @@ class Trainer:
         torch.manual_seed(self.seed * 1_000_003 + self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(self.step)
+        with self._fastest_kernels():
+            return self._step(batch)
+
+    def _step(self, batch: Batch) -> float:
         spectra, band = self._spectra(batch)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            masks = self.network(spectra.seen)
+            masks = self._masks(spectra.seen)
         if self.settings.loss == "magnitude_l1":
             loss = magnitude_l1(masks, spectra)
         elif self.settings.loss == "cross_entropy":
@@ -187,15 +208,34 @@ class Trainer:
         self.optimiser.load_state_dict(state)
         self.step, self.seed = values["step"], values["seed"]
 
+    def _masks(self, seen: torch.Tensor) -> torch.Tensor:
+        """The network's masks, by its compiled form as long as that works."""
+        if self._compiled is not None:
+            from torch._dynamo.exc import TorchDynamoException  # takes a second
+
+            try:
+                return self._compiled(seen)
+            except TorchDynamoException as error:
+                log.warning("the network cannot be compiled (%s); it goes on as it is", str(error).partition("\n")[0])
+                self._compiled = None
+        return self.network(seen)
+
+    def _fastest_kernels(self) -> contextlib.AbstractContextManager:
+        """On a GPU cuDNN tries its algorithms for each shape, of which a training has one, and may use TF32."""
+        if self.device.type != "cuda":
+            return contextlib.nullcontext()
+        return torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True)
+
     @torch.no_grad()
     def _follow(self) -> None:
         # Early on the average would remember the random start; let it forget faster then.
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        for name, value in self.network.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
+        values = self.network.state_dict()
+        moving = [name for name, value in values.items() if value.is_floating_point()]
+        # All at once: on a GPU one launch and not a hundred.
+        torch._foreach_lerp_([self.average[name] for name in moving], [values[name] for name in moving], 1 - decay)
+        for name in values.keys() - set(moving):
+            self.average[name].copy_(values[name])
 
     def _spectra(self, batch: Batch) -> tuple[Spectra, torch.Tensor]:
         """The batch's magnitudes, and its band (batch, 1, bins, 1)."""
@@ -206,6 +246,13 @@ class Trainer:
         hertz = torch.arange(preset.bins, device=self.device) * preset.sample_rate / preset.n_fft
         band = (hertz <= batch.bandwidth.to(self.device)[:, None]).float()[:, None, :, None]
         return Spectra.of(stems[..., : preset.bins], masks=preset.masks, mid_side=preset.mid_side), band
+
+
+def _has_triton(device: torch.device) -> bool:
+    """Whether `torch.compile` writes kernels for a device by Triton."""
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= _TRITON_CAPABILITY
 
 
 def _laid_out_as(parameter: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,8 @@ import pytest
 import torch
 
 from model.checkpoint import pack, unpack
+from model.learning import losses
+from model.learning import trainer as training
 from model.learning.losses import Spectra, magnitude_l1, mask_loss
 from model.learning.trainer import Batch, Trainer
 from model.preset import load_preset, preset_names
@@ -133,3 +135,76 @@ def test_the_learning_rate_warms_up_and_comes_down():
     assert rates[0] < rates[9] == pytest.approx(1e-3)
     assert rates[-1] < 0.02e-3 * 2
     assert Trainer(load_preset("jansson")).learning_rate(5000) == 1e-4
+
+
+def _plain(made):
+    """A trainer's network and optimiser as PyTorch has them by default."""
+    made.network = made.network.to(memory_format=torch.contiguous_format)
+    made.optimiser = torch.optim.AdamW(
+        made.network.parameters(),
+        lr=made.settings.learning_rate,
+        weight_decay=made.settings.weight_decay,
+        foreach=False,
+    )
+    return made
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [({}, 1e-4), ({"compiler": "aot_eager"}, 1e-4), ({"precision": "bfloat16"}, 0.05)],
+    ids=["channels last, fused", "compiled", "bfloat16"],
+)
+def test_what_makes_steps_faster_changes_what_is_learned_by_rounding_alone(options, tolerance):
+    preset = small("stereo", **{"network_options.rows": 32, "network_options.widths": (8, 12)})
+    examples = [batch(preset, seed) for seed in range(4)]
+    plain = _plain(Trainer(preset, precision="float32"))
+    faster = Trainer(preset, **{"precision": "float32", **options})
+    expected, losses_of_steps = ([each.train(example) for example in examples] for each in (plain, faster))
+    assert losses_of_steps == pytest.approx(expected, rel=tolerance)
+    assert expected[-1] != expected[0]
+
+
+def test_a_network_that_cannot_be_compiled_is_trained_as_it_is(caplog):
+    def backend(graph, inputs):
+        raise RuntimeError("no compiler here")
+
+    preset = small("stereo", **{"network_options.rows": 32, "network_options.widths": (8, 12)})
+    with caplog.at_level("WARNING", "unbraid.train"):
+        failing = Trainer(preset, precision="float32", compiler=backend)
+        loss = failing.train(batch(preset))
+    assert loss == Trainer(preset, precision="float32").train(batch(preset))
+    assert "cannot be compiled" in caplog.text
+    assert failing._compiled is None
+
+
+@pytest.mark.parametrize(
+    ("triton", "steps", "compiled"), [(True, 5000, True), (True, 400, False), (False, 5000, False)]
+)
+def test_networks_are_compiled_where_triton_is_and_the_training_is_long(monkeypatch, triton, steps, compiled):
+    monkeypatch.setattr(training, "_has_triton", lambda device: triton)
+    monkeypatch.setattr(torch, "compile", lambda network, backend: (network, backend))
+    preset = small("stereo", steps=steps, **{"network_options.rows": 32, "network_options.widths": (8, 12)})
+    made = Trainer(preset)
+    assert (made._compiled is not None) == compiled
+    assert made._compiled is None or made._compiled == (made.network, "inductor")
+
+
+@pytest.mark.parametrize("name", ["stereo", "four-stem", "jansson"])
+def test_a_gpus_whole_batch_has_the_loss_of_a_cpus_examples_one_by_one(name, monkeypatch):
+    preset = small(name)
+    signals = batch(preset).stems
+    parts = analysis(signals, preset.n_fft, preset.hop)[..., : preset.bins]
+    band = (torch.arange(preset.bins) < preset.bins // 2).float()[None, None, :, None].repeat(2, 1, 1, 1)
+    band[1] = 1
+    masks = torch.rand(2, preset.masks, preset.channels, preset.bins, parts.shape[-2])
+
+    def spectra_and_losses():
+        target = Spectra.of(parts, masks=preset.masks, mid_side=preset.mid_side)
+        return target, [float(mask_loss(masks, target, band, squared=squared)) for squared in (False, True)]
+
+    one_by_one, expected = spectra_and_losses()
+    monkeypatch.setattr(losses, "_parts", lambda batch: [slice(None)])
+    at_once, values = spectra_and_losses()
+    for field in ("seen", "mixture", "stems", "along", "across"):
+        torch.testing.assert_close(getattr(at_once, field), getattr(one_by_one, field), rtol=1e-6, atol=1e-7)
+    assert values == pytest.approx(expected, rel=1e-5)

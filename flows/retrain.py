@@ -1,5 +1,6 @@
 """A challenger is trained on what is new, and takes the champion's place if it is better on the test split."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -12,8 +13,9 @@ from flows.separate import separate
 from flows.settings import EvaluateOptions, IngestOptions, RetrainOptions, SeparateOptions, TrainOptions
 from flows.train import train
 from storage import runs
+from storage.errors import RegistryError
 from storage.files.layout import OutputLayout, trainings
-from storage.files.location import location
+from storage.files.location import absolute, location
 from storage.results.metrics import read_all
 from storage.results.predictions import predicted_scores
 from storage.results.rows import read_rows, write_rows
@@ -24,11 +26,14 @@ from tasks.training.gate import contest, decide
 from tasks.training.ready import check_store, trainable
 
 
-def ready(options: RetrainOptions) -> None:
-    """Refuse what one of the parts would be refused for, before the first of them starts.
+def ready(options: RetrainOptions) -> str:
+    """The preset's name, where none of the parts would be refused.
 
     Args:
         options: The retraining's options.
+
+    Returns:
+        The name under which models are registered; the option may be the path of a TOML file.
 
     Raises:
         PresetError: There is no such preset or setting.
@@ -37,8 +42,8 @@ def ready(options: RetrainOptions) -> None:
         RegistryError: The registry cannot be read, or the champion's file is damaged.
         CatalogError: With predicted scores, there is nothing to separate in the test set.
     """
-    trainable(options.preset, options.settings)
-    champion = registry().champions().get(options.preset, "stereo")
+    preset = trainable(options.preset, options.settings)
+    champion = registry().champions().get(preset.name, "stereo")
     if options.score == "predicted":
         separate.check(_separation(options, champion))
     else:
@@ -46,11 +51,12 @@ def ready(options: RetrainOptions) -> None:
     for dataset in options.new:
         ingest.check(options.part(IngestOptions, dataset=dataset, split="train"))
     if not options.new:
-        check_store(options.store, trainable(options.preset, options.settings))
+        check_store(options.store, preset)
+    return preset.name
 
 
 @settings_flow(RetrainOptions, name="retrain", check=ready)
-def retrain(options: RetrainOptions, _: None) -> DecisionRow:
+def retrain(options: RetrainOptions, preset: str) -> DecisionRow:
     """Ingest what is new, train from the champion (or from scratch), let the gate decide.
 
     Killed and started again with the same store and champion, the training goes on.
@@ -64,13 +70,13 @@ def retrain(options: RetrainOptions, _: None) -> DecisionRow:
     """
     for dataset in options.new:
         ingest(**options.part(IngestOptions, dataset=dataset, split="train").values())
-    champion = registry().champions().get(options.preset)
+    champion = registry().champions().get(preset)
     start = None if options.scratch else champion
-    training = options.part(TrainOptions, run=_folder(options, start), resume=True, start=start)
+    training = options.part(TrainOptions, run=_folder(options, preset, start), resume=True, start=start)
     report = train(**training.values())
     contested = champion is not None and champion != report.model_id
     rows = _scores(options, report.model_id, str(champion)) if contested else []
-    return decide_phase(options, report.model_id, champion, rows, contested)
+    return decide_phase(options, preset, report.model_id, champion, rows, contested)
 
 
 def _scores(options: RetrainOptions, challenger: str, champion: str) -> list[dict]:
@@ -96,12 +102,13 @@ def _separation(options: RetrainOptions, model: str) -> SeparateOptions:
 
 @phase("decide")
 def decide_phase(
-    options: RetrainOptions, challenger: str, champion: str | None, rows: list[dict], contested: bool
+    options: RetrainOptions, preset: str, challenger: str, champion: str | None, rows: list[dict], contested: bool
 ) -> DecisionRow:
     """Weigh the two, move the champion's pointer or leave it, and write down why.
 
     Args:
         options: The retraining's options.
+        preset: The name of the preset that is retrained.
         challenger: The challenger's model id.
         champion: The champion's model id, None where the preset has none.
         rows: The scores of both; see `_scores`.
@@ -116,15 +123,20 @@ def decide_phase(
     layout = OutputLayout(location(options.out))
     predicted = options.score == "predicted"
     scores = contest(rows, challenger, champion) if champion is not None else None
-    test_set = f"{options.test} ({'predicted' if predicted else options.split})"
+    test_set = f"{absolute(options.test)} ({'predicted' if predicted else options.split})"
     earlier = read_rows(layout, "decisions").to_pylist()
     decision = decide(
-        options.preset, challenger, champion, test_set, scores, least_rise=options.least_rise,
+        preset, challenger, champion, test_set, scores, least_rise=options.least_rise,
         looks=contested + sum(row["dataset"] == test_set for row in earlier if row["tracks"]), predicted=predicted,
     )  # fmt: skip
+    run_id = runs.new_run_id("retrain")
     if decision.promoted:
-        registry().promote(challenger, instead_of=champion)
-    write_rows(layout, runs.new_run_id("retrain"), [decision])
+        try:
+            registry().promote(challenger, instead_of=champion)
+        except RegistryError as error:  # the test set has been looked at all the same
+            write_rows(layout, run_id, [dataclasses.replace(decision, promoted=False, reason=str(error))])
+            raise
+    write_rows(layout, run_id, [decision])
     if with_prefect():
         from prefect.artifacts import create_markdown_artifact
 
@@ -132,7 +144,7 @@ def decide_phase(
     return decision
 
 
-def _folder(options: RetrainOptions, start: str | None) -> str:
+def _folder(options: RetrainOptions, preset: str, start: str | None) -> str:
     """The training's folder, a different one for a different store, champion or setting."""
     tracks = [[track.track_id, track.checksums] for track in Store.open(location(options.store)).tracks("train")]
     settings = {**options.settings, "steps": options.steps}
@@ -140,7 +152,7 @@ def _folder(options: RetrainOptions, start: str | None) -> str:
         [sorted(tracks, key=str), options.preset, start, options.seed, settings], sort_keys=True, default=str
     )
     digest = hashlib.sha256(deciding.encode()).hexdigest()[:10]
-    return f"{trainings(options.store)}/retrain-{options.preset}-{digest}"
+    return f"{trainings(options.store)}/retrain-{preset}-{digest}"
 
 
 def _markdown(decision: DecisionRow) -> str:

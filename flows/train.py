@@ -77,7 +77,7 @@ def train(options: TrainOptions, checked: tuple[TrainRequest, Preset]) -> TrainR
     here_cuda = not options.dask and options.device != "cpu" and resolved_device("auto") == "cuda"
     with cluster(options.dask, tracks=1, resources=GPU_TO_TRAIN if here_cuda else None) as where:
         report = train_phase(request, preset.training.steps, where)
-    return register_phase(report, options.preset, options.promote) if options.publish else report
+    return register_phase(report, preset.name, options.promote) if options.publish else report
 
 
 @phase("train")

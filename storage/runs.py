@@ -178,6 +178,8 @@ def _refuse_beside(
     namespace = _namespace()
     if namespace is not None and writer.get("namespace") == namespace:
         alive, place = _in_process_table(writer), ""
+        if writer.get("pid") == os.getpid():  # another thread's, which beats until it ends
+            alive = alive and out.run_beat(run_id).exists()
     else:
         alive, place = _beats(out, run_id, record, watching), f" on {record.get('host')}"
     if alive:
@@ -247,9 +249,9 @@ def _started(pid: int) -> float:
 
 
 def _in_process_table(process: dict) -> bool:
-    """Is a process of this namespace still there, and another than this one?"""
+    """Is a process of this namespace still there?"""
     pid = process.get("pid")
-    if not pid or pid == os.getpid():
+    if not pid:
         return False
     try:
         return _started(pid) == process["started"]

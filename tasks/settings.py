@@ -5,11 +5,12 @@ flow's signature are made from these fields, and `Settings.part` hands a worker 
 imported here, because `--help` reads these classes.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
@@ -169,10 +170,28 @@ def size_of_memory(value: str) -> str:
     return value
 
 
+def same_everywhere(name: str | None) -> str | None:
+    """A file's name that means the same in every working folder: workers of a cluster have folders of their own.
+
+    Args:
+        name: A weights file or a preset's TOML file, which becomes absolute; anything else (a model's id, a preset's
+            name, a URL, None) is returned as it is.
+    """
+    if name is None:
+        return None
+    is_file = name.endswith((".safetensors", ".toml")) and "://" not in name
+    return os.path.abspath(os.path.expanduser(name)) if is_file else name
+
+
+_SameEverywhere = AfterValidator(same_everywhere)
+
+
 class ModelRequest(Settings):
     """Which separator a worker holds, and where its arithmetic runs."""
 
-    model: Annotated[str, Cli(metavar="ID")] = Field("stereo", description="Model id, preset, or weights file.")
+    model: Annotated[str, _SameEverywhere, Cli(metavar="ID")] = Field(
+        "stereo", description="Model id, preset, or weights file."
+    )
     device: Device = Field("auto", description="Where the network runs.")
     precision: Precision = Field(
         "auto", description="The network's arithmetic. Default: the fastest on this machine that keeps the sound."
@@ -248,7 +267,7 @@ class Training(Settings):
     """What every training needs: the store, the preset, the seed, the device."""
 
     store: Annotated[str, Cli(argument=True)] = Field(description="The zarr store to train on.")
-    preset: Annotated[str, Cli(metavar="NAME")] = Field(
+    preset: Annotated[str, _SameEverywhere, Cli(metavar="NAME")] = Field(
         "stereo", description="A model configuration; see `unbraid models`."
     )
     seed: Annotated[int, Cli(metavar="N")] = Field(
@@ -261,6 +280,6 @@ class OneTraining(Training):
     """What a single training needs besides."""
 
     resume: bool = Field(False, description="Continue the run in the folder --run.")
-    start: Annotated[str | None, Cli(("--from",), metavar="ID")] = Field(
+    start: Annotated[str | None, _SameEverywhere, Cli(("--from",), metavar="ID")] = Field(
         None, description="Start from this model's weights where they fit."
     )

@@ -31,6 +31,9 @@ def worker(scheduler, processes, gpu, memory) -> None:
     # Torch would take every core in every process.
     os.environ.setdefault("OMP_NUM_THREADS", str(sharing.threads))
     os.environ.update(environment.WORKERS)
+    os.environ.update(
+        {f"DASK_{name.replace('.', '__').upper()}": str(v) for name, v in environment.WORKER_MEMORY.items()}
+    )
     command = [
         # -P: a user's own tasks.py or model/ in the present folder must not be taken for ours.
         sys.executable, "-P", "-m", "distributed.cli.dask_worker", scheduler,

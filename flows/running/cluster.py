@@ -30,7 +30,10 @@ _LOOK_SECONDS = 2.0
 _START_SECONDS = 60
 _REGISTER_TIMES, _REGISTER_SECONDS = 60, 0.5
 _GREET_SECONDS = 15.0
-_LOST_AFTER = "5s"  # a worker that is gone so long is given up, and another one started
+# A nanny restarts its worker by itself. Dask closes one that has not done so after this long and starts another beside
+# it, which on a busy machine, where every start takes long, would start two workers for each that was lost.
+_LOST_AFTER = "300s"
+_KILL_SECONDS = 2.0  # that the cluster's thread has for killing the workers
 
 # Of the resource GPU, which a worker offers once: a training takes all of it, separations as many shares as a process
 # has threads for them.
@@ -169,6 +172,7 @@ def cluster(
 
     # One loss is a verdict on the batch; the fan-out decides what is tried again, track by track.
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.deploy.lost-worker-timeout": _LOST_AFTER}
+    settings |= environment.WORKER_MEMORY
     settings |= {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in environment.WORKERS.items()}
     # A user's own tasks.py or model/ in the present folder must not be taken for ours.
     settings |= {"distributed.nanny.pre-spawn-environ.PYTHONSAFEPATH": "1"}
@@ -203,8 +207,8 @@ def cluster(
                 )
             )
             client = stack.enter_context(Client(local, set_as_default=False))
-            stack.enter_context(_replenished(local, count))
             stack.enter_context(_ended_at_once(local))
+            stack.enter_context(_replenished(local, count))
             _wait(client, count)
         slots = sum(client.nthreads().values())
         if address and not slots:
@@ -319,19 +323,30 @@ def _memory_here() -> int:
 
 @contextlib.contextmanager
 def _ended_at_once(local) -> Iterator[None]:
-    """Around a run on local workers: a run that is stopped kills them instead of waiting for their current tasks."""
+    """Around a run on local workers: as it ends they are killed, in the middle of what they do.
+
+    All results are in by then, or nobody wants them. Dask would ask each worker to close, wait for its task and for
+    those that are only starting, and fail where one takes too long.
+    """
     try:
         yield
-    except Exception:
-        raise
-    except BaseException:
-        for nanny in list(local.workers.values()):
-            nanny.auto_restart = False
-            process = getattr(nanny.process, "process", None)
-            if process is not None and process.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGKILL)
-        raise
+    finally:
+        with contextlib.suppress(TimeoutError, RuntimeError):  # RuntimeError: the cluster's loop is closed
+            local.sync(_kill_workers, local, callback_timeout=_KILL_SECONDS)
+
+
+async def _kill_workers(local) -> None:
+    """Kill all workers of a local cluster, those that are starting too; to be called in the cluster's loop."""
+    from distributed.core import Status
+
+    local.worker_spec.clear()  # or the cluster would start others
+    for nanny in list(local._created):
+        if nanny.status not in (Status.closing, Status.closed, Status.failed):
+            nanny.close_gracefully()  # or it would start its worker again
+        process = getattr(nanny.process, "process", None)
+        if process is not None and process.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
 
 
 def _wait(client, count: int) -> None:

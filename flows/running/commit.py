@@ -70,7 +70,9 @@ def commit_rows(
 def clear_abandoned(out: OutputLayout) -> None:
     """Close the records of runs over this output that were killed, and delete what they left half-written.
 
-    Embedded Prefect servers of killed runs are ended, and tables of older versions are brought up to date.
+    The rows of runs that ended before they had joined them (killed, stopped in a hurry, or on a full disk) become files
+    that other programs read. Embedded Prefect servers of killed runs are ended, and tables of older versions are
+    brought up to date.
 
     Args:
         out: The output that a run is about to write to.
@@ -80,9 +82,10 @@ def clear_abandoned(out: OutputLayout) -> None:
     """
     end_orphans()
     abandoned = runs.close_abandoned(out, lambda sentence: print(f"unbraid: {sentence}", file=sys.stderr, flush=True))
-    for run_id in abandoned:
+    unjoined = metrics.unjoined_runs(out)
+    for run_id in {*abandoned, *unjoined}:
         metrics.compact(out, run_id)
-    if abandoned:
+    if abandoned or unjoined:
         remove_leftovers(out.root)
     for table in (metrics, windows, small_tables):
         table.modernise(out)

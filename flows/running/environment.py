@@ -39,6 +39,9 @@ WORKERS = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
 }
 
+# For Dask's workers: what they hold is the network and one track, none of which Dask could move to the disk. A worker
+# that Dask stops at 80 % of its limit would never go on; at 95 % it is ended, and its track is tried by another.
+WORKER_MEMORY = {f"distributed.worker.memory.{name}": False for name in ("target", "spill", "pause")}
 
 # Set to run flows under Prefect where no server is configured too, with an embedded one.
 FORCED = "UNBRAID_PREFECT"

@@ -201,20 +201,26 @@ class _Futures:
             return
         self._looked = time.monotonic()
         try:
-            known = self._client.scheduler_info(n_workers=1)
+            known = self._client.scheduler_info(n_workers=-1)
         except OSError:  # the scheduler went away at this moment; the client's status will say so
             return
-        if "workers" not in known or known["workers"]:  # a client that has lost its scheduler knows nothing
+        # A client that has lost its scheduler knows nothing. A worker that is only starting may die of it, again and
+        # again, and one that Dask has paused may stay so: neither is one.
+        workers = known.get("workers")
+        if workers is None or any(worker["status"] == "running" for worker in workers.values()):
             self._without_workers = None
             return
         if self._without_workers is None:
             self._without_workers = time.monotonic()
-            sentence = f"no worker is left at {self._address}; waiting {_WITHOUT_WORKERS:.0f} s for another one"
+            sentence = f"no worker is ready at {self._address}; waiting {_WITHOUT_WORKERS:.0f} s for another one"
             print(f"unbraid: {sentence}", file=sys.stderr, flush=True)
         elif time.monotonic() - self._without_workers > _WITHOUT_WORKERS:
+            remedy = f"start some with `unbraid worker {self._address}`"
+            if self._client.cluster is not None:  # the run's own
+                remedy = "they die as they start: is there memory left, also by --memory? UNBRAID_LOG=1 shows more"
             raise WorkersLost(
-                f"no worker has come to {self._address} for {_WITHOUT_WORKERS:.0f} s; what is finished is kept. Start "
-                f"some with `unbraid worker {self._address}`, and the same command goes on from there"
+                f"no worker has been ready at {self._address} for {_WITHOUT_WORKERS:.0f} s; what is finished is kept, "
+                f"and the same command goes on from there; {remedy}"
             )
 
 

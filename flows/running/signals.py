@@ -35,7 +35,7 @@ def install_in_program() -> None:
 
 
 def install() -> None:
-    """From here on a signal raises Stopped in the main thread, and a second one leaves at once.
+    """From here on a signal raises Stopped in the main thread; a second one ends what has not stopped yet, a third all.
 
     A signal that is ignored stays so: `nohup` sets SIGHUP aside, and a shell SIGINT for what runs in the background.
     """
@@ -58,11 +58,18 @@ def _stop(number: int, _frame: object) -> None:
     global _came, _stopping
     _came, _stopping = number, True
     for other in _SIGNALS:
-        signal.signal(other, lambda *_: os._exit(128 + number))
+        signal.signal(other, lambda *_: _leave_now(number))
     watchdog = threading.Timer(_SECONDS_TO_STOP, leave, (number,))
     watchdog.daemon = True
     watchdog.start()
     raise Stopped(number)
+
+
+def _leave_now(number: int) -> NoReturn:
+    """As a second signal comes: whoever is impatient wants the same end sooner."""
+    for other in _SIGNALS:
+        signal.signal(other, lambda *_: os._exit(128 + number))
+    leave(number)
 
 
 def leave(number: int | None = None) -> NoReturn:
@@ -74,7 +81,7 @@ def leave(number: int | None = None) -> NoReturn:
         number: The signal's number; None for that of the signal that came.
     """
     number = number or _came
-    guard = threading.Timer(_SECONDS_TO_TIDY, os._exit, (128 + number,))
+    guard = threading.Timer(_SECONDS_TO_TIDY, _exit, (number,))
     guard.daemon = True
     guard.start()
     with contextlib.suppress(Exception):
@@ -82,9 +89,13 @@ def leave(number: int | None = None) -> NoReturn:
         record = sys.modules.get("flows.running.record")
         if record is not None:
             record.stop_all()
+    _exit(number)
+
+
+def _exit(number: int) -> NoReturn:
+    """Print the sentence and end this process as it is."""
     with contextlib.suppress(Exception):
-        sys.stderr.write(f"unbraid: {sentence()}\n")
-        sys.stderr.flush()
+        os.write(2, f"unbraid: {sentence()}\n".encode("utf-8", "replace"))  # sys.stderr's lock may be held
     os._exit(128 + number)
 
 

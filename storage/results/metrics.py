@@ -236,10 +236,21 @@ def _each_once(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         yield batch if all(new) else batch.filter(pa.array(new))
 
 
+def unjoined_runs(out: OutputLayout) -> list[str]:
+    """The runs whose rows are still in parts, as they are while a run goes on.
+
+    Args:
+        out: The output's layout.
+
+    Returns:
+        The runs' ids, sorted.
+    """
+    return sorted(folder.parent.name for folder in out.runs.glob("*/metrics"))
+
+
 def _run_ids(out: OutputLayout) -> list[str]:
     ended = {folder.name.removeprefix("run_id=") for folder in out.metrics.glob("run_id=*")}
-    going_on = {folder.parent.name for folder in out.runs.glob("*/metrics")}
-    return sorted(ended | going_on)
+    return sorted(ended.union(unjoined_runs(out)))
 
 
 def _parts(out: OutputLayout, run_id: str) -> list[Path]:

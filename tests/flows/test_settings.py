@@ -149,3 +149,13 @@ def test_choices_are_those_of_the_modules_that_act_on_them():
 def test_settings_cannot_be_changed():
     with pytest.raises(Exception, match="frozen"):
         ModelRequest().model = "hq"
+
+
+def test_files_are_named_so_that_a_worker_in_another_folder_finds_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = flow_settings.SeparateOptions(source="songs", out="out", model="weights/a.safetensors")
+    assert options.part(ModelRequest).model == str(tmp_path / "weights" / "a.safetensors")
+    options = flow_settings.TrainOptions(store="s.zarr", preset="mine.toml", start="~/b.safetensors")
+    assert (options.preset, options.start) == (str(tmp_path / "mine.toml"), str(Path.home() / "b.safetensors"))
+    for name in ("stereo", "stereo-8ca0a150", "demucs:htdemucs", "s3://models/a.safetensors"):
+        assert ModelRequest(model=name).model == name

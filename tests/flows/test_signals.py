@@ -83,6 +83,23 @@ def test_a_stop_at_the_start_is_the_same_sentence_and_leaves_nothing(song, untra
     assert {record["state"] for record in records} <= {"stopped"}
 
 
+def test_a_second_ctrl_c_hurries_the_stop_and_leaves_nothing_either(song, untrained, tmp_path):
+    out = tmp_path / "out"
+    run = start(song, out, untrained)
+    wait_until(lambda: list(out.glob("stems/*/.unbraid-*.tmp")), run)
+    workers = psutil.Process(run.pid).children(recursive=True)
+    for _ in range(2):
+        os.kill(run.pid, signal.SIGINT)
+        time.sleep(0.02)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == 130, said
+    assert said.strip().splitlines()[-1].startswith(f"{SENTENCE}. To go on: unbraid separate ")
+    assert not [*out.rglob("*.tmp"), *out.rglob("*.beat")]
+    (record,) = [runs.read(OutputLayout(out), path.stem) for path in (out / "runs").glob("*.json")]
+    assert record["state"] == "stopped"
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
+
+
 def caught(pid, number):
     """Does the process handle this signal by now? Python itself catches SIGINT from its start, SIGHUP it does not."""
     with open(f"/proc/{pid}/status") as status:

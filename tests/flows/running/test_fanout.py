@@ -59,6 +59,51 @@ def test_the_cluster_listens_on_loopback_only_and_serves_no_pages(where):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/info/main/workers.html", timeout=10)
 
 
+def paused_at():
+    import dask
+
+    return dask.config.get("distributed.worker.memory.pause")
+
+
+def test_no_worker_is_paused_before_its_limit_ends_it(where):
+    """A paused worker takes no work until its memory falls, which what a library keeps never does."""
+    if isinstance(where.client, Processes):
+        pytest.skip("they have no such state")
+    assert set(where.client.run(paused_at).values()) == {False}
+
+
+def test_workers_are_killed_at_the_end_in_the_middle_of_what_they_do():
+    before = psutil.Process().children(recursive=True)
+    with cluster(workers=1) as workers:
+        (pid,) = workers.client.run(os.getpid).values()
+        workers.client.submit(time.sleep, 600, pure=False)
+        time.sleep(0.5)
+        worker = psutil.Process(pid)
+    assert psutil.wait_procs([worker], timeout=1)[1] == []
+    left = [process for process in psutil.Process().children(recursive=True) if process not in before]
+    assert not [process for process in left if "spawn_main" in " ".join(process.cmdline())]
+
+
+@pytest.mark.proof
+def test_a_worker_that_takes_long_to_come_back_is_started_once(tmp_path, monkeypatch):
+    """On a busy machine every start is slow; a second one beside it would only make both slower."""
+    log = tmp_path / "starts"
+    slow = f"import os, time; open({str(log)!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(8)"
+    monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__PRELOAD", repr([slow]))
+    import dask
+
+    dask.config.refresh()
+    try:
+        with cluster(workers=1) as workers:
+            results, lost = run(workers, [["die"], [1]])
+    finally:
+        monkeypatch.undo()
+        dask.config.refresh()
+    assert (results, list(lost)) == ([2], ["die"])
+    # "die" takes its worker along when it comes first, and twice alone.
+    assert len(set(log.read_text().split())) <= 5
+
+
 def test_every_item_comes_back_once(where):
     results, lost = run(where, [[i, i + 1, i + 2] for i in range(0, 300, 3)])
     assert sorted(results) == [i * 2 for i in range(300)]

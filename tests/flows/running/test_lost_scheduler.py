@@ -63,9 +63,27 @@ def test_a_run_whose_last_worker_is_gone_says_so_and_ends_after_a_while(monkeypa
         outcomes = fan_out(client, slowly, [[n] for n in range(100)], window=2)
         assert next(outcomes).results
         local.scale(0)
-        with pytest.raises(WorkersLost, match=f"no worker has come to {client.scheduler.address} for 1 s"):
+        with pytest.raises(WorkersLost, match=f"no worker has been ready at {client.scheduler.address} for 1 s"):
             list(outcomes)
-    assert f"no worker is left at {local.scheduler_address}; waiting 1 s for another one" in capsys.readouterr().err
+    assert f"no worker is ready at {local.scheduler_address}; waiting 1 s for another one" in capsys.readouterr().err
+
+
+def test_workers_that_are_never_ready_end_the_run_like_none(monkeypatch):
+    """One that dies as it starts comes back for ever, and one that Dask has paused may never go on."""
+    from distributed.core import Status
+
+    monkeypatch.setattr(fanout, "_WITHOUT_WORKERS", 1.0)
+    monkeypatch.setattr(fanout, "_LOOK_SECONDS", 0.2)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", memory_limit=0
+        ) as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        local.workers[0].status = Status.paused
+        threading.Timer(60.0, client.close).start()
+        with pytest.raises(WorkersLost, match="no worker has been ready .* they die as they start"):
+            list(fan_out(client, slowly, [[1], [2]], window=2))
 
 
 def test_a_client_that_has_given_its_scheduler_up_while_results_were_written_is_the_same_sentence():

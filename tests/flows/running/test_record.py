@@ -1,9 +1,12 @@
 import pytest
 
+from flows.running.commit import clear_abandoned
 from flows.running.record import recorded
 from storage import runs
-from storage.errors import MetricsError
+from storage.errors import MetricsError, OutputInUse
+from storage.files.atomic import temporary_beside
 from storage.files.layout import OutputLayout
+from storage.results import metrics
 
 
 @pytest.fixture
@@ -75,3 +78,28 @@ def test_of_two_runs_that_start_at_once_the_later_gives_way(out, monkeypatch):
         with pytest.raises(MetricsError, match="is being written to by separate-1"), recorded(out, "separate-2", {}):
             pytest.fail("two runs over one output")
     assert runs.read(out, "separate-2")["state"] == "failed"
+
+
+@pytest.mark.parametrize("state", [runs.STOPPED, runs.FAILED])
+def test_rows_that_a_stopped_run_had_no_time_or_room_to_join_are_joined_by_the_next(tmp_path, state):
+    out = OutputLayout(tmp_path)
+    runs.begin(out, "separate-1", {})
+    metrics.write_part(out, "separate-1", [metrics.StemRow("m", "a", "a.wav", "vocals", "ok")])
+    runs.end(out, "separate-1", state, {})
+    leftover = temporary_beside(tmp_path / "stems" / "b_vocals.flac")
+    leftover.parent.mkdir()
+    leftover.touch()
+    clear_abandoned(out)
+    assert metrics.compacted(out, "separate-1").exists()
+    assert metrics.unjoined_runs(out) == []
+    assert not leftover.exists()
+    assert runs.read(out, "separate-1")["state"] == state
+
+
+def test_a_run_in_another_thread_of_this_process_is_never_swept(out):
+    with recorded(out, "r", {}):
+        with pytest.raises(OutputInUse, match="is being written by r"):
+            clear_abandoned(out)
+        assert runs.read(out, "r")["state"] == runs.RUNNING
+    clear_abandoned(out)  # it is silent now, and its record was never ended
+    assert runs.read(out, "r")["state"] == runs.KILLED

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 from prefect import Flow
@@ -15,6 +15,7 @@ from prefect.states import Cancelled, Completed, Failed, State
 
 from flows.running.artifacts import run_name
 from flows.running.environment import prefect_server
+from flows.running.orphans import own_is_lost
 from flows.running.parameters import Checked, Options, Result, SettingsFlow
 from storage.errors import OutputInUse, StorageError
 
@@ -57,6 +58,9 @@ class PrefectFlow(SettingsFlow[Options, Checked, Result], Flow):
                 if called:
                     raise
                 return Cancelled(message=str(error))
+            finally:
+                if own_is_lost():
+                    _ask_no_more()
             self._ended.results = [result]
             return final_state(result) or result
 
@@ -133,11 +137,29 @@ def final_state(result: Any) -> State | None:
     return (Completed if done else Failed)(name=WITH_FAILURES, message=message, data=result)
 
 
+def _ask_no_more() -> None:
+    """Let every further request of the present flow run fail at once.
+
+    Its embedded server is gone and does not come back; Prefect would try twice to tell it how the run ended, with
+    pauses, for ten seconds.
+    """
+    from prefect.context import FlowRunContext
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise httpx.ConnectError("the embedded server is gone")
+
+    context = FlowRunContext.get()
+    client = getattr(getattr(context, "client", None), "_client", None)
+    if client is not None:
+        client.send = refuse
+
+
 def _without_tracebacks() -> None:
-    """A server that is lost is one sentence, and not a page of tracebacks."""
+    """A server that is lost is one sentence, and not pages of tracebacks and of events that it was not told."""
     if not os.environ.get("UNBRAID_LOG"):
-        for name in ("prefect.flow_runs", "prefect.task_runs", "prefect._internal.concurrency"):
+        for name in ("prefect.flow_runs", "prefect.task_runs"):
             logging.getLogger(name).addFilter(_cut_traceback)
+        logging.getLogger("prefect._internal.concurrency").addFilter(lambda record: False)
 
 
 def _cut_traceback(record: logging.LogRecord) -> bool:

@@ -1,5 +1,6 @@
 """What goes away in the middle of a run: the server, the scheduler, the flow itself, the disk."""
 
+import datetime
 import os
 import signal
 import subprocess
@@ -97,6 +98,25 @@ def test_the_server_of_a_run_that_was_killed_is_ended_by_the_next(songs, untrain
     assert servers[0].is_running()
     assert end_orphans() >= 1
     assert psutil.wait_procs(servers, timeout=20)[1] == []
+
+
+@pytest.mark.proof
+def test_a_run_whose_own_server_was_lost_exits_as_soon_as_its_work_is_done(songs, untrained, tmp_path):
+    run = start(songs, untrained, "--prefect", PREFECT_HOME=str(tmp_path / "prefect"))
+    wait_for_rows(run, tmp_path / "out")
+    (server,) = [p for p in psutil.Process(run.pid).children() if "prefect.server.api.server:create_app" in p.cmdline()]
+    server.kill()
+    _, said = run.communicate(timeout=300)
+    exited = datetime.datetime.now(datetime.UTC)
+    assert run.returncode == 0, said
+    (last,) = [line for line in said.splitlines() if "separate:" not in line]
+    assert last == "unbraid: the Prefect server of this run was lost and does not know that this run ended"
+    out = OutputLayout(tmp_path / "out")
+    (record,) = [runs.read(out, path.stem) for path in out.runs.glob("*.json")]
+    assert record["state"] == runs.COMPLETED
+    # Prefect would ask twice, with pauses, for ten seconds.
+    assert (exited - datetime.datetime.fromisoformat(record["ended_at"])).total_seconds() < 8.0
+    assert len(read_all(out)) == 2 * TRACKS
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a small disk")

@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import platform
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +16,8 @@ from typing import Any
 import psutil
 
 from flows.running import environment
-from flows.running.beat import beating
 from flows.running.fanout import WINDOW_PER_SLOT
+from flows.running.nannies import killed_at_the_end, replenished
 from flows.running.processes import Processes
 from storage.errors import StorageError
 from storage.files.location import is_url
@@ -26,14 +25,12 @@ from tasks.cores import Sharing, available_cores, gpu_bytes, local_gpu, shared_g
 from tasks.settings import ModelRequest
 from tasks.worker import prepare, unseen
 
-_LOOK_SECONDS = 2.0
 _START_SECONDS = 60
 _REGISTER_TIMES, _REGISTER_SECONDS = 60, 0.5
 _GREET_SECONDS = 15.0
 # A nanny restarts its worker by itself. Dask closes one that has not done so after this long and starts another beside
 # it, which on a busy machine, where every start takes long, would start two workers for each that was lost.
 _LOST_AFTER = "300s"
-_KILL_SECONDS = 2.0  # that the cluster's thread has for killing the workers
 
 # Of the resource GPU, which a worker offers once: a training takes all of it, separations as many shares as a process
 # has threads for them.
@@ -207,8 +204,8 @@ def cluster(
                 )
             )
             client = stack.enter_context(Client(local, set_as_default=False))
-            stack.enter_context(_ended_at_once(local))
-            stack.enter_context(_replenished(local, count))
+            stack.enter_context(killed_at_the_end(local))
+            stack.enter_context(replenished(local, count))
             _wait(client, count)
         slots = sum(client.nthreads().values())
         if address and not slots:
@@ -321,34 +318,6 @@ def _memory_here() -> int:
     return min(limits)
 
 
-@contextlib.contextmanager
-def _ended_at_once(local) -> Iterator[None]:
-    """Around a run on local workers: as it ends they are killed, in the middle of what they do.
-
-    All results are in by then, or nobody wants them. Dask would ask each worker to close, wait for its task and for
-    those that are only starting, and fail where one takes too long.
-    """
-    try:
-        yield
-    finally:
-        with contextlib.suppress(TimeoutError, RuntimeError):  # RuntimeError: the cluster's loop is closed
-            local.sync(_kill_workers, local, callback_timeout=_KILL_SECONDS)
-
-
-async def _kill_workers(local) -> None:
-    """Kill all workers of a local cluster, those that are starting too; to be called in the cluster's loop."""
-    from distributed.core import Status
-
-    local.worker_spec.clear()  # or the cluster would start others
-    for nanny in list(local._created):
-        if nanny.status not in (Status.closing, Status.closed, Status.failed):
-            nanny.close_gracefully()  # or it would start its worker again
-        process = getattr(nanny.process, "process", None)
-        if process is not None and process.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
-
-
 def _wait(client, count: int) -> None:
     """Wait until all local workers are up or, where some are killed as they start, at least one.
 
@@ -389,17 +358,3 @@ def _size(memory: str) -> str | int:
         return memory if memory == "auto" else parse_bytes(memory)
     except ValueError as error:
         raise ClusterError(f"{memory} is not a size of memory; write it as 4GB or 500MB") from error
-
-
-def _replenished(local, count: int) -> contextlib.AbstractContextManager[None]:
-    """Start workers, and bring back those whose nanny gave up: one that is killed while it starts is not restarted."""
-    from distributed.core import Status
-
-    def complete() -> None:
-        for name, nanny in list(local.workers.items()):
-            if nanny.status in (Status.failed, Status.closed):  # Dask would count it as a worker forever
-                del local.workers[name]
-                local.worker_spec.pop(name, None)
-        local.scale(count)  # nothing is done where all are there
-
-    return beating(_LOOK_SECONDS, lambda: local.loop.add_callback(complete))

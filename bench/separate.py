@@ -42,7 +42,7 @@ from storage.results.metrics import read_all
 from tasks.demo.synthesiser import RATE, compose
 
 # Stage → the functions that are it, as (module, class or None, name). Each is replaced where it is looked up.
-STAGES = {
+STAGES: dict[str, list[tuple[str, str | None, str]]] = {
     "decode": [("storage.audio.reader", "_SoundfileReader", "_decoded")],
     "STFT": [("model.separation.stream", None, "analysis"), ("model.separation.stream", None, "magnitudes")],
     "network": [("model.separation.masking", "Masker", "_forward")],

@@ -66,6 +66,28 @@ def separator(untrained):
     return load_separator(str(untrained), device="cpu")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items):
+    """Tests that share a fixture of their module are one group: a single worker makes the fixture, and makes it once."""
+    for item in items:
+        if next(item.iter_markers("xdist_group"), None) is None and shares_a_fixture(item):
+            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
+    result = yield
+    # pytest-xdist 3.8 appends the group to an attribute that pytest 9.2 no longer reads (pytest-xdist issue 1386).
+    for item in items:
+        grouped = getattr(item, "_nodeid", item.nodeid)
+        if grouped != item.nodeid:
+            item._id = type(item._id).parse(grouped)
+    return result
+
+
+def shares_a_fixture(item) -> bool:
+    definitions = getattr(item, "_fixtureinfo", None)
+    return definitions is not None and any(
+        fixtures[-1].scope == "module" for fixtures in definitions.name2fixturedefs.values()
+    )
+
+
 def pytest_sessionfinish() -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 

@@ -68,7 +68,7 @@ def separator(untrained):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items):
-    """Tests that share a fixture of their module are one group: a single worker makes the fixture, and makes it once."""
+    """Tests that share a fixture of their module are one group: a single worker makes that fixture, once."""
     for item in items:
         if next(item.iter_markers("xdist_group"), None) is None and shares_a_fixture(item):
             item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))

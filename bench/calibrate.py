@@ -2,10 +2,11 @@
 
     python bench/calibrate.py WEIGHTS.safetensors OUT.safetensors [REMIXES]
 
-For the preset of the weights and for every preset that borrows them, on music of ../shared/data that no score is
-judged on: musdb18_7s/train, real_stems, two clips of each MIR-1K singer but annar and Kenshin, and three quarters of
-`instrumentals` for music without a voice; each song at REMIXES (2) vocal levels from −12 to +6 dB. A preset that
-borrows the weights gets one level per song and a quarter of `instrumentals`, since it takes several times as long. The
+For the preset of the weights and for every preset that borrows them, each applied as its TOML file now says, on music
+of ../shared/data that no score is judged on: musdb18_7s/train, real_stems, two clips of each MIR-1K singer but annar
+and Kenshin, and three quarters of `instrumentals` for music without a voice; each song at REMIXES (2) vocal levels from
+−12 to +6 dB. A preset that borrows the weights gets one level per song and a quarter of `instrumentals`, since it takes
+several times as long. The
 tensors are copied unchanged. Run it before bench/ship.py: the calibration is part of the file, so the model's id
 changes with it. It takes about five minutes of one core per preset; `bench/predict.py OUT.safetensors [PRESET]` judges
 the result.
@@ -14,6 +15,7 @@ the result.
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from model.checkpoint import Weights
-from model.preset import borrowing_presets
+from model.preset import borrowing_presets, load_preset
 from model.separation.stream import Separator
 from storage.audio.reader import read
 from tasks.training.calibrate import borrowed, calibrated, observations
@@ -43,6 +45,9 @@ def main(source: Path, target: Path, remixes: int) -> None:
     """
     weights = Weights.from_bytes(source.read_bytes(), source.name)
     trained = weights.preset.name
+    # How a network is applied may have changed since it was trained.
+    applied = replace(weights.preset, inference=load_preset(trained).inference)
+    weights = replace(weights, preset=applied)
     observed = {}
     for preset in (trained, *(name for name, lender in borrowing_presets().items() if lender == trained)):
         began = time.perf_counter()

@@ -21,13 +21,15 @@ class Inference:
     """Frames of the network's hop. A segment is context + core + context; on a GPU `batch` of them go at once.
 
     `views` are factors on the file's sample rate at which the network is applied to it, each with windows that
-    much longer; the output is the estimates' mean.
+    much longer; the output is the estimates' mean. Below `spatial_hz`, left and right are filtered together
+    (model/separation/spatial.py); 0 leaves it at masks.
     """
 
     core_frames: int
     context_frames: int
     batch: int
     views: tuple[float, ...] = (1.0,)
+    spatial_hz: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,11 @@ class Preset:
     @property
     def front_end(self) -> FrontEnd:
         return FrontEnd(self.sample_rate, self.n_fft, self.hop)
+
+    @property
+    def spatial_bins(self) -> int:
+        """How many bins, from the lowest on, have their two channels filtered together; the same at every rate."""
+        return round(self.inference.spatial_hz * self.n_fft / self.sample_rate)
 
     @property
     def estimated(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from model.separation.masking import Masker, padded
 from model.separation.prediction import Calibration
 from model.separation.segments import Segment
 from model.separation.shared_batch import SharedBatches
+from model.separation.spatial import stem_spectra
 from model.spectra.frontend import OVERLAP, analysis, magnitudes, synthesis
 
 # Estimates are rounded to 24-bit steps: of integers, mixture − vocals is then exact in float32, and stems add up to it.
@@ -126,7 +127,12 @@ class Separator:
         masks = self._masker.masks(seen, channels, self.batch)
         return [
             (
-                torch.stack([synthesis(segment.core(spectrum) * mask, segment.n_fft) for mask in of_segment]),
+                torch.stack(
+                    [
+                        synthesis(stem, segment.n_fft)
+                        for stem in stem_spectra(segment.core(spectrum), of_segment, self.preset.spatial_bins)
+                    ]
+                ),
                 mask_sums(segment.core(magnitude[:channels, segment.before :]), of_segment),
             )
             for segment, spectrum, magnitude, of_segment in zip(segments, spectra, seen, masks, strict=True)

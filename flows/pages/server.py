@@ -221,7 +221,7 @@ def serve(out: OutputLayout, port: int | None, opened: Callable[[str], None]) ->
     Args:
         out: The run folder.
         port: Where to listen; a free port where None.
-        opened: Called with the address, which holds the token, once the server is about to listen.
+        opened: Called with the address, which holds the token; whoever opens it from then on is answered.
 
     Raises:
         MetricsError: The folder has no metrics.
@@ -234,6 +234,7 @@ def serve(out: OutputLayout, port: int | None, opened: Callable[[str], None]) ->
     with socket.socket() as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((HOSTS[0], port or 0))
+        listening.listen()  # a browser that is quicker than the server waits instead of being refused
         opened(f"http://{HOSTS[0]}:{listening.getsockname()[1]}/{token}/")
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
         uvicorn.Server(config).run(sockets=[listening])

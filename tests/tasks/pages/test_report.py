@@ -189,8 +189,8 @@ def test_a_report_opens_plays_in_step_and_obeys_the_keyboard(browser, written, w
         assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
         player = opened.locator(".player[data-player]").first
         pictures = "document.querySelector('.player').querySelectorAll('.view img')"
-        shades = opened.evaluate(f"[...{pictures}].map((image) => getComputedStyle(image).opacity)")
-        assert shades == ["0.35", "1", "1"]  # what sounds is bright: at first the stems and not the mixture
+        shades = f"[...{pictures}].map((image) => getComputedStyle(image).opacity).join()"
+        until(opened, f"{shades} === '0.35,1,1'")  # what sounds is bright: at first the stems and not the mixture
         player.focus()
         opened.keyboard.press("Space")
         until(opened, "unbraid.players[0].playing && unbraid.players[0].now() > 0.2")

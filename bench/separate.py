@@ -163,7 +163,13 @@ def one_core(song: Path, root: Path, model: str, seconds: float) -> list[Figure]
     track_once(song, root, model)
     began = time.process_time()
     track_once(song, root, model)
-    return [Figure("one song on one core", seconds / (time.process_time() - began), "× real time")]
+    spent = time.process_time() - began
+    megabytes = sum(stem.stat().st_size for stem in (root / "stages").rglob("*.flac")) / 1e6
+    return [
+        Figure("one song on one core", seconds / spent, "× real time"),
+        Figure("one song on one core", 3600 * spent / seconds, "core-seconds per hour of audio"),
+        Figure("its stems", 60 * megabytes / seconds, "MB per minute of audio"),
+    ]
 
 
 def track_once(song: Path, root: Path, model: str) -> None:

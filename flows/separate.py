@@ -236,7 +236,7 @@ def separate_phase(
     where = with_gpu if resources else where
     cut = _announced(batches(todo, where.slots, source_bytes), out, settings, run_id)
     with progress("separate", total) as line:
-        # The report draws with torch, which takes seconds to import: now, while this process waits for the workers.
+        # The report takes a while to import: now, while this process waits for the workers.
         threading.Thread(target=importlib.import_module, args=("tasks.pages.report",), daemon=True).start()
         outcomes = fan_out(
             where.client,

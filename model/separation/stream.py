@@ -101,15 +101,38 @@ class Separator:
         return self.preset.stems
 
     def stream(self, rate: int, channels: int) -> "SeparationStream":
-        """A stream for one file of this sample rate in Hz and number of channels."""
+        """A stream for one file.
+
+        Args:
+            rate: The file's sample rate in Hz.
+            channels: How many channels it has.
+        """
         return SeparationStream(self, rate, channels)
 
     def separate(self, audio: np.ndarray, rate: int) -> dict[str, np.ndarray]:
-        """Stems of a complete mixture; arguments, result and errors are those of `separate_whole`."""
+        """Stems of a complete mixture; see `separate_whole`.
+
+        Args:
+            audio: The mixture, (samples,), (channels, samples) or (samples, channels).
+            rate: Its sample rate in Hz.
+
+        Returns:
+            Per stem an array of the mixture's shape, float32.
+
+        Raises:
+            InputError: The array is not audio.
+        """
         return separate_whole(self, audio, rate)
 
     def begin(self, segments: list[Segment]) -> Future:
-        """Start on segments of one file; the result is what `_estimates` returns for them."""
+        """Start on segments of one file.
+
+        Args:
+            segments: At most `batch` of them, in the file's order.
+
+        Returns:
+            A future of what `_estimates` returns for them.
+        """
         if self._shared is not None:
             (segment,) = segments
             return self._shared.submit(segment)
@@ -150,7 +173,14 @@ class SeparationStream:
         self._waiting: list[list[_Estimate]] = [[] for _ in views]
 
     def push(self, block: np.ndarray) -> Iterator[Piece]:
-        """Add samples (channels, samples); yield what they complete."""
+        """Add samples.
+
+        Args:
+            block: Of any length, float32 (channels, samples).
+
+        Yields:
+            What they complete.
+        """
         for view, waiting in zip(self._views, self._waiting, strict=True):
             waiting += view.push(block)
         yield from self._pieces()
@@ -305,7 +335,16 @@ def separate_whole(separator, audio: np.ndarray, rate: int) -> dict[str, np.ndar
 
 
 def separate_with_evidence(separator, audio: np.ndarray, rate: int) -> tuple[dict[str, np.ndarray], Evidence]:
-    """What `separate_whole` returns, and what the masks said about it; arguments and errors are the same."""
+    """What `separate_whole` returns, and what the masks said about it.
+
+    Args:
+        separator: As there; its stream has `evidence` too.
+        audio: The mixture, as there.
+        rate: Its sample rate in Hz.
+
+    Raises:
+        InputError: The array is not audio.
+    """
     signal = as_channels(audio, rate)
     stream = separator.stream(int(rate), signal.shape[0])
     pieces = [*stream.push(signal), *stream.finish()]
@@ -315,7 +354,13 @@ def separate_with_evidence(separator, audio: np.ndarray, rate: int) -> tuple[dic
 
 
 def adding_up(mixture: torch.Tensor, estimates: torch.Tensor, stems: tuple[str, ...]) -> Piece:
-    """Estimates (all stems but the last, channels, samples) rounded, and the last stem as what they leave."""
+    """A piece whose stems sum to the mixture exactly: estimates are rounded, and the last stem is what they leave.
+
+    Args:
+        mixture: (channels, samples).
+        estimates: All stems but the last, (stems - 1, channels, samples).
+        stems: The stems' names, the last one included.
+    """
     signals = {}
     rest = mixture
     for name, estimate in zip(stems[:-1], estimates, strict=True):

@@ -52,7 +52,10 @@ class Workers(Scheduler):
     """Which cluster, or how many processes of this machine."""
 
     workers: Annotated[int | None, Cli(metavar="N", place=1)] = Field(
-        None, ge=1, description="Worker processes on this machine. Default: one per core, or as many as feed its GPU."
+        None,
+        ge=1,
+        le=1024,
+        description="Worker processes on this machine. Default: one per core, or as many as feed its GPU.",
     )
     memory: Annotated[str, Cli(metavar="SIZE", place=1), AfterValidator(size_of_memory)] = Field(
         "auto",
@@ -78,7 +81,9 @@ class SeparateOptions(Workers, Separation):
         "separated", min_length=1, description="Folder for stems, metrics, reports and run records."
     )
     retry_failed: bool = Field(False, description="Try tracks again that failed in an earlier run.")
-    allow_http: bool = Field(False, description="Fetch sources at http:// and https:// that a manifest names.")
+    allow_http: bool = Field(
+        False, description="Fetch what a manifest names at http:// and other servers than object stores."
+    )
     force: bool = Field(False, description="Do every track again, also those that are done.")
     since: Annotated[datetime.datetime | None, Cli(metavar="DATE")] = Field(
         None, description="Skip files that were not modified since then."

@@ -161,7 +161,7 @@ def size_of_memory(value: str) -> str:
 
     try:
         size = parse_bytes(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         size = -1
     if size < 0:
         raise ValueError(f"{value} is not a size of memory; write it as 4GB or 500MB")
@@ -211,7 +211,7 @@ class Scoring(Settings):
     )
     windows: bool = Field(False, description="Keep the scores of every window, under OUT/windows.")
     seconds_per_track: Annotated[float, Cli(("--deadline",), metavar="SECONDS")] = Field(
-        3600.0, gt=0, allow_inf_nan=False, description="Give up on a track after this many seconds."
+        3600.0, ge=0.001, le=1e7, allow_inf_nan=False, description="Give up on a track after this many seconds."
     )
 
 

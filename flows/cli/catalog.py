@@ -1,6 +1,7 @@
 """Verbs on catalogs: separate, evaluate, query, export, import, demo."""
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -104,7 +105,12 @@ def query(out, sql, as_csv, as_json) -> None:
     if as_csv:
         import pyarrow.csv
 
-        pyarrow.csv.write_csv(table, sys.stdout.buffer)
+        if sys.stdout.isatty():
+            text = io.BytesIO()
+            pyarrow.csv.write_csv(table, text)
+            echo(text.getvalue().decode().rstrip("\n"))
+        else:  # for other programs, names as they are
+            pyarrow.csv.write_csv(table, sys.stdout.buffer)
     elif as_json:
         echo(json.dumps(table.to_pylist(), default=str, indent=2))
     else:

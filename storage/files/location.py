@@ -90,9 +90,15 @@ def object_at(path: Path) -> tuple[Any, str]:
 
     Returns:
         (file system, key).
+
+    Raises:
+        StorageError: The package that knows the URL's scheme cannot open it.
     """
     url: Any = path
-    return url.fs, url.path
+    try:
+        return url.fs, url.path
+    except Exception as error:  # each store's package raises errors of its own
+        raise StorageError(f"{path} cannot be opened ({error}); check the address and your rights there") from error
 
 
 def make_folder(folder: Path) -> None:

@@ -23,7 +23,9 @@ log = logging.getLogger("unbraid.catalog")
 
 MANIFESTS = (".csv", ".parquet")
 _NOT_THERE = "{} is not there; give an audio file, a folder, a glob, or a .csv or .parquet manifest"
-_WEB = re.compile("https?://", re.IGNORECASE)
+# Whoever writes a manifest must not choose which servers this machine talks to: beside files it may name objects of
+# stores, to which the user has keys.
+_STORES = re.compile("(s3a?|gs|gcs|az|abfss?|adl|oss|oci|swift|memory)://", re.IGNORECASE)
 _STEM_MP4 = ".stem.mp4"
 _STEM_MP4_REFERENCES = (("drums", 1), ("bass", 2), ("other", 3), ("vocals", 4))
 
@@ -59,7 +61,7 @@ def list_catalog(source: str | os.PathLike, *, allow_http: bool = False) -> list
 
     Args:
         source: An audio file, a folder, a glob or a manifest; a path or a URL.
-        allow_http: Whether a manifest may name sources at http:// and https:// addresses.
+        allow_http: Whether a manifest may name sources on other servers than object stores, as by http://.
 
     Raises:
         CatalogError: There is nothing there, no track in it, or a manifest is malformed.
@@ -74,7 +76,8 @@ def stream_catalog(source: str | os.PathLike | Sequence[str], *, allow_http: boo
 
     Args:
         source: What to list. Several sources come one after the other; no two tracks of them may have one path.
-        allow_http: Whether a manifest may name sources at http:// and https:// addresses, which are then fetched.
+        allow_http: Whether a manifest may name sources on other servers than object stores, as by http://, which are
+            then fetched.
 
     Raises:
         CatalogError: There is nothing there, no track in it, or a manifest is malformed.
@@ -248,6 +251,9 @@ def _files(root: Path, *, deep: int | None = None) -> Iterator[Path]:
                 continue
             path = Path(entry.path)
             is_folder = _is_folder(entry)
+            if is_folder and entry.is_symlink() and (outside := _output_around(path)):
+                _pass_over(shown(outside))
+                continue
             if is_folder and (deep is None or len(path.relative_to(root).parts) < deep):
                 deeper.append(path)
             if path.suffix.lower() in EXTENSIONS and (not is_folder or not _holds_audio(path)):
@@ -259,6 +265,13 @@ def _files(root: Path, *, deep: int | None = None) -> Iterator[Path]:
 def _pass_over(folder: str) -> None:
     """Say it, once: a catalog is read more than once."""
     log.warning("%s is an output of unbraid and is passed over", folder)
+
+
+def _output_around(link: Path) -> Path | None:
+    """The output of whose folders of stems the folder is one that a link leads to; None where it is in none."""
+    real = link.resolve()
+    inside = (folder for folder in real.parents if real.relative_to(folder).parts[0] in OUTPUT_FOLDERS)
+    return next((folder for folder in inside if (folder / MARKER).exists()), None)
 
 
 def _is_folder(entry: os.DirEntry) -> bool:
@@ -318,7 +331,7 @@ def _manifest(manifest: Path, allow_http: bool) -> Iterator[CatalogTrack]:
         if not name:
             raise CatalogError(f"{manifest} has no path in row {number}; every row needs one")
         stems = [(stem, _text(row[stem])) for stem in STEMS if stem in row]
-        web = next((text for _, text in (("path", name), *stems) if _WEB.match(text)), None)
+        web = next((text for _, text in (("path", name), *stems) if is_url(text) and not _STORES.match(text)), None)
         if web and not allow_http:
             raise CatalogError(f"{manifest} names {web} in row {number}; give --allow-http to fetch what it names")
         source, place = _source_and_place(manifest.parent, name)
@@ -331,6 +344,8 @@ def _text(value: object) -> str:
     """A manifest's value as text: ids may be numbers, which a column with gaps makes fractions of (7.0)."""
     if value is None or value != value:
         return ""
+    if isinstance(value, bytes):  # a column of bytes, which file names are
+        return os.fsdecode(value).strip()
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 

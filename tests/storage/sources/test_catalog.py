@@ -8,7 +8,7 @@ import soundfile as sf
 
 from storage import runs
 from storage.audio.reader import read
-from storage.errors import CatalogError
+from storage.errors import CatalogError, StorageError
 from storage.files.layout import OutputLayout
 from storage.sources.catalog import list_catalog, stream_catalog
 
@@ -151,6 +151,19 @@ def test_an_output_inside_the_catalog_is_skipped_with_a_message(tmp_path, root, 
     assert "separated is an output of unbraid and is passed over" in caplog.text or root != "songs"
 
 
+def test_a_link_into_an_output_is_passed_over_and_one_to_songs_beside_it_is_not(tmp_path):
+    touch(tmp_path / "songs" / "a.wav")
+    out = OutputLayout(tmp_path / "elsewhere")
+    out.mark()
+    touch(out.stems / "a" / "vocals.wav")
+    touch(out.root / "new" / "b.wav")
+    (tmp_path / "songs" / "stems").symlink_to(out.stems)
+    (tmp_path / "songs" / "one").symlink_to(out.stems / "a")
+    (tmp_path / "songs" / "more").symlink_to(out.root / "new")
+    assert [t.path for t in list_catalog(tmp_path / "songs")] == ["a.wav", "more/b.wav"]
+    assert [t.path for t in list_catalog(f"{tmp_path}/songs/**/*.wav")] == ["a.wav", "more/b.wav"]
+
+
 def test_a_catalog_that_is_its_own_output_lists_its_songs_and_no_stems(tmp_path):
     touch(tmp_path / "a.wav")
     out = OutputLayout(tmp_path)
@@ -180,3 +193,26 @@ def test_what_a_manifest_names_on_the_web_is_fetched_only_where_that_is_allowed(
     with pytest.raises(CatalogError, match="in row 1; give --allow-http"):
         list_catalog(tmp_path / "list.csv")
     assert len(list_catalog(tmp_path / "list.csv", allow_http=True)) == 1
+
+
+@pytest.mark.parametrize(
+    "line", ["HTTP://example.org/a.wav,", "webhdfs://example.org:80/a,", "a.wav,data://text/plain"]
+)
+def test_a_manifest_does_not_choose_the_servers_that_are_asked(tmp_path, line):
+    (tmp_path / "list.csv").write_text(f"path,vocals\n{line}\n")
+    with pytest.raises(CatalogError, match="in row 1; give --allow-http"):
+        list_catalog(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize("address", ["github://a.wav", "ftp://127.0.0.1:1/a.wav"])
+def test_an_address_that_its_package_cannot_open_is_a_sentence(tmp_path, address):
+    (tmp_path / "list.csv").write_text(f"path\n{address}\n")
+    with pytest.raises(StorageError, match="cannot be opened"):
+        list_catalog(tmp_path / "list.csv", allow_http=True)
+
+
+def test_a_column_of_bytes_names_files(tmp_path):
+    pq.write_table(pa.table({"path": [b"a.wav", b"caf\xe9.wav"]}), tmp_path / "list.parquet")
+    first, second = stream_catalog(tmp_path / "list.parquet")
+    assert (first.path, second.path) == ("a.wav", "caf\\xe9.wav")
+    assert os.fsencode(second.source) == os.fsencode(tmp_path) + b"/caf\xe9.wav"

@@ -105,7 +105,7 @@ def test_prefects_form_has_choices_bounds_and_help_for_every_field(flow):
         if name in schema:
             assert schema[name]["enum"] == list(get_args(choices))
     if "workers" in schema:
-        assert {"type": "integer", "minimum": 1} in schema["workers"]["anyOf"]
+        assert {"type": "integer", "maximum": 1024, "minimum": 1} in schema["workers"]["anyOf"]
 
 
 def test_every_deployments_parameters_are_settings_of_its_flow():

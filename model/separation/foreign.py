@@ -175,7 +175,7 @@ class ForeignStream:
         every = list(piece.stems.values())
         sums = stem_sums(mixture, every, _EVIDENCE_WINDOW)
         self.evidence.add_frames(sums, self._first + start + _EVIDENCE_WINDOW / 2, _EVIDENCE_WINDOW / 4)
-        self.evidence.add_samples(mixture, every)
+        self.evidence.add_samples(every)
         self._tail = None if last else estimates[..., stop : stop + 2 * self._fade].copy()
         self._part += 1
         keep = seen.shape[1] if last else max(0, end - self._context - self._first)

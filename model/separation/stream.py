@@ -204,7 +204,7 @@ class SeparationStream:
             views = torch.stack([estimate.stems for estimate in taken]) if len(taken) > 1 else None
             stems = taken[0].stems if views is None else views.mean(0)
             piece = adding_up(taken[0].mixture, stems, self._stems)
-            self.evidence.add_samples(piece.mixture, list(piece.stems.values()), views)
+            self.evidence.add_samples(list(piece.stems.values()), None if views is None else views.numpy())
             yield piece
 
 

@@ -2,7 +2,9 @@
 
 import dataclasses
 import logging
+from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -32,13 +34,19 @@ def observations(
     Returns:
         `remixes` observations per song; one for a song whose first stem is silent.
     """
-    seen = []
-    for index, (name, stems, rate) in enumerate(songs):
-        stems = {stem: signal[:, : _SECONDS * rate] for stem, signal in stems.items()}
-        lead = next(iter(stems))
-        for turn in range(remixes if stems[lead].any() else 1):
-            seen.append(observe(separator, name, stems, rate, GAINS[(index * remixes + turn) % len(GAINS)]))
-    return seen
+    seen: list[Observation] = []
+    running: deque[Future] = deque()
+    # Excerpts are too short to give every core a segment, so mixtures go side by side; no more of them wait in memory.
+    with ThreadPoolExecutor(separator.side_by_side) as threads:
+        for index, (name, stems, rate) in enumerate(songs):
+            stems = {stem: signal[:, : _SECONDS * rate] for stem, signal in stems.items()}
+            lead = next(iter(stems))
+            for turn in range(remixes if stems[lead].any() else 1):
+                gain = GAINS[(index * remixes + turn) % len(GAINS)]
+                running.append(threads.submit(observe, separator, name, stems, rate, gain))
+                if len(running) > separator.side_by_side:
+                    seen.append(running.popleft().result())
+        return seen + [future.result() for future in running]
 
 
 def calibrated(weights: Weights, observed: dict[str, list[Observation]]) -> Weights:

@@ -38,10 +38,10 @@ def test_sums_are_those_of_their_definition(stems):
 def test_samples_are_added_up_by_the_second_however_they_come():
     audio = noise(2, RATE * 3 + 500)
     one, many = Evidence(2, RATE), Evidence(2, RATE)
-    one.add_samples(audio, [audio, audio * 0])
+    one.add_samples([audio, audio * 0])
     for start in range(0, audio.shape[1], 1700):
         part = audio[:, start : start + 1700]
-        many.add_samples(part, [part, part * 0])
+        many.add_samples([part, part * 0])
     np.testing.assert_allclose(one.sums, many.sums, rtol=1e-5)
     assert one.sums.shape == (3, 2, 5)  # the partial second at the end is dropped, as SDR's windows drop it
     second = audio[:, RATE : 2 * RATE].astype(np.float64)
@@ -84,7 +84,7 @@ def observed(song: int, doubt: float, score: float, *, voice: bool = True) -> Ob
     """A song of four seconds whose vocals have this doubt in dB."""
     evidence = Evidence(2, RATE)
     audio = noise(1, RATE * 4, seed=song)
-    evidence.add_samples(audio, [audio * (0.5 if voice else 0.01), audio])
+    evidence.add_samples([audio * (0.5 if voice else 0.01), audio])
     shared = 1.0 if voice else 0.01
     frames = torch.tensor([[shared * 10 ** (doubt / 10), shared], [20.0, shared]])[:, None].expand(2, 32, 2)
     evidence.add_frames(frames, 0, RATE / 16)
@@ -155,7 +155,7 @@ def test_presence_recognises_music_without_a_voice(calibration):
 
 def test_a_missing_prediction_says_why(calibration):
     silent = Evidence(2, RATE)
-    silent.add_samples(np.zeros((1, RATE * 2), np.float32), [np.zeros((1, RATE * 2), np.float32)] * 2)
+    silent.add_samples([np.zeros((1, RATE * 2), np.float32)] * 2)
     assert predict(silent, STEMS, calibration)["vocals"].reason == "the stem is silent"
     assert "no calibration" in predict(silent, STEMS, None)["vocals"].reason
     assert predict(Evidence(2, RATE), STEMS, calibration)["vocals"].sdr is None

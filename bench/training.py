@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,7 +84,7 @@ def main() -> None:
     from model.separation.arithmetic import resolved_device
 
     arguments.device = resolved_device(arguments.device)
-    size = examples_and_network(arguments)
+    size = examples_and_network(arguments).batch
     results = {"now": [together(ROOT, arguments)]}
     if arguments.against:
         with tempfile.TemporaryDirectory(prefix="unbraid-training-") as folder:
@@ -108,32 +109,44 @@ def main() -> None:
         print(f"{best['now']['steps_per_s'] / best['before']['steps_per_s']:.2f} times as fast as {arguments.against}")
 
 
-def examples_and_network(arguments: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Alone:
+    """What was measured with nothing beside it.
+
+    Attributes:
+        batch: Examples per step.
+        made: Mixed examples per second of one core.
+        read: Ingredients of examples per second of one core; None where examples are made from spectra.
+        steps: Steps of the network per second.
+    """
+
+    batch: int
+    made: float
+    read: float | None
+    steps: float
+
+
+def examples_and_network(arguments: argparse.Namespace) -> Alone:
     """Print how many examples one core makes and how many steps the network takes, each alone.
 
     Args:
         arguments: The command line: `store`, `preset`, `device` (not "auto") and `steps`.
 
     Returns:
-        The preset's batch size.
+        What was printed, and the preset's batch size.
     """
     import torch
 
-    from model.learning.trainer import Trainer
-    from model.preset import load_preset
-    from storage.store import Store
-    from tasks.training.examples import example_source
-
-    preset = load_preset(arguments.preset)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    source = example_source(arguments.store, Store.open(Path(arguments.store)).tracks("train"), preset, 0)
+    source = _source(arguments)
     batch = source.batch(0)
     began = time.process_time()
     for step in range(1, 1 + arguments.steps // 4):
         batch = source.batch(step)
     made = (arguments.steps // 4) * len(batch.stems) / (time.process_time() - began)
     print(f"examples: {made:.1f} per second of one core")
+    read = None
     if hasattr(source, "ingredients"):
         began = time.process_time()
         first = arguments.steps * len(batch.stems)
@@ -142,15 +155,49 @@ def examples_and_network(arguments: argparse.Namespace) -> int:
         read = 2 * arguments.steps / (time.process_time() - began)
         print(f"ingredients: {read:.1f} per second of one core, for a GPU that mixes them itself")
     torch.set_num_threads(threads)
-    trainer = Trainer(preset, device=arguments.device)
-    for _ in range(2):
+    return Alone(len(batch.stems), made, read, network_steps(arguments, batch))
+
+
+def one_batch(arguments: argparse.Namespace):
+    """The first batch of a training, on the CPU.
+
+    Args:
+        arguments: The command line: `store` and `preset`.
+    """
+    return _source(arguments).batch(0)
+
+
+def network_steps(arguments: argparse.Namespace, batch, compiler: str = "") -> float:
+    """Steps per second of the network on one batch that is there already.
+
+    Args:
+        arguments: The command line: `preset`, `device` (not "auto") and `steps`.
+        batch: The batch.
+        compiler: Backend of `torch.compile`, "" for none.
+    """
+    from model.learning.trainer import Trainer
+    from model.preset import load_preset
+
+    trainer = Trainer(load_preset(arguments.preset), device=arguments.device, compiler=compiler)
+    for _ in range(2 if arguments.device == "cpu" else 8):  # a GPU's algorithms are chosen, and compiled, meanwhile
         trainer.train(batch)
     began = time.monotonic()
-    for _ in range(arguments.steps // 2):
+    steps = max(1, arguments.steps // 2)
+    for _ in range(steps):
         trainer.train(batch)
-    print(f"network: {arguments.steps // 2 / (time.monotonic() - began):.2f} steps/s of {len(batch.stems)} "
-          f"on {arguments.device} in {trainer.precision}")  # fmt: skip
-    return len(batch.stems)
+    per_second = steps / (time.monotonic() - began)
+    print(f"network: {per_second:.2f} steps/s of {len(batch.stems)} on {arguments.device} in {trainer.precision}"
+          f"{', compiled' if compiler else ''}")  # fmt: skip
+    return per_second
+
+
+def _source(arguments: argparse.Namespace):
+    from model.preset import load_preset
+    from storage.store import Store
+    from tasks.training.examples import example_source
+
+    tracks = Store.open(Path(arguments.store)).tracks("train")
+    return example_source(arguments.store, tracks, load_preset(arguments.preset), 0)
 
 
 def together(checkout: Path, arguments: argparse.Namespace) -> dict:

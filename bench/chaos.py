@@ -54,7 +54,7 @@ def main() -> None:
                 workers=options.workers, flows=options.flows, deadline=options.deadline,
             )  # fmt: skip
             print(
-                f"seed {seed}: {options.tracks} tracks whole and once, {killed} workers and {flows} flows killed, "
+                f"seed {seed}: {options.tracks} tracks complete and once, {killed} workers and {flows} flows killed, "
                 f"{time.perf_counter() - began:.0f} s", flush=True,
             )  # fmt: skip
 

@@ -85,7 +85,7 @@ def main(source: Path, preset: str, notes: Path) -> None:
     views = load_preset(preset).inference.views if lender else None
     card = f"{model_card(data, name)}\n{songs(source, views)}\n{notes.read_text().strip()}\n{DATA}"
     (FOLDER / f"{name}.md").write_text(card)
-    print(f"{name}, {'no file of its own' if lender else f'{len(data) / 1e6:.1f} MB'}")
+    print(f"{name}, {'no separate file' if lender else f'{len(data) / 1e6:.1f} MB'}")
 
 
 def songs(source: Path, views: tuple[float, ...] | None) -> str:

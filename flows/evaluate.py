@@ -101,7 +101,7 @@ def evaluate(options: EvaluateOptions, checked: tuple[list[DatasetTrack], Evalua
 
 def _tracks(options: EvaluateOptions) -> list[DatasetTrack]:
     """The tracks of the split. Raises DatasetError where there are none."""
-    # A layout without splits of its own counts as the split that is chosen.
+    # A layout without splits counts as the split that is chosen.
     split = "test" if options.split == "all" else options.split
     tracks = discover(Path(absolute(options.dataset)), kind=options.kind, split=split)
     tracks = [track for track in tracks if options.split == "all" or track.split == options.split]

@@ -51,7 +51,7 @@ def ready(options: IngestOptions) -> tuple[Store, list[DatasetTrack]]:
         DatasetError: The dataset cannot be read, or a song would be in both a training and a test split.
         StoreError: The store was made with another format, or the folder is not a store.
     """
-    # Workers of a cluster have working folders of their own.
+    # Workers of a cluster have other working folders.
     dataset = absolute(options.dataset) if address_of(options.dask) else options.dataset
     tracks = discover(
         Path(dataset), kind=options.kind, dataset=options.name, split=options.split, stem=options.stem,

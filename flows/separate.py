@@ -72,7 +72,7 @@ class RunSummary:
 
 
 def catalog_of(options: SeparateOptions) -> Iterator[CatalogTrack]:
-    """The tracks of a run's sources as a stream, by absolute paths: workers have working folders of their own.
+    """The tracks of a run's sources as a stream, by absolute paths: workers have other working folders.
 
     Args:
         options: The separation's options, of which the sources count.

@@ -62,7 +62,7 @@ def tune(options: TuneOptions, planned: list[dict]) -> list[TrialRow]:
 def trials_phase(
     settings: TuneSettings, chosen: list[tuple[int, dict]], out: OutputLayout, run_id: str, where: Cluster
 ) -> list[TrialRow]:
-    """Run each trial as a future of its own, and write its row as it ends.
+    """Run each trial as a separate future, and write its row as it ends.
 
     Args:
         settings: What all trials share.

@@ -70,7 +70,7 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
         OutputError: The output cannot be written: full, read-only, gone or not seen by this worker.
     """
     began = time.perf_counter()
-    # A failure counts for the file as it was before: one that is still being copied is tried again when it is at rest.
+    # A failure counts for the file as it was before: one that is still being copied is tried again once it is complete.
     track = replace(track, state=look(track.source))
     try:
         if settings.marked and not OutputLayout(location(settings.out)).marker.exists():

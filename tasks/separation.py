@@ -25,7 +25,7 @@ class SeparateSettings(Separation):
     stems: tuple[str, ...]
     known_stems: tuple[str, ...] = ()  # that any track of the output has
     run_id: str = ""  # beside whose report tracebacks are kept
-    marked: bool = False  # whether the output has its marker, so that one that has gone is told from a new one
+    marked: bool = False  # whether the output has its marker, to tell one that is gone from a new one
 
     @property
     def hash(self) -> str:

@@ -1,4 +1,4 @@
-"""What tests share: signals, a small dataset of made songs, and Prefect kept to a folder of its own."""
+"""What tests share: signals, a small dataset of made songs, and Prefect kept to a separate folder."""
 
 import os
 import shutil

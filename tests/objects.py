@@ -13,7 +13,7 @@ _SETTINGS = {
 
 @contextmanager
 def object_store(bucket: str) -> Iterator[str]:
-    """The URL of an empty bucket on a server of its own; the environment points at it meanwhile."""
+    """The URL of an empty bucket on a separate server, to which the environment points meanwhile."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -183,7 +183,7 @@ def test_three_tools_give_the_same_answer(question, code, out, loaded):
 
 
 def plain(rows: list[dict]) -> list[list[str]]:
-    """Rows in an order of their own, without the columns' names, in which None and NaN are one."""
+    """Rows in sorted order, without the columns' names, in which None and NaN are one."""
     return sorted([_text(value) for value in row.values()] for row in rows)
 
 

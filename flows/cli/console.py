@@ -57,7 +57,7 @@ def show(names: Sequence[str], rows: Iterable[Sequence[object]], *, title: str |
         table.add_column(printable(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    # Piped output has no width of its own: never fold what another program will read.
+    # Piped output has no width: never fold what another program will read.
     width = None if sys.stdout.isatty() else max(240, _width(names, [names, *rows]) + 2 * len(names))
     Console(width=width, soft_wrap=False, highlight=False).print(table)
 
@@ -94,6 +94,6 @@ def _cell(value: object) -> str:
 def _text(value: object) -> str:
     if value is None:
         return ""
-    # A line feed in a name would start a row of its own.
+    # A line feed in a name would start another row.
     text = printable(value).replace("\n", "\\n").replace("\t", "\\t")
     return f"{value:.2f}" if isinstance(value, float) else text

@@ -63,7 +63,7 @@ def fan_out(
         batches: The batches, taken from the iterable only as the window has room.
         window: The most batches in flight.
         resources: The worker resources that `function` needs, such as {"GPU": 1}; `then` needs none.
-        then: `then(batch, results)` runs as a future of its own on any free worker; its results are yielded instead.
+        then: `then(batch, results)` runs as a separate future on any free worker; its results are yielded instead.
         follows: Whether `then` follows for a batch.
 
     Yields:

@@ -137,7 +137,7 @@ class Planner:
         Must come before `todo`, which gives places accordingly.
 
         Args:
-            tracks: The whole catalog; it is read to its end and not kept.
+            tracks: The catalog, which is read to its end and not kept.
 
         Returns:
             The counts, those to do capped at `limit`.

@@ -148,7 +148,7 @@ def clock(seconds: float) -> str:
     """A duration as m:ss, or h:mm:ss from an hour on.
 
     Args:
-        seconds: The duration in seconds, rounded to whole ones.
+        seconds: The duration in seconds, rounded to integers.
     """
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

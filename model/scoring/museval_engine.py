@@ -53,5 +53,5 @@ def museval_bss_eval(references: np.ndarray, estimates: np.ndarray, window: int)
                 bsseval_sources_version=False,
             )[:4]
         )
-    except AttributeError as error:  # its fallback for singular matrices asks numpy 1 for its error class
+    except AttributeError as error:  # its fallback for singular matrices needs an error class of numpy 1
         raise ValueError("museval cannot score references that are linearly dependent") from error

@@ -117,7 +117,7 @@ def _run_median(out: OutputLayout, run_id: str) -> RunMedian | None:
 def drift_sentence(medians: list[RunMedian]) -> str | None:
     """A sentence that compares a run's median with those of earlier runs.
 
-    Medians of other models are marked as such: each model's predictions have a calibration of their own.
+    Medians of other models are marked as such: each model's predictions are calibrated separately.
 
     Args:
         medians: The run's own first, then the earlier ones, the latest first, as `run_medians` gives them.

@@ -53,7 +53,7 @@ row_number() over (
     order by finished_at desc
 ) = 1
 """
-_STANDING = "select * from metrics where settings_hash is not null and (on_disk or status = 'failed')"
+_CURRENT_SEPARATIONS = "select * from metrics where settings_hash is not null and (on_disk or status = 'failed')"
 _BATCH = 50_000  # tracks
 
 # In a single run that has ended, nothing was replaced.
@@ -173,8 +173,9 @@ def tracks_where(out: Path, condition: str, most: int | None = None) -> Iterator
         MetricsError: There are no rows, or DuckDB cannot make sense of the condition; the sentence is DuckDB's.
     """
     with opened(out) as connection, _sentences(out, f"the condition {condition!r}"):
-        standing = connection.sql(_STANDING).filter(condition)  # as one expression: no statement can follow it
-        tracks = standing.aggregate("track_id, max(duration_s) as seconds", "track_id")
+        # The filter takes one expression: no statement can follow it.
+        separations = connection.sql(_CURRENT_SEPARATIONS).filter(condition)
+        tracks = separations.aggregate("track_id, max(duration_s) as seconds", "track_id")
         for batch in (tracks if most is None else tracks.limit(most)).to_arrow_reader(_BATCH):
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 

@@ -70,7 +70,7 @@ def server_process(folder, database=None):
 
 @contextmanager
 def postgres(folder):
-    """A Postgres of its own on loopback, as SQLAlchemy names it; it refuses to run as root."""
+    """A separate Postgres on loopback, as SQLAlchemy names it; it refuses to run as root."""
     owner = {"user": "postgres"} if os.getuid() == 0 else {}
     port = free_port()
     with tempfile.TemporaryDirectory() as data:

@@ -39,7 +39,7 @@ def separations(monkeypatch, out, tmp_path):
             calls.append(options["source"])
             for source in options["source"]:
                 name = source.rpartition("/")[2]
-                # Where another file has the name already the whole path is the name, as in a real run.
+                # Where another file already has the name, the full path is the name, as in a real run.
                 taken = any(name in other for call in calls[:-1] for other in call)
                 separated(out, source, source if taken else name, TWO, broken="broken" in source)
 

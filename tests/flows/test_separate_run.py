@@ -1,4 +1,4 @@
-"""Whole runs as a user starts them: in a process of their own, on real worker processes."""
+"""Whole runs as a user starts them: in a separate process, on real worker processes."""
 
 import os
 import signal

@@ -213,7 +213,7 @@ def test_two_sources_of_one_name_are_told_apart(tmp_path, separate):
 
 
 def test_an_output_of_an_older_version_counts_as_done(songs, separate, tmp_path):
-    """Its folders have the file's whole name, and its rows stems and format in the hash of the settings."""
+    """Its folders have the file's complete name, and its rows stems and format in the hash of the settings."""
     settings = SeparateSettings(out=str(tmp_path / "out"), model_id="stereo-1", stems=STEMS)
     out = OutputLayout(tmp_path / "out")
     for song in ("a.wav", "b.wav"):

@@ -63,7 +63,7 @@ def test_a_mask_of_one_gives_the_mixture_back_at_every_rate(name, rate):
 
 
 def test_several_views_give_the_same_samples_in_blocks_and_at_once(separator):
-    """hq's three views move over the file at different paces; blocks and the whole agree all the same."""
+    """hq's three views move over the file at different paces; blocks and the complete file agree all the same."""
     preset = load_preset("hq")
     torch.manual_seed(2)
     model = Separator(preset, build(preset))
@@ -179,7 +179,7 @@ def test_memory_of_a_stream_does_not_grow_with_the_file(separator):
 
 
 def test_a_short_file_is_not_padded_to_a_full_segment():
-    """A sample of a second costs the network a second and its context, and comes out whole."""
+    """A sample of a second costs the network a second and its context, and comes out at full length."""
     preset = load_preset("stereo")
     model = Separator(preset, build(preset))
     seen = []

@@ -69,7 +69,7 @@ def test_m4a_is_read_through_ffmpeg_without_one_installed(tmp_path, monkeypatch)
 
 
 def test_when_one_decoder_fails_in_the_middle_the_other_reads_it_all(tmp_path, monkeypatch):
-    """libsndfile stops in the middle of some Opus files that FFmpeg decodes whole."""
+    """libsndfile stops in the middle of some Opus files that FFmpeg decodes to their end."""
     path = written(tmp_path, "flac", noise(2, 96000))
     first = audio._SoundfileReader._decoded
 

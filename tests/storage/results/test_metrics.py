@@ -257,7 +257,7 @@ def at(second):
     return datetime.datetime(2026, 1, 1, 0, 0, second, tzinfo=datetime.UTC)
 
 
-def standing(out):
+def current_stems(out):
     sql = "select stem, stem_path, model_id, on_disk, status from metrics order by all"
     return [tuple(row.values()) for row in query(out.root, sql).to_pylist()]
 
@@ -275,15 +275,18 @@ def test_current_rows_are_the_latest_of_every_stem_and_say_whether_it_is_on_the_
         ("accompaniment", "stems/t1/accompaniment.flac", "m", True, "ok"),
         ("vocals", "stems/t1/vocals.flac", "m", True, "ok"),
     ]
-    assert standing(out) == m
+    assert current_stems(out) == m
     separated("r3", 3, "vocals", model="hq")
-    assert standing(out) == [
+    assert current_stems(out) == [
         (*m[0][:3], False, "ok"), ("vocals", "stems/t1/vocals.flac", "hq", True, "ok"), (*m[1][:3], False, "ok")
     ]  # fmt: skip
     metrics.write_part(out, "r4", [row("t1", None, "interrupted", model="m", stem_path="stems/t1/", finished_at=at(4))])
-    assert [on_disk for *_, on_disk, _ in standing(out)] == [False, False, False]
+    assert [on_disk for *_, on_disk, _ in current_stems(out)] == [False, False, False]
     metrics.write_part(out, "r5", [row("t1", None, "failed", model="m", finished_at=at(5))])
-    assert standing(out) == [("vocals", "stems/t1/vocals.flac", "hq", False, "ok"), (None, None, "m", False, "failed")]
+    assert current_stems(out) == [
+        ("vocals", "stems/t1/vocals.flac", "hq", False, "ok"),
+        (None, None, "m", False, "failed"),
+    ]
 
 
 def test_a_folder_without_metrics_is_a_sentence(tmp_path):

@@ -201,7 +201,7 @@ def test_spectra_from_the_store_are_examples_of_the_right_shape_and_level(store)
 
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory):
-    """Five songs, each with a voice and a backing of one frequency of its own."""
+    """Five songs, each with its frequency for the voice and for the backing."""
     folder = tmp_path_factory.mktemp("tones")
     time_ = np.arange(44100 * 4) / 44100
     for song in range(5):

@@ -59,7 +59,7 @@ class Weights:
         """
         tensors, header = unpack(data, name)
         for tensor_name, tensor in tensors.items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
+            if tensor.is_floating_point() and not _finite(tensor):
                 raise CheckpointError(f"{name}: the tensor {tensor_name[:80]} holds NaN or infinity; train it again")
         record, calibrations = header.get("record", {}), header.get("calibrations", {})
         if not isinstance(record, dict) or not isinstance(calibrations, dict):
@@ -139,6 +139,13 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dict]:
         raise CheckpointError(
             f"{name} is not a complete unbraid checkpoint ({type(error).__name__}); fetch or train it again"
         ) from error
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    """Whether no value is NaN or infinite: of such a value in float16 all five bits of the exponent are set."""
+    if tensor.dtype is torch.float16:  # in a tenth of the time of `isfinite`
+        return not bool((tensor.view(torch.int16) & 0x7C00).eq(0x7C00).any())
+    return bool(tensor.isfinite().all())
 
 
 def _single(tensor: torch.Tensor) -> torch.Tensor:

@@ -145,3 +145,21 @@ def test_separating_imports_nothing_that_only_mash_ups_pictures_museval_or_store
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     unneeded = {"librosa", "numba", "python_stretch", "matplotlib", "museval", "musdb", "pandas", "pyarrow.dataset"}
     assert not unneeded & set(shown.stdout.split())
+
+
+def test_a_worker_imports_neither_scipy_nor_what_rows_are_written_with():
+    """Each of them would take as long as a short song takes to separate."""
+    program = "import sys, tasks.process, tasks.separate; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"scipy", "pyarrow", "duckdb", "pandas", "PIL"} & set(shown.stdout.split())
+
+
+def test_the_command_line_plans_and_queries_without_what_only_workers_and_notebooks_need(tmp_path):
+    out = OutputLayout(tmp_path / "out")
+    write_part(out, "separate-1", [StemRow("m-0", "a", "a.wav", "vocals", OK)])
+    compact(out, "separate-1")
+    command = [sys.executable, "-X", "importtime", "-m", "flows.cli", "query", str(tmp_path / "out"), "select 1"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    modules = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+    assert "pyarrow.dataset" in modules
+    assert not {"pandas.core", "torch", "dask", "prefect", "scipy", "matplotlib"} & modules

@@ -3,6 +3,7 @@
 Heavy imports (prefect, torch) happen inside the verbs, so that `unbraid --help` is quick.
 """
 
+import importlib.abc
 import os
 import shlex
 import sys
@@ -22,12 +23,25 @@ EXIT_USAGE = 2
 _GOING_ON = ("separate", "ingest", "train", "retrain", "mashup")  # run again, these do what is left
 
 
+class _WithoutPandas(importlib.abc.MetaPathFinder):
+    """As if pandas were not installed: Arrow looks for it, which takes half of a short command's time, and no verb
+    needs it in this process.
+    """
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname == "pandas":
+            raise ModuleNotFoundError("pandas is not imported by the command line", name=fullname)
+        return None
+
+
 class _Sentences(click.Group):
     """Every error of ours as one sentence and an exit code; no traceback unless UNBRAID_LOG is set (`--verbose`)."""
 
     def main(self, *args, **kwargs):
         # A user's own tasks.py or model/ in the present folder must not be taken for ours by what this process starts.
         os.environ["PYTHONSAFEPATH"] = "1"
+        if signals.in_program():
+            sys.meta_path.insert(0, _WithoutPandas())
         try:
             return super().main(*args, **kwargs)
         except SystemExit as end:

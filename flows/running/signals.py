@@ -12,6 +12,7 @@ _SECONDS_TO_STOP = 3.5  # until what has not stopped by itself is ended, and
 _SECONDS_TO_TIDY = 1.0  # until even tidying up is given up
 _KEPT = "stopped; what is finished is kept"
 _PROGRAMS = ("unbraid", "unbraid.exe", "-m")  # sys.argv[0] is -m while `python -m` looks for its module
+_in_program = os.path.basename(sys.argv[0]) in _PROGRAMS  # as these modules load
 _SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
 
 
@@ -28,9 +29,14 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
+def in_program() -> bool:
+    """Whether this process is `unbraid` and no other program that has imported it."""
+    return _in_program
+
+
 def install_in_program() -> None:
     """A signal that comes while modules load leaves at once, where this process is `unbraid` and no other program."""
-    if os.path.basename(sys.argv[0]) in _PROGRAMS:
+    if _in_program:
         _handle(lambda number, _frame: leave(number))
 
 

@@ -65,6 +65,7 @@ class StereoUNet(nn.Module):
             block.fuse()
             block.to(dtype)
 
+    @torch.no_grad()  # or every tensor on the way would be kept for gradients that nobody takes
     def quantise(self) -> None:
         """Compute the convolutions in 8-bit integers from now on (`model.networks.int8`), for use on a CPU."""
         self.fuse()

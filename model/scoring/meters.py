@@ -1,7 +1,9 @@
 """Loudness, true peak and activity of a signal that arrives in blocks."""
 
 import numpy as np
-from scipy import signal as dsp
+import torch
+
+from model.scoring.weighting import KWeighting
 
 SILENCE_LUFS = -70.0  # BS.1770-4's absolute gate
 _BLOCK_PARTS = 4  # a gating block is 400 ms and starts every 100 ms
@@ -11,7 +13,7 @@ _OVERSAMPLING = 4
 
 
 class LoudnessMeter:
-    """Integrated loudness after ITU-R BS.1770-4, K-weighting by pyloudnorm's coefficients.
+    """Integrated loudness after ITU-R BS.1770-4.
 
     Args:
         rate: Sample rate in Hz.
@@ -19,11 +21,7 @@ class LoudnessMeter:
     """
 
     def __init__(self, rate: int, channels: int) -> None:
-        import pyloudnorm
-
-        filters = pyloudnorm.Meter(rate)._filters.values()
-        self._sections = np.array([[*stage.b, *stage.a] for stage in filters])
-        self._state = np.zeros((len(self._sections), channels, 2))
+        self._weighting = KWeighting(rate, channels)
         self._weights = np.array(_channel_weights(channels))
         self._part = max(1, round(rate * 0.4 / _BLOCK_PARTS))
         self._waiting = np.zeros((channels, 0))
@@ -47,7 +45,7 @@ class LoudnessMeter:
         Args:
             block: The signal's next samples, (channels, samples), of any length.
         """
-        weighted, self._state = dsp.sosfilt(self._sections, block, axis=-1, zi=self._state)
+        weighted = self._weighting.push(block)
         self._waiting = np.concatenate([self._waiting, weighted], axis=1)
         parts = self._waiting.shape[1] // self._part
         if parts:
@@ -86,9 +84,8 @@ class TruePeakMeter:
     _STRETCH = 4096
 
     def __init__(self, channels: int) -> None:
-        taps = _OVERSAMPLING * _TAPS_PER_PHASE
-        self._filter = dsp.firwin(taps, 1 / _OVERSAMPLING, window=("kaiser", 5.0)) * _OVERSAMPLING
-        self._gain = max(np.abs(self._filter[phase::_OVERSAMPLING]).sum() for phase in range(_OVERSAMPLING))
+        self._phases = torch.from_numpy(oversampling_filter().reshape(_TAPS_PER_PHASE, _OVERSAMPLING)[::-1].copy())
+        self._gain = float(self._phases.abs().sum(dim=0).max())
         self._before = np.zeros((channels, _TAPS_PER_PHASE))
         self._peak = 0.0
 
@@ -107,13 +104,26 @@ class TruePeakMeter:
         for index in np.argsort(peaks)[::-1]:
             if peaks[index] * self._gain <= self._peak:
                 break
-            between = dsp.upfirdn(self._filter, stretches[index], up=_OVERSAMPLING, axis=-1)
-            inside = between[:, _OVERSAMPLING * _TAPS_PER_PHASE : _OVERSAMPLING * stretches[index].shape[1]]
-            self._peak = max(self._peak, float(np.abs(inside).max(initial=0)))
+            # What ends before the stretch's own samples belongs to the one before.
+            windows = torch.from_numpy(stretches[index])[:, 1:].unfold(-1, _TAPS_PER_PHASE, 1)
+            between = torch.matmul(windows.reshape(-1, _TAPS_PER_PHASE), self._phases)
+            self._peak = max(self._peak, float(between.abs().amax()) if len(between) else 0.0)
 
     def decibels(self) -> float | None:
         """dBTP, None for silence."""
         return 20 * float(np.log10(self._peak)) if self._peak else None
+
+
+def oversampling_filter() -> np.ndarray:
+    """The low-pass filter that puts three values between every two samples: a sinc in a Kaiser window (β = 5).
+
+    Returns:
+        (48,); every fourth value belongs to the same place between samples.
+    """
+    taps = _OVERSAMPLING * _TAPS_PER_PHASE
+    places = (np.arange(taps) - (taps - 1) / 2) / _OVERSAMPLING
+    low_pass = np.sinc(places) * np.kaiser(taps, 5.0)
+    return low_pass / low_pass.sum() * _OVERSAMPLING
 
 
 def activity(stem: np.ndarray, mixture_loudness: float | None) -> float | None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from storage.files.atomic import remove_empty
 from storage.files.layout import OutputLayout
@@ -116,6 +115,8 @@ def _is_a_stem(name: str) -> bool:
 
 def _others(batch: pa.RecordBatch, gone: pa.Array, *columns: str, of_separation: bool = False) -> pa.RecordBatch:
     """The rows of a batch that name none of the tracks to remove."""
+    import pyarrow.compute as pc  # a plan, which imports this module, needs none of it
+
     named = [pc.is_in(batch.column(column), value_set=gone) for column in columns]
     leaving = named[0] if len(named) == 1 else pc.or_(*named)
     if of_separation:

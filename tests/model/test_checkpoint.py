@@ -97,12 +97,22 @@ def test_options_that_the_network_does_not_have_are_a_sentence():
         Weights.from_bytes(hostile(network_options__unheard_of=3), "x").network()
 
 
-def test_weights_that_are_not_finite_are_refused_on_load():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_weights_that_are_not_finite_are_refused_on_load(dtype, value):
     preset = load_preset("jansson")
     state = build(preset).state_dict()
-    next(iter(state.values())).view(-1)[0] = float("nan")
+    next(iter(state.values())).view(-1)[0] = float(value)
     with pytest.raises(CheckpointError, match="holds NaN or infinity"):
-        Weights.from_bytes(Weights(preset, state, {}).to_bytes(), "x")
+        Weights.from_bytes(Weights(preset, state, {}).to_bytes(dtype), "x")
+
+
+def test_the_largest_weights_of_half_precision_are_loaded():
+    preset = load_preset("jansson")
+    state = build(preset).state_dict()
+    next(iter(state.values())).view(-1)[:2] = torch.tensor([65504.0, -65504.0])
+    data = Weights(preset, state, {}).to_bytes(torch.float16)
+    assert Weights.from_bytes(data, "x").tensors[next(iter(state))].max() == 65504
 
 
 def test_headers_that_are_too_deep_or_too_long_are_refused():

@@ -34,6 +34,16 @@ def trained(**options) -> StereoUNet:
     return network.eval()
 
 
+@needs_vnni
+def test_quantising_keeps_nothing_for_gradients():
+    network = trained()
+    network.quantise()
+    assert network._int8 is not None
+    held = [value for module in network._int8.modules() for value in vars(module).values() if torch.is_tensor(value)]
+    assert held
+    assert not any(tensor.requires_grad and tensor.grad_fn is not None for tensor in held)
+
+
 @torch.inference_mode()
 def test_a_transposed_convolution_is_a_convolution_of_its_phases():
     torch.manual_seed(0)

@@ -1,8 +1,10 @@
 import numpy as np
 import pyloudnorm
 import pytest
+from scipy import signal as dsp
 
-from model.scoring.meters import LoudnessMeter, TruePeakMeter, activity
+from model.scoring.meters import LoudnessMeter, TruePeakMeter, activity, oversampling_filter
+from model.scoring.weighting import KWeighting, sections
 from tests.signals import noise
 
 
@@ -20,6 +22,33 @@ def test_loudness_in_blocks_is_pyloudnorms_of_the_complete_signal(rate, channels
     ours = measured(LoudnessMeter(rate, channels), audio, 7777).integrated()
     theirs = pyloudnorm.Meter(rate).integrated_loudness(audio.T.astype(np.float64))
     assert ours == pytest.approx(theirs, abs=0.02)
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 192000])
+def test_the_weighting_filters_are_pyloudnorms(rate):
+    theirs = np.array([[*stage.b, *stage.a] for stage in pyloudnorm.Meter(rate)._filters.values()])
+    np.testing.assert_allclose(sections(rate), theirs, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(1, 31, 32, 33, 5000), (40000,), (7, 2048, 1024, 0, 3)])
+def test_weighting_in_blocks_is_the_recursive_filter(sizes):
+    audio = noise(2, sum(sizes))
+    weighting, start, parts = KWeighting(44100, 2), 0, []
+    for size in sizes:
+        parts.append(weighting.push(audio[:, start : start + size]))
+        start += size
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), dsp.sosfilt(sections(44100), audio), atol=1e-9)
+
+
+def test_the_oversampling_filter_is_a_windowed_sinc():
+    np.testing.assert_allclose(oversampling_filter(), dsp.firwin(48, 1 / 4, window=("kaiser", 5.0)) * 4, atol=1e-12)
+
+
+def test_the_peak_between_samples_is_that_of_the_oversampled_signal():
+    audio = noise(2, 9000)
+    oversampled = dsp.upfirdn(oversampling_filter(), audio, up=4, axis=-1)[:, : 4 * audio.shape[1]]
+    expected = 20 * np.log10(max(np.abs(audio).max(), np.abs(oversampled).max()))
+    assert measured(TruePeakMeter(2), audio, 2500).decibels() == pytest.approx(expected, abs=1e-9)
 
 
 def test_silence_has_no_loudness_and_no_peak():

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from flows.cli import main
+from storage.errors import CatalogError
 
 models = main.commands["models"]
 assert isinstance(models, click.Group)
@@ -106,6 +107,16 @@ def test_quiet_and_verbose_reach_the_processes_that_are_started(monkeypatch, tmp
     assert run("separate", tmp_path / "nowhere", "--quiet", "--verbose").exit_code == 1
     assert os.environ["UNBRAID_QUIET"] == os.environ["UNBRAID_LOG"] == "1"
     assert os.environ["PREFECT_LOGGING_LEVEL"] == "INFO"
+
+
+def test_verbose_raises_the_error_instead_of_its_sentence(monkeypatch, tmp_path):
+    """The interpreter then prints the traceback."""
+    for name in ("UNBRAID_LOG", "PREFECT_LOGGING_LEVEL", "DASK_LOGGING__DISTRIBUTED"):
+        monkeypatch.setenv(name, "")
+    short = run("separate", tmp_path / "nowhere")
+    assert isinstance(short.exception, SystemExit)
+    assert "is not there" in short.output
+    assert isinstance(run("separate", tmp_path / "nowhere", "--verbose").exception, CatalogError)
 
 
 def test_wrong_usage_is_exit_2():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flows.running.parameters import PlainFlow
+from flows.running.parameters import PlainFlow, documented
 from flows.running.prefect_flow import PrefectFlow
 from flows.settings import FindMashupsOptions
 
@@ -61,3 +61,10 @@ def test_a_retry_of_prefects_checks_anew(flow_of, monkeypatch):
 def test_too_many_arguments_are_an_error_as_in_any_function(flow_of):
     with pytest.raises(TypeError, match="counted takes"):
         flow_of(PlainFlow)(*range(30))
+
+
+def test_a_flows_docstring_has_its_fields_before_what_it_returns_and_raises():
+    text = documented("Ranks pairs.\n\nMore.\n\nReturns:\n    Rows.\n\nRaises:\n    E: Always.", FindMashupsOptions)
+    places = [text.index(part) for part in ("More.", "Args:", "    top: ", "Returns:", "Raises:")]
+    assert places == sorted(places)
+    assert documented("Short.", FindMashupsOptions).startswith("Short.\n\nArgs:\n    ")

@@ -1,6 +1,7 @@
 """Around a run's work: its record beats while it goes on, and says how it ended."""
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from storage import runs
 from storage.errors import MetricsError
 from storage.files.atomic import remove_leftovers
 from storage.files.layout import OutputLayout
+from storage.files.location import not_written
 from storage.results import metrics
 
 _open: dict[str, OutputLayout] = {}  # runs of this process that go on
@@ -28,6 +30,7 @@ def recorded(out: OutputLayout, run_id: str, parameters: dict[str, Any]) -> Iter
 
     Raises:
         MetricsError: Another run has begun over the same output since that was last checked.
+        OutputError: The body, or the record itself, met a full disk or could not write a file of the output.
     """
     # Before the record is there: a signal may come at any moment, and no record may say forever that its run goes on.
     _open[run_id] = out
@@ -43,10 +46,17 @@ def recorded(out: OutputLayout, run_id: str, parameters: dict[str, Any]) -> Iter
         # Without a record there is nothing to end; on a full disk the error that says so is the one to see.
         with contextlib.suppress(OSError, MetricsError):
             runs.end(out, run_id, state, {"error": f"{type(error).__name__}: {error}".rstrip(": ")})
+        if isinstance(error, OSError) and _of_output(out, error):
+            raise not_written(out.root, error) from error
         raise
     finally:
         _open.pop(run_id, None)
         runs.fall_silent(out, run_id)
+
+
+def _of_output(out: OutputLayout, error: OSError) -> bool:
+    """Does the error say that the output cannot be written?"""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT) or str(error.filename or "").startswith(str(out.root))
 
 
 def stop_all() -> None:

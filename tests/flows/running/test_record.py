@@ -1,9 +1,11 @@
+import errno
+
 import pytest
 
 from flows.running.commit import clear_abandoned
 from flows.running.record import recorded
 from storage import runs
-from storage.errors import MetricsError, OutputInUse
+from storage.errors import MetricsError, OutputError, OutputInUse
 from storage.files.atomic import temporary_beside
 from storage.files.layout import OutputLayout
 from storage.results import metrics
@@ -96,9 +98,21 @@ def test_rows_that_a_stopped_run_had_no_time_or_room_to_join_are_joined_by_the_n
     assert runs.read(out, "separate-1")["state"] == state
 
 
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), PermissionError(errno.EACCES, "Permission denied", "{}")],
+)
+def test_a_disk_that_is_full_when_the_report_is_written_is_named(out, error):
+    if error.filename:
+        error.filename = str(out.root / "reports" / "r.html")
+    with pytest.raises(OutputError, match=f"{out.root} cannot be written .*another --out"), recorded(out, "r", {}):
+        raise error
+    assert runs.read(out, "r")["state"] == runs.FAILED
+
+
 def test_a_run_in_another_thread_of_this_process_is_never_swept(out):
     with recorded(out, "r", {}):
-        with pytest.raises(OutputInUse, match="is being written by r"):
+        with pytest.raises(OutputInUse, match=r"by r \(process"):
             clear_abandoned(out)
         assert runs.read(out, "r")["state"] == runs.RUNNING
     clear_abandoned(out)  # it is silent now, and its record was never ended

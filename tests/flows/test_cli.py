@@ -130,5 +130,7 @@ def test_models_lists_what_is_registered_and_shows_a_card():
     from tasks.loading import registry
 
     model_id = registry().add("stereo", b"not really weights " + str(time.time()).encode(), "# the card")
-    assert model_id in run("models").output
+    said = run("models").output
+    assert model_id in said
+    assert said.index("\n  stereo ") < said.index("stereo-")  # presets by name before hashes
     assert "# the card" in run("models", "show", model_id).output

@@ -42,13 +42,14 @@ def test_scores_lie_between_floor_and_ceiling_and_floor_is_musevals(dsd100, untr
     assert rows[FLOOR, "accompaniment"]["sdr"] == pytest.approx(np.nanmedian(sdr[1]), abs=1e-6)
 
 
-def test_a_dataset_goes_in_once_and_leaks_are_refused_by_name(dsd100, tmp_path):
+def test_a_dataset_goes_in_once_and_leaks_are_refused_by_name(dsd100, tmp_path, capsys):
     import shutil
 
     store = str(tmp_path / "s.zarr")
     first = ingest(str(dsd100), store, spectrograms=False, workers=2)
     assert (first.done, first.before, first.failures) == (4, 0, ())
     assert "4" in first.page
+    assert re.search(r"4 tracks, 0\.01 hours, .*: at most 0\.0\d GB of disk", capsys.readouterr().err)
     again = ingest(str(dsd100), store, spectrograms=False)
     assert (again.done, again.before) == (0, 4)
     copy = tmp_path / "copied" / "The Synthetics - Song 3"

@@ -188,9 +188,10 @@ def test_a_report_opens_plays_in_step_and_obeys_the_keyboard(browser, written, w
         assert opened.title() == SECOND
         assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
         player = opened.locator(".player[data-player]").first
+        # What sounds is bright: at first the stems and not the mixture.
         pictures = "document.querySelector('.player').querySelectorAll('.view img')"
-        shades = f"[...{pictures}].map((image) => getComputedStyle(image).opacity).join()"
-        until(opened, f"{shades} === '0.35,1,1'")  # what sounds is bright: at first the stems and not the mixture
+        shades = f"[...{pictures}].map((image) => getComputedStyle(image).filter).join()"
+        until(opened, f"{shades} === 'brightness(0.4),none,none'")
         player.focus()
         opened.keyboard.press("Space")
         until(opened, "unbraid.players[0].playing && unbraid.players[0].now() > 0.2")

@@ -191,7 +191,7 @@ def test_a_report_opens_plays_in_step_and_obeys_the_keyboard(browser, written, w
         # What sounds is bright: at first the stems and not the mixture.
         pictures = "document.querySelector('.player').querySelectorAll('.view img')"
         shades = f"[...{pictures}].map((image) => getComputedStyle(image).filter).join()"
-        until(opened, f"{shades} === 'brightness(0.4),none,none'")
+        until(opened, f"{shades} === 'brightness(0.5),none,none'")
         player.focus()
         opened.keyboard.press("Space")
         until(opened, "unbraid.players[0].playing && unbraid.players[0].now() > 0.2")

@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement on the device")
     parser.add_argument("--tracks", type=int, default=96, help="of the catalog")
     parser.add_argument("--song-seconds", type=float, default=240.0, help="length of each of its tracks")
-    parser.add_argument("--steps", type=int, default=96, help="of each measurement of training")
+    parser.add_argument("--steps", type=int, default=400, help="of each measurement of training")
     parser.add_argument("--write", type=Path)
     parser.add_argument("--quick", action="store_true", help="little of everything, for a look that the code runs")
     options = parser.parse_args()

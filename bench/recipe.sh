@@ -4,7 +4,8 @@
 #
 #     bash bench/recipe.sh --work WORK [--device cuda] [--minutes 25] [--preset stereo] [--from ID] [--data DIR]
 #
-# --minutes N trains for N minutes: as many steps as the bench says fit, so that the schedule comes to its end.
+# --minutes N trains for N minutes: as many steps as the bench says fit, so that the schedule comes to its end, and
+# validated a dozen times at most, which a GPU's many steps would be every few seconds.
 # --preset is one preset instead of all; --from begins with a model's weights (the presets' section "continue").
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -51,8 +52,11 @@ for preset in $presets; do
   if [ -n "$minutes" ]; then
     # One line of the bench says how many steps fit; kept, so that a run that goes on has the same schedule.
     [ -e "$work/$preset.steps" ] || $python bench/training.py "$store" --preset "$preset" --device "$device" \
-      --steps "${BENCH_STEPS:-24}" --minutes "$minutes" --write "$work/$preset.steps" | tee "$work/$preset.bench"
-    options+=(--steps "$(cat "$work/$preset.steps")")
+      ${BENCH_STEPS:+--steps "$BENCH_STEPS"} --minutes "$minutes" --write "$work/$preset.steps" | tee "$work/$preset.bench"
+    steps=$(cat "$work/$preset.steps")
+    every=$($python -c 'import sys; from model.preset import load_preset; name, start, steps = sys.argv[1:]
+print(max(load_preset(name, continued=bool(start)).training.validate_every, int(steps) // 12))' "$preset" "$from" "$steps")
+    options+=(--steps "$steps" --set "validate_every=$every")
   fi
   $unbraid train "$store" "${options[@]}" 2>&1 | tee -a "$work/$preset.log"
   cp "$run/best.safetensors" "$work/$preset.safetensors"

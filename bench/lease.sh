@@ -36,8 +36,9 @@ _pack() {
   # shellcheck disable=SC2086
   [ -n "${NO_WHEELS:-}" ] || _wheels $packages
   for folder in "$@"; do [ -d "$data/$folder" ] || { echo "there is no $data/$folder" >&2; exit 2; }; done
-  tar --create --dereference --directory .lease whl --directory "$(realpath "$data" 2>/dev/null || pwd)" "$@" \
-    | split --bytes "${_piece_mib}M" --numeric-suffixes - .lease/piece.
+  local folders=()
+  [ $# -eq 0 ] || folders=(--directory "$(realpath "$data")" "$@")
+  tar --create --dereference --directory .lease whl "${folders[@]}" | split --bytes "${_piece_mib}M" --numeric-suffixes - .lease/piece.
   rm -rf .lease/whl
   local piece number=0
   for piece in .lease/piece.*; do mkdir ".lease/$number"; mv "$piece" ".lease/$number/"; number=$((number + 1)); done

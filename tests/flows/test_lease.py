@@ -64,6 +64,13 @@ def test_what_is_packed_fits_into_calls_and_comes_out_there_as_it_was(checkout):
     assert status.stdout == ""
 
 
+def test_without_data_a_piece_has_the_wheels_alone(checkout):
+    packed = _lease(checkout, "pack")
+    assert packed.returncode == 0, packed.stderr
+    assert packed.stderr == ""
+    assert [piece.name for piece in (checkout / ".lease").glob("*/piece.*")] == ["piece.00"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "sentence"),
     [

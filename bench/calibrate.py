@@ -6,10 +6,9 @@ For the preset of the weights and for every preset that borrows them, each appli
 of ../shared/data that no score is judged on: musdb18_7s/train, real_stems, two clips of each MIR-1K singer but annar
 and Kenshin, and three quarters of `instrumentals` for music without a voice; each song at REMIXES (2) vocal levels from
 −12 to +6 dB. A preset that borrows the weights gets one level per song and a quarter of `instrumentals`, since it takes
-several times as long. The
-tensors are copied unchanged. Run it before bench/ship.py: the calibration is part of the file, so the model's id
-changes with it. It takes about five minutes of one core per preset; `bench/predict.py OUT.safetensors [PRESET]` judges
-the result.
+several times as long. The tensors are copied unchanged. Run it before bench/ship.py: the calibration is part of the
+file, so the model's id changes with it. It takes four to five CPU minutes for stereo and about six for hq, shared by
+the cores; `bench/predict.py OUT.safetensors [PRESET]` judges the result.
 """
 
 import sys
@@ -98,7 +97,8 @@ def mir1k(chosen, each: int) -> Iterator[Song]:
         each: How many clips per singer.
 
     Returns:
-        (name, vocals and accompaniment of one channel each, rate in Hz) of each clip.
+        (singer, vocals and accompaniment of one channel each, rate in Hz) of each clip: what a singer sang in one room
+        counts as one song.
     """
     taken: dict[str, int] = {}
     for path in sorted((SHARED / "mir1k" / "voice").iterdir()):
@@ -108,7 +108,7 @@ def mir1k(chosen, each: int) -> Iterator[Song]:
         taken[singer] = taken.get(singer, 0) + 1
         (voice, rate), (music, _) = read(path), read(SHARED / "mir1k" / "music" / path.name)
         samples = min(voice.shape[1], music.shape[1], 8 * rate)
-        yield path.stem, {"vocals": voice[:, :samples], "accompaniment": music[:, :samples]}, rate
+        yield singer, {"vocals": voice[:, :samples], "accompaniment": music[:, :samples]}, rate
 
 
 def without_voice(path: Path, stems: tuple[str, ...]) -> Song:

@@ -115,25 +115,27 @@ def fit(observations: list[Observation]) -> Calibration:
 def _fit_stem(observations: list[Observation], stem: str) -> StemFit | None:
     rows = [(seen, track_features(seen.evidence, seen.stems.index(stem))) for seen in observations]
     rows = [(seen, features) for seen, features in rows if features is not None]
-    songs = np.array([seen.song for seen, _ in rows])
-    if len(set(songs)) < LEAST_SONGS:
+    songs, of_song, mixtures = np.unique([seen.song for seen, _ in rows], return_inverse=True, return_counts=True)
+    if len(songs) < LEAST_SONGS:
         return None
+    # Mixtures of one song resemble each other, so each song counts once, however many mixtures were made of it.
+    shares = len(rows) / len(songs) / mixtures[of_song]
     features = np.array([row for _, row in rows])
     scores = np.clip([seen.scores[stem] for seen, _ in rows], *_SCORES)
     errors = np.zeros(len(scores))
-    for song in set(songs):
-        out = songs == song
-        line = _line(features[~out], scores[~out], _RIDGE)
+    for song in range(len(songs)):
+        out = of_song == song
+        line = _line(features[~out], scores[~out], _RIDGE, shares[~out])
         errors[out] = scores[out] - line[0] - features[out] @ line[1:]
-    likely = np.exp(-np.square([seen.gain / _BALANCE for seen, _ in rows]) / 2)
+    likely = shares * np.exp(-np.square([seen.gain / _BALANCE for seen, _ in rows]) / 2)
     low, high = _quantiles(errors, likely, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return StemFit(
-        weights=tuple(_line(features, scores, _RIDGE).tolist()),
+        weights=tuple(_line(features, scores, _RIDGE, shares).tolist()),
         window_weights=_window_line([seen for seen, _ in rows], stem),
         low=float(low),
         high=float(high),
         error=float(np.average(np.abs(errors), weights=likely)),
-        songs=len(set(songs)),
+        songs=len(songs),
     )
 
 
@@ -154,10 +156,10 @@ def _window_line(observations: list[Observation], stem: str) -> tuple[float, ...
     return tuple(_line(np.concatenate(features), np.concatenate(scores), _WINDOWS_RIDGE).tolist())
 
 
-def _line(features: np.ndarray, scores: np.ndarray, ridge: float) -> np.ndarray:
-    """(constant, weight per feature): ridge regression on standardised features with Huber's loss.
+def _line(features: np.ndarray, scores: np.ndarray, ridge: float, shares: np.ndarray | None = None) -> np.ndarray:
+    """(constant, weight per feature), by ridge regression on standardised features with Huber's loss.
 
-    Errors beyond `_HUBER` dB count by their size, not its square, so that a few songs on which the network is sure and
+    Each row counts by its share, or all alike. Errors beyond `_HUBER` dB count by their size, not its square, so that a few songs on which the network is sure and
     wrong do not tilt the line for all others (Huber 1964; solved by iterated reweighting).
     """
     middle, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
@@ -165,10 +167,11 @@ def _line(features: np.ndarray, scores: np.ndarray, ridge: float) -> np.ndarray:
     standard = np.where(features.std(axis=0) < 1e-3, 0.0, (features - middle) / spread)
     design = np.column_stack([np.ones(len(standard)), standard])
     pull = np.diag([0.0, *[ridge] * standard.shape[1]])
-    weight = np.ones(len(scores))
+    shares = np.ones(len(scores)) if shares is None else shares
+    weight = shares
     for _ in range(_STEPS):
         line = np.linalg.solve((design * weight[:, None]).T @ design + pull, design.T @ (weight * scores))
-        weight = _HUBER / np.maximum(np.abs(scores - design @ line), _HUBER)
+        weight = shares * _HUBER / np.maximum(np.abs(scores - design @ line), _HUBER)
     weights = line[1:] / spread
     return np.concatenate([[line[0] - middle @ weights], weights])
 

@@ -125,6 +125,16 @@ def test_an_interval_holds_songs_at_their_own_balance_and_is_not_widened_by_remi
     assert weighed.high - weighed.low < 3 < 6 < unweighed.high - unweighed.low
 
 
+def test_each_song_counts_once_however_many_mixtures_were_made_of_it():
+    random = np.random.default_rng(6)
+    songs = [observed(i, doubt, 2 + 0.7 * doubt + random.normal(0, 0.5)) for i, doubt in enumerate(range(-5, 12))]
+    far = observed(100, 6.0, 20.0)
+    once, often = (fit([*songs, *[far] * times]).stems["vocals"] for times in (1, 12))
+    assert often.weights == pytest.approx(once.weights, abs=0.1)
+    assert (often.low, often.high) == pytest.approx((once.low, once.high), abs=0.1)
+    assert often.songs == once.songs == 18
+
+
 @pytest.mark.parametrize(("level", "known"), [(0.1, True), (1e-3, False)])
 def test_a_reference_that_is_hardly_there_teaches_nothing(level, known):
     """Of 60 dB below the mixture: noise between phrases, on which any separation scores tens of dB below zero."""

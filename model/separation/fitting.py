@@ -159,8 +159,9 @@ def _window_line(observations: list[Observation], stem: str) -> tuple[float, ...
 def _line(features: np.ndarray, scores: np.ndarray, ridge: float, shares: np.ndarray | None = None) -> np.ndarray:
     """(constant, weight per feature), by ridge regression on standardised features with Huber's loss.
 
-    Each row counts by its share, or all alike. Errors beyond `_HUBER` dB count by their size, not its square, so that a few songs on which the network is sure and
-    wrong do not tilt the line for all others (Huber 1964; solved by iterated reweighting).
+    Each row counts by its share, or all alike. Errors beyond `_HUBER` dB count by their size, not its square, so that a
+    few songs on which the network is sure and wrong do not tilt the line for all others (Huber 1964; solved by iterated
+    reweighting).
     """
     middle, spread = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
     # A feature that did not vary while fitting (APART with a single view) must have no weight later.

@@ -34,7 +34,7 @@ from storage.results.query import query
 
 RATE = 8000
 _SECONDS_A_TRACK = 0.3
-BAD = {"crash": "died over it", "hang": "died over it", "hog": "died over it", "corrupt": ""}
+BAD = {"crash": "died while", "hang": "died while", "hog": "died while", "corrupt": ""}
 
 
 def main() -> None:

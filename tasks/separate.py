@@ -90,7 +90,7 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
     except (StorageError, ModelError) as error:
         return [failed_row(settings, track, str(error), type(error).__name__, time.perf_counter() - began)]
     except MemoryError:
-        sentence = f"{track.source} needs more memory than there is; give workers more, or fewer of them"
+        sentence = f"{track.source} needs more memory than is available; give workers more (--memory), or use fewer (--workers)"
         return [failed_row(settings, track, sentence, "MemoryError", time.perf_counter() - began)]
     except OSError as error:
         if _of_output(settings, error):
@@ -99,7 +99,7 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
         return [failed_row(settings, track, sentence, type(error).__name__, time.perf_counter() - began)]
     except Exception as error:  # one track's surprise must not cost the others
         log.debug("unexpected failure of %s", track.path, exc_info=True)
-        sentence = f"{track.source} met an internal error ({type(error).__name__}: {error}); please report it"
+        sentence = f"{track.source} caused an internal error ({type(error).__name__}: {error}); please report it"
         sentence += _keep_traceback(settings, track)
         return [failed_row(settings, track, sentence, type(error).__name__, time.perf_counter() - began)]
     spent = time.perf_counter() - began
@@ -146,7 +146,7 @@ def interrupted_row(settings: SeparateSettings, track: CatalogTrack) -> StemRow:
         settings: What the run does to every track.
         track: The track, in whose place there are stems of an earlier separation.
     """
-    sentence = f"the separation of {track.source} began and did not end; run again"
+    sentence = f"the separation of {track.source} was started but did not finish; run again"
     row = failed_row(settings, track, sentence, "Interrupted")
     root = location(settings.out)
     return replace(

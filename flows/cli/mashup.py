@@ -58,7 +58,7 @@ def _show_pairs(pairs) -> None:
         [[pair.rank, pair.vocals_of, pair.accompaniment_of, pair.score, pair.reason] for pair in pairs],
     )
     if not pairs:
-        echo("no two of these songs go together: their tempi are more than 15 % apart, or nobody sings")
+        echo("no two of these songs go together: their tempi are more than 15 % apart, or they have no vocals")
 
 
 def _show(row, out: str) -> None:

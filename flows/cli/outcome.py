@@ -45,8 +45,8 @@ def planned(summary: "RunSummary") -> str:
     tracks = counted(summary.todo, "track")
     if summary.todo_seconds is not None:
         tracks += f" ({summary.todo_seconds / 3600:.2f} hours)"
-    others = f", {summary.passed} are not chosen" if summary.passed else ""
-    return f"{tracks} would be separated; {summary.before} are done, {summary.failed_before} failed before{others}"
+    others = f", {summary.passed} not chosen" if summary.passed else ""
+    return f"{tracks} would be separated; {summary.before} done, {summary.failed_before} failed before{others}"
 
 
 def show_pruning(summary: "PruneSummary", *, as_json: bool) -> None:
@@ -122,7 +122,7 @@ def show_entries(rows: list[list[str]]) -> None:
 def _tracks(summary: "RunSummary") -> str:
     parts = [f"{counted(summary.done, 'track')} separated"]
     if summary.before:
-        parts.append(f"{summary.before} were done before")
+        parts.append(f"{summary.before} done before")
     parts.append(f"{summary.failed} failed")
     if summary.failed_before:
         parts.append(f"{summary.failed_before} failed before (--retry-failed)")

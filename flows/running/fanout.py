@@ -235,5 +235,5 @@ def _worker_died(error: Exception) -> bool:
 
 def _sentence(error: Exception) -> str:
     if _worker_died(error):
-        return "the worker process died over it each time (crash, out of memory, or past its deadline)"
+        return "the worker process died while working on it each time (crash, out of memory, or past its deadline)"
     return f"{type(error).__name__}: {error}"

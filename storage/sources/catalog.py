@@ -264,7 +264,7 @@ def _files(root: Path, *, deep: int | None = None) -> Iterator[Path]:
 @functools.lru_cache(maxsize=1000)
 def _pass_over(folder: str) -> None:
     """Say it, once: a catalog is read more than once."""
-    log.warning("%s is an output of unbraid and is passed over", folder)
+    log.warning("%s is an output of unbraid and is skipped", folder)
 
 
 def _output_around(link: Path) -> Path | None:

@@ -71,7 +71,7 @@ def mash(settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack) -> Mash
 
 
 def lost_mashup(a: SeparatedTrack, b: SeparatedTrack, why: str) -> MashupRow:
-    """The row of a pair whose worker died over it.
+    """The row of a pair whose worker died while making it.
 
     Args:
         a: The song of the vocals.
@@ -139,7 +139,9 @@ def _made(settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack, row: M
     voice, base, row = _balanced(settings, voice, base, rate, row)
     folder = OutputLayout(location(settings.out)).mashup(folder_name(a, b))
     _write(folder, voice, base, rate)
-    title = f"{a.name} over {b.name}: {a_grid.tempo:.1f} on {b_grid.tempo:.1f} beats a minute, {semitones:+d} semitones"
+    title = (
+        f"{a.name} over {b.name}: {a_grid.tempo:.1f} on {b_grid.tempo:.1f} beats per minute, {semitones:+d} semitones"
+    )
     heard = alignment.time(a_grid.heard) - start
     draw_beats(folder / "beats.png", rate, voice, base, heard, b_grid.heard - start, title)
     if settings.bars:

@@ -161,17 +161,20 @@ def _verdict(challenger: str, champion: str | None, result: Contest | None, leas
     if champion is None or result is None:
         return True, "there was no champion"
     if challenger == champion:
-        return False, "the training ended with the champion's own weights"
+        return False, "the training ended with the champion's weights"
     if result.failed:
-        return False, f"it fails on {len(result.failed)} tracks that the champion does, {result.failed[0]} first"
+        return False, f"it fails on {len(result.failed)} tracks that the champion separates, e.g. {result.failed[0]}"
     if LEAD not in result.rises:
         return False, f"the test split has no {LEAD} that both were scored on"
     if result.songs < LEAST_SONGS:
-        return False, f"{result.songs} songs are too few to tell better from lucky; it takes {LEAST_SONGS} or more"
+        return (
+            False,
+            f"{result.songs} songs are too few to tell an improvement from chance; {LEAST_SONGS} or more are needed",
+        )
     rise = result.rises[LEAD]
     measured = f"{rise:+.2f} dB in the median, 90 % interval {result.low:+.2f} to {result.high:+.2f}"
     if result.low <= 0:
-        return False, f"the rise of {LEAD} is not told from chance over {result.songs} songs ({measured})"
+        return False, f"the rise of {LEAD} cannot be told from chance over {result.songs} songs ({measured})"
     if rise < least_rise:
         return False, f"{LEAD} rises by less than {least_rise} dB ({measured})"
     for stem, change in result.rises.items():

@@ -126,7 +126,7 @@ def test_a_repaired_file_is_done_and_a_failed_one_is_tried_on_request(tmp_path, 
     put(tmp_path / "songs" / "b.wav", noise(2, 30000), 44100)
     repaired = unbraid(*arguments)
     assert repaired.returncode == 0, repaired.stderr
-    assert "1 track separated, 1 were done before" in repaired.stdout
+    assert "1 track separated, 1 done before" in repaired.stdout
     answer = unbraid("query", tmp_path / "out", "select path, status from metrics group by all order by path", "--csv")
     assert answer.stdout.split() == ['"path","status"', '"a.wav","ok"', '"b.wav","ok"']
 
@@ -151,7 +151,7 @@ def test_killed_and_started_again_every_track_is_there_exactly_once(tmp_path, un
     time.sleep(2)  # its workers see that they are orphans and end
     again = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr
-    assert f"{len(names) - len(done)} tracks separated, {len(done)} were done before" in again.stdout
+    assert f"{len(names) - len(done)} tracks separated, {len(done)} done before" in again.stdout
     written = [(row["path"], row["stem"]) for row in rows(out)]
     assert sorted(written) == sorted((name, stem) for name in names for stem in ("vocals", "accompaniment"))
     assert not list(out.rglob(".unbraid-*"))
@@ -213,11 +213,11 @@ def test_a_dry_run_writes_nothing_and_a_limit_is_kept(untrained, tmp_path):
         put(tmp_path / "songs" / f"{name}.wav", noise(1, 8000), 8000)
     common = ["separate", tmp_path / "songs", "--out", tmp_path / "out", "--model", untrained, "--workers", "1"]
     dry = unbraid(*common, "--dry-run")
-    assert "3 tracks would be separated; 0 are done" in dry.stdout
+    assert "3 tracks would be separated; 0 done" in dry.stdout
     assert not (tmp_path / "out").exists()
     unbraid(*common, "--limit", "2")
     assert {row["path"] for row in rows(tmp_path / "out")} == {"a.wav", "b.wav"}
-    assert "1 track would be separated; 2 are done" in unbraid(*common, "--dry-run").stdout
+    assert "1 track would be separated; 2 done" in unbraid(*common, "--dry-run").stdout
     unbraid(*common)
     assert len(rows(tmp_path / "out")) == 6
     old = unbraid(*common[:2], "--out", tmp_path / "other", *common[4:], "--since", "2100-01-01", "--dry-run")
@@ -234,7 +234,7 @@ def test_a_condition_chooses_which_tracks_another_model_does_again(untrained, tm
     unbraid(*common, "--model", untrained)
     again = [*common, "--model", other, "--where", "duration_s > 1.5"]
     dry = unbraid(*again, "--dry-run")
-    assert "2 tracks (0.00 hours) would be separated; 0 are done, 0 failed before, 1 are not chosen" in dry.stdout
+    assert "2 tracks (0.00 hours) would be separated; 0 done, 0 failed before, 1 not chosen" in dry.stdout
     assert unbraid(*again).returncode == 0
     on_disk = query(tmp_path / "out", "select distinct path, model_id from metrics where on_disk order by path")
     first, *others = on_disk.to_pylist()

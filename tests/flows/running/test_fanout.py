@@ -128,7 +128,7 @@ def test_an_item_that_kills_its_worker_is_named_and_the_rest_is_done(where):
     results, lost = run(where, [[1, 2, "die", 3], [4, 5], [6], [7, 8]])
     assert sorted(results) == [2, 4, 6, 8, 10, 12, 14, 16]
     assert list(lost) == ["die"]
-    assert "worker process died over it" in lost["die"]
+    assert "worker process died while working on it" in lost["die"]
 
 
 @pytest.mark.proof

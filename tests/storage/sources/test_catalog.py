@@ -148,7 +148,7 @@ def test_an_output_inside_the_catalog_is_skipped_with_a_message(tmp_path, root, 
     runs.begin(out, "separate-1", {})
     touch(out.stems / "a" / "vocals.wav")
     assert [t.path for t in list_catalog(tmp_path / root)] == ["a.wav"]
-    assert "separated is an output of unbraid and is passed over" in caplog.text or root != "songs"
+    assert "separated is an output of unbraid and is skipped" in caplog.text or root != "songs"
 
 
 def test_a_link_into_an_output_is_passed_over_and_one_to_songs_beside_it_is_not(tmp_path):

@@ -90,7 +90,7 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
     except (StorageError, ModelError) as error:
         return [failed_row(settings, track, str(error), type(error).__name__, time.perf_counter() - began)]
     except MemoryError:
-        sentence = f"{track.source} needs more memory than is available; give workers more (--memory), or use fewer (--workers)"
+        sentence = f"{track.source} needs more memory than is available; give workers more, or use fewer of them"
         return [failed_row(settings, track, sentence, "MemoryError", time.perf_counter() - began)]
     except OSError as error:
         if _of_output(settings, error):

@@ -236,8 +236,8 @@ def separate_phase(
     where = with_gpu if resources else where
     cut = _announced(batches(todo, where.slots, source_bytes), out, settings, run_id)
     with progress("separate", total) as line:
-        # The report takes a while to import: now, while this process waits for the workers.
-        threading.Thread(target=importlib.import_module, args=("tasks.pages.report",), daemon=True).start()
+        # What the report needs takes a second to import: now, while this process waits for the workers.
+        threading.Thread(target=_prepare_report, daemon=True).start()
         outcomes = fan_out(
             where.client,
             partial(separate_batch, settings),
@@ -253,6 +253,12 @@ def separate_phase(
                 results = [lost_row(settings, outcome.items[0], outcome.lost)]
             commit(out, run_id, results, line)
         return line.done, line.failed, line.audio_seconds
+
+
+def _prepare_report() -> None:
+    with contextlib.suppress(Exception):  # the report, when it is written, says what is wrong
+        importlib.import_module("duckdb")
+        importlib.import_module("tasks.pages.report").prepare_report()
 
 
 def _announced(

@@ -3,6 +3,7 @@
 import base64
 import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,13 +98,15 @@ def player(title: str, signals: dict[str, np.ndarray], rate: int, *, start: floa
         facts: (name, value) pairs shown beside it.
         muted: Names of the stems that are silent at first; the first alone where None.
     """
-    powers = {name: levels(signal, rate, width=_WIDTH, rows=_ROWS) for name, signal in signals.items()}
-    loudest = max((float(power.max(initial=0)) for power in powers.values()), default=0.0)
-    lanes = [
-        Lane(name, data_uri(picture(powers[name], loudest=loudest), "image/webp"),
-             data_uri(opus(signal, rate), "audio/ogg"))
-        for name, signal in signals.items()
-    ]  # fmt: skip
+    with ThreadPoolExecutor() as pool:  # the encoder leaves Python's lock alone, and takes longer than the pictures
+        sounds = pool.map(lambda signal: opus(signal, rate), signals.values())
+        powers = {name: levels(signal, rate, width=_WIDTH, rows=_ROWS) for name, signal in signals.items()}
+        loudest = max((float(power.max(initial=0)) for power in powers.values()), default=0.0)
+        images = [picture(power, loudest=loudest) for power in powers.values()]
+        lanes = [
+            Lane(name, data_uri(image, "image/webp"), data_uri(sound, "audio/ogg"))
+            for name, image, sound in zip(signals, images, sounds, strict=True)
+        ]
     seconds = max((signal.shape[1] for signal in signals.values()), default=0) / rate
     return Player(title, lanes, seconds, marks(rate, rows=_ROWS), start, label=label, facts=facts or [], muted=muted)
 

@@ -5,7 +5,7 @@ import functools
 import urllib.parse
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -22,8 +22,17 @@ def render(template: str, **context: object) -> str:
     Returns:
         The page as text. Bytes of a name that are not valid UTF-8 appear as question marks.
     """
-    page = _environment().get_template(template).render(**context)
+    page = compiled(template).render(**context)
     return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def compiled(template: str) -> Template:
+    """`templates/<template>`, compiled once per process.
+
+    Args:
+        template: File name of the template.
+    """
+    return _environment().get_template(template)
 
 
 @functools.cache

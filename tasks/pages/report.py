@@ -23,7 +23,7 @@ from storage.results.summary import (
 from tasks.pages.charts import Histogram, histogram
 from tasks.pages.kept import kept_players
 from tasks.pages.players import Player, excerpt_player
-from tasks.pages.render import clock, number, render, share
+from tasks.pages.render import clock, compiled, number, render, share
 
 _EACH = 3  # of the worst, middle and best tracks can be played
 _LANES = 4  # stems of one player
@@ -79,6 +79,13 @@ def drop_unheard_players(out: OutputLayout, run_id: str) -> None:
         for file in list(out.players(run_id).glob("*.json")):
             if file.name not in heard:
                 file.unlink(missing_ok=True)
+
+
+def prepare_report() -> None:
+    """Import and compile what `write_report` needs, ahead of time."""
+    import soxr  # noqa: F401
+
+    compiled("report.html")
 
 
 def latest_run(out: OutputLayout) -> str:

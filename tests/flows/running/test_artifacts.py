@@ -3,6 +3,10 @@ import re
 import pytest
 
 from flows.running.progress import progress
+from storage import runs
+from storage.files.layout import OutputLayout
+from storage.results import metrics
+from storage.results.metrics import FAILED, OK, StemRow
 
 
 def test_a_run_is_named_by_what_it_does_to_what_on_which_day():
@@ -78,3 +82,36 @@ def test_the_log_of_a_run_says_totals_and_a_line_per_cause():
         "3 ok, 2 failed, 1.50 hours of audio",
         "2 tracks failed as a.wav: a.wav is empty",
     ]
+
+
+def test_a_finished_run_has_a_summary_the_first_hundred_failures_and_a_link_to_its_report(tmp_path, monkeypatch):
+    import logging
+
+    import prefect.artifacts
+    import prefect.logging
+
+    from flows.running import artifacts
+
+    out, run_id = OutputLayout(tmp_path), "separate-20260101T000000-aaaaaa"
+    runs.begin(out, run_id, {})
+    failed = [
+        StemRow("m", f"t{n}", f"bad {n:03}.wav", None, FAILED, error=f"bad {n:03}.wav is empty") for n in range(120)
+    ]
+    metrics.write_part(out, run_id, [StemRow("m", "t", "a.wav", "vocals", OK, sdr=5.25, duration_s=60.0), *failed])
+    metrics.compact(out, run_id)
+    published: dict = {}
+
+    def recorder(kind):
+        return lambda *content, **values: published.update({kind: (*content, values)})
+
+    monkeypatch.setattr(artifacts, "has_server", lambda: True)
+    monkeypatch.setattr(prefect.logging, "get_run_logger", lambda: logging.getLogger("run"))
+    for kind in ("markdown", "table", "link"):
+        monkeypatch.setattr(prefect.artifacts, f"create_{kind}_artifact", recorder(kind))
+    artifacts.publish(out, run_id, tmp_path / "report.html")
+    (summary, _), (table, told), (link, _) = (published[kind] for kind in ("markdown", "table", "link"))
+    assert "1 ok, 120 failed" in summary
+    assert "| m | vocals | 1 | 5.25 |" in summary
+    assert [row["path"] for row in table] == [f"bad {n:03}.wav" for n in range(100)]
+    assert told["description"] == "120 failed tracks"
+    assert link == (tmp_path / "report.html").as_uri()

@@ -9,7 +9,7 @@
 #
 # A call carries 64 MiB with the checkout in it. Two of the shipped weights are most of that, so `pack` takes them out of
 # the checkout and `restore` brings them back. Without folders the wheels are those that separation needs too.
-_piece_mib=${PIECE_MIB:-40} _call_mib=64
+_piece_mib=${PIECE_MIB:-42} _call_mib=64
 _kept=${LEASE:-/root/lease}
 # The image has torch, numpy, scipy, pyarrow, matplotlib, jinja2, psutil, rich and pillow (KINDS.md of the device).
 _needed="annotated-types cffi cloudpickle dask distributed donfig google-crc32c locket msgpack mutagen numcodecs partd

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 _ONE = [1, 1]
+_PART = 1 << 17  # values that are rounded at a time: what is between them and their levels stays in a core's cache
 
 
 def supported() -> bool:
@@ -76,8 +77,14 @@ def _scale(lowest: float, highest: float) -> tuple[float, int]:
 
 
 def _levels(x: torch.Tensor, scale: float, zero: int) -> torch.Tensor:
-    # Half a level more, since the conversion cuts off.
-    return torch.add(zero + 0.5, _dense(x), alpha=1 / scale).to(torch.uint8).permute(0, 3, 1, 2)
+    dense = _dense(x)
+    levels = torch.empty_like(dense, dtype=torch.uint8)
+    values, rounded = dense.view(-1), levels.view(-1)
+    for start in range(0, len(values), _PART):
+        part = slice(start, start + _PART)
+        # Half a level more, since the conversion cuts off.
+        rounded[part] = torch.add(zero + 0.5, values[part], alpha=1 / scale)
+    return levels.permute(0, 3, 1, 2)
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:

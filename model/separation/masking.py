@@ -53,14 +53,14 @@ class Masker:
             for view in views
             for phase in range(step)
         ]
-        outputs = self._forward(items, batch)
+        outputs = [_frames_first(output) for output in self._forward(items, batch)]
         masks = []
         for magnitude in magnitudes:
             frames = magnitude.shape[1] - 2 * context * step
-            phases = [outputs.pop(0)[..., context:] for _ in range(len(views) * step)]
-            # (views · phases, stems, view channels, bins, frames of a phase) → frames in order
+            phases = [outputs.pop(0)[..., context:, :] for _ in range(len(views) * step)]
+            # (views · phases, stems, view channels, frames of a phase, bins) → frames in order
             given = (torch.stack(phases) if len(phases) > 1 else phases[0][None]).unflatten(0, (len(views), step))
-            given = given.permute(0, 2, 3, 5, 1, 4).flatten(3, 4)[:, :, :, :frames].contiguous()
+            given = given.permute(0, 2, 3, 4, 1, 5).flatten(3, 4)[:, :, :, :frames]
             masks.append(_extend(_of_file(given, views, channels), magnitude.shape[2]))
         return masks
 
@@ -165,6 +165,15 @@ def _of_file(masks: torch.Tensor, views: list[_ChannelView], channels: int) -> t
         for channel in range(channels)
     ]
     return torch.stack([torch.stack(masks_of_channel).mean(0) for masks_of_channel in given], dim=-3)
+
+
+def _frames_first(masks: torch.Tensor) -> torch.Tensor:
+    """(stems, channels, bins, frames) as (stems, channels, frames, bins) in memory order: matrix by matrix, which torch
+    turns over in blocks."""
+    out = masks.new_empty(*masks.shape[:2], masks.shape[3], masks.shape[2])
+    for turned, mask in zip(out.flatten(0, 1), masks.flatten(0, 1), strict=True):
+        turned.copy_(mask.t())
+    return out
 
 
 def _fit(magnitude: torch.Tensor, bins: int) -> torch.Tensor:

@@ -205,20 +205,16 @@ def test_what_waits_is_bounded_by_the_files_and_not_by_their_length():
 
 
 def test_the_threads_end_with_the_separator():
-    def serving():
-        return [thread for thread in threading.enumerate() if thread.name.startswith("shared-batch")]
-
-    gc.collect()
-    before = len(serving())
+    before = set(threading.enumerate())  # of which those of earlier tests may be ending
     separator = _separator(batch=2)
     separator.separate(noise(2, 20_000), 44100)
-    assert len(serving()) > before
+    serving = [each for each in threading.enumerate() if each not in before and each.name.startswith("shared-batch")]
+    assert len(serving) == 2
     del separator
     gc.collect()
-    deadline = time.monotonic() + 10
-    while len(serving()) > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert len(serving()) <= before
+    for thread in serving:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in serving)
 
 
 def test_integers_of_8_bits_have_one_scale_per_batch_and_share_none():

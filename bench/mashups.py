@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("songs", type=Path, nargs="*")
     parser.add_argument("--pairs", type=int, help="how many; all ordered pairs by default")
     add_options(parser)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if compared(__file__, options):
         return
     out = options.out.resolve() / ("now" if ROOT == TODAY else "then") if options.json else options.out.resolve()

@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--model", default="stereo")
     parser.add_argument("--workers", type=int)
     add_options(parser)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if compared(__file__, options):
         return
     with tempfile.TemporaryDirectory() as folder:

@@ -36,6 +36,14 @@ def test_a_song_that_two_datasets_share_is_on_one_side_of_the_split():
     assert {t.dataset for t in validation} == {"dsd100", "musdb18"}
 
 
+def test_an_artist_whose_songs_lie_in_two_datasets_is_on_one_side_of_the_split():
+    ours = [Track("dsd100", f"Band {i}", f"First {i}") for i in range(100)]
+    theirs = [Track("medley", f"band {i}", f"Second {i}") for i in range(100)]
+    training, validation = split_for_validation(ours + theirs)
+    assert not {t.artist.lower() for t in training} & {t.artist.lower() for t in validation}
+    assert {t.dataset for t in validation} == {"dsd100", "medley"}
+
+
 @pytest.mark.parametrize("artist", ["Solo", "loose"])
 def test_a_dataset_of_one_artist_is_split_by_song(artist):
     """An artist named like the dataset is one that the dataset does not tell."""

@@ -184,5 +184,5 @@ def test_a_transition_has_neither_clicks_nor_a_hole(two_songs, kind):
 
 def test_songs_too_short_for_a_transition_are_a_misfit(two_songs):
     (a, a_grid), (b, b_grid) = two_songs
-    with pytest.raises(Misfit, match="take fewer bars"):
+    with pytest.raises(Misfit, match="choose fewer"):
         transition(a, a_grid, b, b_grid, RATE, 32)

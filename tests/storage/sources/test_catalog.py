@@ -1,16 +1,19 @@
 import os
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile as sf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from storage import runs
 from storage.audio.reader import read
 from storage.errors import CatalogError, StorageError
 from storage.files.layout import OutputLayout
-from storage.sources.catalog import list_catalog, stream_catalog
+from storage.sources.catalog import _source_and_place, list_catalog, stream_catalog
 
 
 def touch(path):
@@ -216,3 +219,14 @@ def test_a_column_of_bytes_names_files(tmp_path):
     first, second = stream_catalog(tmp_path / "list.parquet")
     assert (first.path, second.path) == ("a.wav", "caf\\xe9.wav")
     assert os.fsencode(second.source) == os.fsencode(tmp_path) + b"/caf\xe9.wav"
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    name=st.text(st.sampled_from("ab./ ~"), min_size=1, max_size=10), folder=st.sampled_from([".", "/", "x", "/y/z"])
+)
+def test_what_a_manifest_names_lies_where_pathlib_would_put_it(name, folder):
+    source, place = _source_and_place(Path(folder), name)
+    assert source == str(Path(folder) / name)
+    if not name.startswith("/") and ".." not in name.split("/"):
+        assert place == PurePosixPath(name).as_posix()

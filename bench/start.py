@@ -17,7 +17,7 @@ from pathlib import Path
 
 from against import ROOT, Figure, Stopwatch, add_options, compared, finish
 
-WORKER = """
+LAP = """
 import time
 began = time.process_time(), time.perf_counter()
 def lap(name):
@@ -25,6 +25,8 @@ def lap(name):
     now = time.process_time(), time.perf_counter()
     print(f"{name}|{now[1] - began[1]}|{now[0] - began[0]}")
     began = now
+"""
+WORKER = f"""{LAP}
 import torch
 lap("import torch")
 import tasks.separate
@@ -39,14 +41,7 @@ lap("separate 7 s, the first time")
 separator.separate(noise, 44100)
 lap("and the second")
 """
-FLOW = """
-import time
-began = time.process_time(), time.perf_counter()
-def lap(name):
-    global began
-    now = time.process_time(), time.perf_counter()
-    print(f"{name}|{now[1] - began[1]}|{now[0] - began[0]}")
-    began = now
+FLOW = f"""{LAP}
 import flows.cli
 lap("import the command line")
 import flows.separate

@@ -26,7 +26,7 @@ from model.separation.arithmetic import compute_alone
 from model.separation.evidence import mask_sums
 from model.separation.masking import Masker
 from model.separation.segments import Segment
-from model.separation.spatial import stem_spectra
+from model.separation.spatial import filter_together
 from model.spectra.frontend import OVERLAP, analysis, magnitudes, synthesis
 
 # How long the first segment waits for neighbours: less than a file takes to come to its next one.
@@ -159,11 +159,11 @@ class Together:
         masks = self._masker.together(seen, shape.channels)
         core = slice(self._context, shape.frames - self._context)
         # What fills a segment up is silence, so the frames beyond its own add zeros to the last of its samples.
-        stems = spectra.new_zeros(masks.shape)
+        stems = spectra[:, None, :, core] * masks
         for stem, spectrum, of_segment, count in zip(stems, spectra[:, :, core], masks, frames, strict=False):
-            mine = stem_spectra(spectrum[:, :count], of_segment[:, :, :count], self._preset.spatial_bins)
-            stem[:, :, :count] = mine
-            stem[:, :, count:] = spectrum[:, count:] * of_segment[:, :, count:]
+            filter_together(
+                spectrum[:, :count], of_segment[:, :, :count], self._preset.spatial_bins, stem[:, :, :count]
+            )
         signals = synthesis(stems.flatten(0, 2), shape.n_fft).unflatten(0, stems.shape[:3])
         sums = [
             mask_sums(magnitude[: shape.channels, core][:, :count], of_segment[:, :, :count])

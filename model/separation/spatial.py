@@ -30,13 +30,22 @@ def stem_spectra(spectrum: torch.Tensor, masks: torch.Tensor, bins: int) -> torc
         Complex (stems − 1, channels, frames, bins).
     """
     stems = spectrum * masks
-    if bins and len(spectrum) == 2:
-        _filter_frames(spectrum[..., :bins], masks[..., :bins], stems[..., :bins])
+    filter_together(spectrum, masks, bins, stems)
     return stems
 
 
-def _filter_frames(spectrum: torch.Tensor, masks: torch.Tensor, out: torch.Tensor) -> None:
-    """Write the filtered stems (stems − 1, 2, frames, bins) into `out`."""
+def filter_together(spectrum: torch.Tensor, masks: torch.Tensor, bins: int, out: torch.Tensor) -> None:
+    """Replace the masked stems of two channels' lower bins by filtered ones; nothing is done to other channel counts.
+
+    Args:
+        spectrum: As for `stem_spectra`.
+        masks: As for `stem_spectra`.
+        bins: As for `stem_spectra`.
+        out: The masked stems, complex (stems − 1, channels, frames, bins), which are changed.
+    """
+    if not bins or len(spectrum) != 2:
+        return
+    spectrum, masks, out = spectrum[..., :bins], masks[..., :bins], out[..., :bins]
     step = _FRAMES if spectrum.device.type == "cpu" else spectrum.shape[1]
     parts = [slice(start, start + step) for start in range(0, spectrum.shape[1], step)]
     shares = []

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.networks.int8 import Int8Conv2d, Quantised
+from model.networks.int8 import DEVIATIONS, Int8Conv2d, Int8Up, Quantised, Scale, beside, columns_apart, joined, phased
 from model.spectra.bands import Gather, Spread
 
 
@@ -68,8 +68,9 @@ class StereoUNet(nn.Module):
     @torch.no_grad()  # or every tensor on the way would be kept for gradients that nobody takes
     def quantise(self) -> None:
         """Compute the convolutions in 8-bit integers from now on (`model.networks.int8`), for use on a CPU."""
+        reach = [block.reach() for block in self.up if isinstance(block, _Up)]
         self.fuse()
-        self._int8 = _Int8Trunk(self)
+        self._int8 = _Int8Trunk(self, reach)
 
     def forward(self, magnitude: torch.Tensor) -> torch.Tensor:
         """Masks of a batch of patches.
@@ -84,7 +85,6 @@ class StereoUNet(nn.Module):
         x = self.gather(magnitude)
         x = x / torch.clamp(x[:, : self.channels].mean(dim=(1, 2, 3), keepdim=True), min=1e-8)
         x = torch.log1p(4 * x) * self.input_scale + self.input_shift
-        x = x.contiguous(memory_format=torch.channels_last)
         logits = self._logits(x) if self._int8 is None else self._int8(x)
         with torch.autocast(x.device.type, enabled=False):
             logits = logits.unflatten(1, (self.estimated, self.channels))
@@ -92,6 +92,7 @@ class StereoUNet(nn.Module):
             return self.spread(mask)
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
         skips = []
         for block in self.down:
             skips.append(x)
@@ -104,26 +105,70 @@ class StereoUNet(nn.Module):
 
 
 class _Int8Trunk(nn.Module):
-    """What `StereoUNet._logits` computes, its convolutions in 8-bit integers; batch norms are folded in."""
+    """What `StereoUNet._logits` computes, its convolutions in 8-bit integers; batch norms are folded in.
 
-    def __init__(self, network: StereoUNet) -> None:
+    Inside, rows are frames and columns are frequency, as a spectrum lies in memory.
+
+    Args:
+        network: The network, its batch norms folded.
+        reach: What each decoder block's output goes up to.
+    """
+
+    def __init__(self, network: StereoUNet, reach: list[float]) -> None:
         super().__init__()
         down = [block for block in network.down if isinstance(block, _Down)]
         up = [block for block in network.up if isinstance(block, _Up)]
-        self.down = nn.ModuleList(Int8Conv2d(block.conv.weight, block.conv.bias, stride=2, padding=2) for block in down)
-        self.across = nn.ModuleList(block.across for block in down)
-        self.up = nn.ModuleList(Int8Conv2d.transposed(block.conv) for block in up)
-        self.masks = Int8Conv2d(network.masks.weight, network.masks.bias, stride=1, padding=1)
+        size = len(network.gather.weights)  # rows, and about as many frames as a full segment has
+        self.down = nn.ModuleList(
+            Int8Conv2d(_turned(block.conv.weight), block.conv.bias, stride=2, padding=2, size=size >> level)
+            for level, block in enumerate(down)
+        )
+        self.across = [block.across for block in down]
+        self.up = nn.ModuleList(
+            Int8Up(_turned(block.conv.weight), block.conv.bias, size=size >> (len(up) - level))
+            for level, block in enumerate(up)
+        )
+        self._reach = reach
+        # The last convolution computes the four phases of its output as channels, from those of what comes up
+        # and from the input itself; they are added at the end.
+        wide = phased(_turned(network.masks.weight))
+        channels = up[-1].conv.out_channels
+        assert network.masks.bias is not None
+        bias = network.masks.bias.repeat(4)
+        self._masks_even = Int8Conv2d(columns_apart(wide[:, :channels, 1::2]), bias, size=size // 2)
+        self._masks_odd = Int8Conv2d(columns_apart(wide[:, :channels, 0::2]), None, size=size // 2)
+        self._masks_seen = Int8Conv2d(wide[:, channels:], None, stride=2, size=size)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        level = Quantised.of(x)
+        """Logits.
+
+        Args:
+            x: (items, seen channels, rows, frames).
+
+        Returns:
+            (items, masks, rows, frames), in memory frame by frame.
+        """
+        seen = level = Quantised.of(_turned(x))
         skips: list[Quantised] = []
-        for conv, across in zip(self.down, self.across, strict=True):
+        for conv, across, reach in zip(self.down, self.across, [*reversed(self._reach[:-1]), 0.0], strict=True):
+            after = nn.functional.leaky_relu_(conv(level), 0.2)
+            if isinstance(across, _AcrossFrequency):
+                after = across.of_columns(after)
+            level = Quantised.of(after, reach)
             skips.append(level)
-            level = Quantised.of(across(nn.functional.leaky_relu_(conv(level), 0.2)))
-        for conv in self.up:
-            level = skips.pop().beside(conv(level, relu=True))
-        return self.masks(level)
+        skips.pop()
+        for conv in self.up[:-1]:
+            skip = skips.pop()
+            level = beside(conv(level, skip.scale), skip)
+        top = Scale.over(0.0, self._reach[-1])
+        even, odd = (Quantised(levels, top) for levels in self.up[-1](level, top))
+        logits = self._masks_seen(seen).add_(self._masks_even(even)[:, :, 1:]).add_(self._masks_odd(odd)[:, :, :-1])
+        return _turned(joined(logits))
+
+
+def _turned(x: torch.Tensor) -> torch.Tensor:
+    """The last two axes exchanged."""
+    return x.transpose(-1, -2)
 
 
 class _Down(nn.Module):
@@ -165,6 +210,18 @@ class _AcrossFrequency(nn.Module):
         added = torch.bmm(self.expand.weight.expand(items, -1, -1), moved).add_(self.expand.bias[:, None]).add_(rows)
         return added.unflatten(2, (x.shape[3], x.shape[1])).permute(0, 3, 1, 2)
 
+    def of_columns(self, x: torch.Tensor) -> torch.Tensor:
+        """The same where frequency is the last axis; `x` is overwritten.
+
+        Args:
+            x: (items, channels, frames, rows), channels last in memory.
+        """
+        frames = x.permute(0, 2, 3, 1).flatten(0, 1)
+        items = len(frames)
+        moved = torch.bmm(self.squeeze.weight.expand(items, -1, -1), frames).add_(self.squeeze.bias[:, None]).relu_()
+        frames.add_(self.expand.bias[:, None]).baddbmm_(self.expand.weight.expand(items, -1, -1), moved)
+        return x
+
 
 class _Up(nn.Module):
     def __init__(self, before: int, after: int) -> None:
@@ -178,3 +235,11 @@ class _Up(nn.Module):
     def fuse(self) -> None:
         assert isinstance(self.norm, nn.BatchNorm2d)
         self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm, transpose=True), nn.Identity()
+
+    def reach(self) -> float:
+        """What the output goes up to: a batch norm's output has this mean and deviation, channel by channel.
+
+        Source: Nagel et al., "Data-free quantization through weight equalization and bias correction", 2019, section 5.
+        """
+        assert isinstance(self.norm, nn.BatchNorm2d)
+        return float((self.norm.bias + DEVIATIONS * self.norm.weight.abs()).max())

@@ -168,8 +168,12 @@ def _of_file(masks: torch.Tensor, views: list[_ChannelView], channels: int) -> t
 
 
 def _frames_first(masks: torch.Tensor) -> torch.Tensor:
-    """(stems, channels, bins, frames) as (stems, channels, frames, bins) in memory order: matrix by matrix, which torch
-    turns over in blocks."""
+    """(stems, channels, bins, frames) as (stems, channels, frames, bins), contiguous.
+
+    Where the memory has another order, it is turned over matrix by matrix, which torch does in blocks.
+    """
+    if masks.transpose(-1, -2).is_contiguous():
+        return masks.transpose(-1, -2)
     out = masks.new_empty(*masks.shape[:2], masks.shape[3], masks.shape[2])
     for turned, mask in zip(out.flatten(0, 1), masks.flatten(0, 1), strict=True):
         turned.copy_(mask.t())

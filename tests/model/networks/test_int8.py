@@ -4,7 +4,7 @@ from torch import nn
 
 from model.errors import ModelError
 from model.networks import int8
-from model.networks.int8 import Int8Conv2d, Quantised, as_phases, interleaved
+from model.networks.int8 import Int8Conv2d, Int8Up, Quantised, Scale, as_phases, beside, columns_apart, joined, phased
 from model.networks.jansson import JanssonUNet
 from model.networks.stereo import StereoUNet
 from model.separation.arithmetic import separating_precision
@@ -18,7 +18,7 @@ def signal_to_noise(exact: torch.Tensor, close: torch.Tensor) -> float:
 
 
 def values(x: Quantised) -> torch.Tensor:
-    return (x.levels.float() - x.zero) * x.scale
+    return (x.levels.float() - x.scale.zero) * x.scale.step
 
 
 def trained(**options) -> StereoUNet:
@@ -45,12 +45,29 @@ def test_quantising_keeps_nothing_for_gradients():
 
 
 @torch.inference_mode()
-def test_a_transposed_convolution_is_a_convolution_of_its_phases():
+def test_a_transposed_convolution_is_two_for_its_even_and_odd_rows():
     torch.manual_seed(0)
     transposed = nn.ConvTranspose2d(6, 3, 5, stride=2, padding=2, output_padding=1)
     x = torch.randn(2, 6, 7, 9)
-    phases = nn.functional.conv2d(x, as_phases(transposed.weight), transposed.bias.repeat(4), padding=1)
-    torch.testing.assert_close(interleaved(phases), transposed(x))
+    even, odd = as_phases(transposed.weight)
+    assert not odd[:, :, 0].any()
+    halves = [nn.functional.conv2d(x, half, transposed.bias.repeat(2), padding=1) for half in (even, odd)]
+    nothing = Quantised(torch.empty(2, 0, 14, 18), Scale(1.0, 0))
+    torch.testing.assert_close(beside(halves, nothing).levels, transposed(x))
+
+
+@torch.inference_mode()
+def test_a_convolution_in_phases_is_the_convolution():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(5, 3, 3, padding=1)
+    x = torch.randn(2, 5, 14, 18)
+    wide, bias = phased(conv.weight), conv.bias.repeat(4)
+    torch.testing.assert_close(joined(nn.functional.conv2d(x, wide, bias, stride=2, padding=1)), conv(x))
+    # The same from even rows and odd rows, whose even and odd columns are channels.
+    even, odd = (torch.cat([x[:, :, parity::2, 0::2], x[:, :, parity::2, 1::2]], dim=1) for parity in (0, 1))
+    of_even = nn.functional.conv2d(even, columns_apart(wide[:, :, 1::2]), bias, padding=1)[:, :, 1:]
+    of_odd = nn.functional.conv2d(odd, columns_apart(wide[:, :, 0::2]), padding=1)[:, :, :-1]
+    torch.testing.assert_close(joined(of_even + of_odd), conv(x))
 
 
 @pytest.mark.parametrize("shift", [-3.0, 0.0, 3.0])
@@ -58,23 +75,28 @@ def test_levels_are_the_nearest_and_zero_has_one(shift):
     torch.manual_seed(0)
     x = torch.randn(1, 5, 16, 16) + shift
     quantised = Quantised.of(x)
-    assert (values(quantised) - x).abs().max() <= 0.501 * quantised.scale
-    assert 0 <= quantised.zero <= 255
+    assert (values(quantised) - x).abs().max() <= 0.501 * quantised.scale.step
+    assert 0 <= quantised.scale.zero <= 255
 
 
 def test_silence_stays_silence():
     assert not values(Quantised.of(torch.zeros(1, 2, 8, 8))).any()
 
 
+@needs_vnni
 @pytest.mark.parametrize("louder", [0.1, 1.0, 5.0])
-def test_a_skip_and_the_layer_below_share_a_scale_that_holds_both(louder):
+@torch.inference_mode()
+def test_what_comes_up_joins_the_skip_on_its_scale_and_is_cut_off_at_its_end(louder):
     torch.manual_seed(0)
-    skip = torch.randn(1, 3, 16, 16)
-    below = torch.rand(1, 8, 8, 8) * skip.max() * louder
-    both = Quantised.of(skip).beside(below)
-    torch.testing.assert_close(
-        values(both), torch.cat([interleaved(below), skip], dim=1), rtol=0, atol=1.01 * both.scale
-    )
+    skip = Quantised.of(torch.randn(1, 3, 16, 16), highest=4.0)
+    conv = nn.ConvTranspose2d(6, 4, 5, stride=2, padding=2, output_padding=1)
+    below = Quantised.of(torch.randn(1, 6, 8, 8) * louder)
+    up = Int8Up(conv.weight, conv.bias, size=8)
+    both = beside(up(below, skip.scale), skip)
+    assert torch.equal(both.levels[:, 4:], skip.levels)
+    highest = (255 - skip.scale.zero) * skip.scale.step
+    exact = torch.relu(conv(values(below))).clamp(max=highest)
+    torch.testing.assert_close(values(both)[:, :4], exact, rtol=0, atol=skip.scale.step + 0.02 * louder)
 
 
 @needs_vnni
@@ -88,7 +110,7 @@ def test_a_convolution_of_integers_is_that_of_the_values_they_encode(stride):
     conv.weight.copy_((conv.weight / scale).round() * scale)
     x = Quantised.of(torch.randn(1, 6, 24, 24))
     exact = conv(values(x))
-    torch.testing.assert_close(Int8Conv2d(conv.weight, conv.bias, stride=stride, padding=2)(x), exact)
+    torch.testing.assert_close(Int8Conv2d(conv.weight, conv.bias, stride=stride, padding=2, size=24)(x), exact)
 
 
 @needs_vnni

@@ -24,7 +24,7 @@ from storage.results.agreement import agreements
 from storage.results.predictions import run_drift
 from storage.sources.datasets import DatasetTrack, discover
 from tasks.evaluate import EvaluateSettings, evaluate_batch, failed_row
-from tasks.loading import model_stems
+from tasks.loading import lasting_name, model_stems
 from tasks.pages.report import drop_unheard_players, write_report
 
 
@@ -67,7 +67,10 @@ def ready(options: EvaluateOptions) -> tuple[list[DatasetTrack], EvaluateSetting
     tracks = _tracks(options)
     model_id, stems = model_stems(options.model)
     clear_abandoned(OutputLayout(location(options.out)))
-    return tracks, options.part(EvaluateSettings, out=absolute(options.out), model_id=model_id, stems=stems)
+    model = lasting_name(options.model, model_id)
+    return tracks, options.part(
+        EvaluateSettings, model=model, out=absolute(options.out), model_id=model_id, stems=stems
+    )
 
 
 @settings_flow(EvaluateOptions, name="evaluate", check=ready)

@@ -34,7 +34,7 @@ from storage.results.predictions import run_drift
 from storage.results.selection import check_condition, select_tracks
 from storage.sources.catalog import CatalogTrack, stream_catalog
 from tasks.batches import interrupted_row, lost_row, score_batch, separate_batch
-from tasks.loading import model_stems, resolved_arithmetic
+from tasks.loading import lasting_name, model_stems, resolved_arithmetic
 from tasks.separation import SeparateSettings
 from tasks.settings import SettingsError
 
@@ -334,6 +334,7 @@ def _tidied(out: OutputLayout, run_id: str) -> Iterator[None]:
 def _settings(options: SeparateOptions) -> SeparateSettings:
     """The settings for the workers. Raises RegistryError or ModelError for a model or a stem that does not exist."""
     model_id, available = model_stems(options.model)
+    options = options.replaced(model=lasting_name(options.model, model_id))
     if options.two_stems:
         stems = _two(options, model_id, available)
         return options.part(SeparateSettings, out=absolute(options.out), model_id=model_id, stems=stems)

@@ -4,6 +4,7 @@ A model's id is its preset's name and the first eight hex digits of the SHA-256 
 so a file that is damaged, cut or swapped does not match its name.
 """
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -13,10 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
+from model.bounds import excerpt
 from model.errors import CheckpointError, ModelError
 from model.header import preset_in, read_header
-from model.networks import network_class
+from model.networks import NETWORKS, network_class
 from model.preset import Preset
+
+_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,20 @@ class Weights:
             name: What to call it in an error.
 
         Raises:
-            CheckpointError: The bytes are cut, damaged or not ours, or a tensor holds NaN or infinity.
+            CheckpointError: The bytes are cut, damaged or not ours, or a tensor holds NaN, infinity or what float32
+                cannot hold.
             PresetError: The preset in the header does not fit this version, or holds a number out of bounds.
         """
         tensors, header = unpack(data, name)
         for tensor_name, tensor in tensors.items():
+            if tensor.dtype not in _TYPES:
+                raise CheckpointError(
+                    f"{name}: the tensor {excerpt(tensor_name)} is of {tensor.dtype}, which no network has"
+                )
             if tensor.is_floating_point() and not _finite(tensor):
-                raise CheckpointError(f"{name}: the tensor {tensor_name[:80]} holds NaN or infinity; train it again")
+                raise CheckpointError(
+                    f"{name}: the tensor {excerpt(tensor_name)} holds NaN or infinity; train it again"
+                )
         record, calibrations = header.get("record", {}), header.get("calibrations", {})
         if not isinstance(record, dict) or not isinstance(calibrations, dict):
             raise CheckpointError(f"{name}: its record is not a table; it was not written by unbraid")
@@ -72,12 +83,31 @@ class Weights:
         Raises:
             CheckpointError: The network cannot be built, or the weights do not fit it.
         """
-        network = build(self.preset)
-        try:
-            network.load_state_dict({name: _single(tensor) for name, tensor in self.tensors.items()})
-        except RuntimeError as error:
-            raise CheckpointError(f"weights do not fit the network of preset {self.preset.name}: {error}") from error
+        # Of a network of ours only shapes are built: its weights replace them, and a stranger's preset may describe one
+        # that no machine holds. That of another package may need its numbers as it is built.
+        with torch.device("meta") if self.preset.network in NETWORKS else contextlib.nullcontext():
+            network = build(self.preset)
+        self._check_fit(network)
+        # Copies: a network in use changes its weights in place.
+        own = {name: self.tensors[name].to(empty.dtype, copy=True) for name, empty in network.state_dict().items()}
+        network.load_state_dict(own, assign=True)
         return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _check_fit(self, network: torch.nn.Module) -> None:
+        """Compare the tensors' shapes and the preset's channels with the network's. Raises CheckpointError."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+        given = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+        for name in sorted(shapes.keys() | given.keys()):
+            if shapes.get(name) != given.get(name):
+                raise CheckpointError(
+                    f"weights do not fit the network of preset {self.preset.name}: {excerpt(name)} is "
+                    f"{given.get(name, 'missing')}, and the network has {shapes.get(name, 'none')}"
+                )
+        channels = getattr(network, "channels", self.preset.channels)
+        if channels != self.preset.channels:
+            raise CheckpointError(
+                f"preset {self.preset.name} has {self.preset.channels} channels, and its network {channels}"
+            )
 
 
 def build(preset: Preset) -> torch.nn.Module:
@@ -91,8 +121,10 @@ def build(preset: Preset) -> torch.nn.Module:
     """
     try:
         return network_class(preset.network)(bins=preset.bins, **preset.network_options)
-    except (ModelError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
-        raise CheckpointError(f"the network of preset {preset.name} cannot be built: {error}") from error
+    except ModelError as error:
+        raise CheckpointError(f"the network of preset {preset.name} cannot be built: {excerpt(error)}") from error
+    except Exception as error:  # its options may be anything
+        raise CheckpointError(f"the network of preset {preset.name} cannot be built: {excerpt(error)}") from error
 
 
 def model_id(preset_name: str, data: bytes) -> str:
@@ -143,10 +175,8 @@ def unpack(data: bytes, name: str) -> tuple[dict[str, torch.Tensor], dict]:
 
 def _finite(tensor: torch.Tensor) -> bool:
     """Whether no value is NaN or infinite: of such a value in float16 all five bits of the exponent are set."""
+    if tensor.dtype is torch.float64:  # finite in float32, which is computed in
+        tensor = tensor.float()
     if tensor.dtype is torch.float16:  # in a tenth of the time of `isfinite`
         return not bool((tensor.view(torch.int16) & 0x7C00).eq(0x7C00).any())
     return bool(tensor.isfinite().all())
-
-
-def _single(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor

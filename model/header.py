@@ -5,7 +5,7 @@ import json
 from model.errors import CheckpointError
 from model.preset import Preset
 
-_LONGEST_HEADER = 16_000_000  # bytes; ours have some ten thousand
+_LONGEST_HEADER = 4_000_000  # bytes; ours have some ten thousand
 
 
 def read_header(data: bytes, name: str) -> dict:

@@ -9,11 +9,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from model.bounds import check_name, check_numbers, check_stems
+from model.bounds import check_name, check_numbers, check_stems, check_types, excerpt
 from model.errors import PresetError
 from model.spectra.windows import OVERLAP, FrontEnd
 
 _NAME = re.compile(r"[\w.-]+")  # it becomes part of model ids and file names
+# Of numbers that are each in bounds; a hundred times and eight times what our presets have.
+_MOST_SAMPLES = 1 << 29  # of the windows of a segment
+_MOST_WEIGHTS = 1 << 23  # of the warped axis
 
 
 @dataclass(frozen=True)
@@ -165,8 +168,8 @@ class Preset:
         check_numbers(fields, fields["name"])
         try:
             mixing: dict[str, Any]
-            inference: dict[str, Any]
-            mixing, inference = (
+            seen: dict[str, Any]
+            mixing, seen = (
                 {name: tuple(value) if isinstance(value, list) else value for name, value in fields[part].items()}
                 for part in ("mixing", "inference")
             )
@@ -174,16 +177,17 @@ class Preset:
                 **{
                     **fields,
                     "stems": tuple(fields["stems"]),
-                    "inference": Inference(**inference),
+                    "inference": Inference(**seen),
                     "training": Training(**fields["training"]),
                     "mixing": MixingSettings(**mixing),
                 }
             )
         except (TypeError, KeyError, AttributeError) as error:
-            raise PresetError(f"preset {fields.get('name', '?')} does not fit this version: {error}") from error
+            raise PresetError(f"preset {fields['name']} does not fit this version: {excerpt(error)}") from error
+        check_types(preset, preset.name)
         if preset.training.source not in ("waveform", "spectrogram"):
             raise PresetError(
-                f"preset {preset.name}: source must be waveform or spectrogram, not {preset.training.source}"
+                f"preset {preset.name}: source must be waveform or spectrogram, not {excerpt(preset.training.source)}"
             )
         if preset.n_fft % OVERLAP or preset.hop * OVERLAP % preset.n_fft or preset.hop > preset.n_fft:
             raise PresetError(f"preset {preset.name}: hop must be a whole number of quarters of n_fft, and no more")
@@ -191,6 +195,16 @@ class Preset:
             raise PresetError(f"preset {preset.name}: a window of {preset.n_fft} has no {preset.bins} bins")
         if not preset.inference.views:
             raise PresetError(f"preset {preset.name}: inference.views has no entry")
+        if preset.masks not in (len(preset.stems), len(preset.estimated)):
+            raise PresetError(
+                f"preset {preset.name}: {preset.masks} masks do not make {len(preset.stems)} stems, "
+                "of which the last may be what the others leave"
+            )
+        inference = preset.inference
+        frames = (inference.core_frames + 2 * inference.context_frames) * preset.interleave * len(inference.views)
+        rows = preset.network_options.get("rows", 0)
+        if frames * preset.n_fft * preset.channels > _MOST_SAMPLES or rows * preset.bins > _MOST_WEIGHTS:
+            raise PresetError(f"preset {preset.name}: its segments or its rows are too large for any memory")
         return preset
 
 

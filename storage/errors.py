@@ -35,3 +35,7 @@ class OutputInUse(MetricsError):
 
 class RegistryError(StorageError):
     """A model id is unknown, or its file is not what its name says."""
+
+
+class ModelLost(RegistryError):
+    """The model of a run is no longer there, or no longer the same. It ends the run, as every track would fail."""

@@ -27,6 +27,7 @@ _ID = re.compile(r"^(?P<preset>[\w.-]+)-(?P<digest>[0-9a-f]{8})$")
 _SUFFIX = ".safetensors"
 _CHAMPIONS = "champions.json"
 _LOCK_SECONDS = 30.0
+_LARGEST = 4 << 30  # bytes of a weights file; ours have some ten million
 _SWAPS = 20  # tries where others write at the same time
 
 ANY = "any champion"
@@ -144,16 +145,15 @@ class Registry:
             (model id, bytes of the file).
 
         Raises:
-            RegistryError: There is no such model, or a registered file's bytes do not hash to its name.
+            RegistryError: There is no such model, its file cannot be read, or a registered file's bytes do not hash to
+                its name.
         """
         as_path = location(name)
         if as_path.suffix == _SUFFIX:
-            if not as_path.is_file():
-                raise RegistryError(f"{name} is not there; name a weights file or a model id")
-            data = as_path.read_bytes()
+            data = _weights_in(as_path)
             return f"{_preset_of(as_path)}-{_digest(data)}", data
         model = self.find(name)
-        data = model.path.read_bytes()
+        data = _weights_in(model.path)
         if _digest(data) != model.model_id[-8:]:
             raise RegistryError(
                 f"{model.path} is damaged: its bytes hash to {_digest(data)}, not to the {model.model_id[-8:]} "
@@ -240,6 +240,19 @@ class Registry:
         make_folder(self.folder)
         with FileLock(self.folder / f".{_CHAMPIONS}.lock", timeout=_LOCK_SECONDS):
             write_json(target, change(_pointers(self.folder)))
+
+
+def _weights_in(path: Path) -> bytes:
+    """The bytes of a weights file. Raises RegistryError."""
+    try:
+        if not path.is_file():
+            problem = "is no file" if path.exists() else "is not there"
+            raise RegistryError(f"{path} {problem}; name a weights file or a model id")
+        if path.stat().st_size > _LARGEST:
+            raise RegistryError(f"{path} has more than {_LARGEST >> 30} GiB, which no weights file has")
+        return path.read_bytes()
+    except OSError as error:
+        raise RegistryError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
 def _swap_object(target: Path, changed: Callable[[], Pointers]) -> None:

@@ -11,7 +11,7 @@ from model.scoring.oracle import ideal_ratio_mask
 from model.scoring.scores import fitted_gain
 from model.separation.stream import separate_with_evidence
 from storage.audio import reader
-from storage.errors import AudioError, StorageError
+from storage.errors import AudioError, ModelLost, StorageError
 from storage.files.fingerprint import joint_fingerprint
 from storage.files.layout import OutputLayout
 from storage.files.location import location
@@ -22,7 +22,7 @@ from tasks.pages.players import MIXTURE, interesting_start, player
 from tasks.prediction import arithmetic_columns, predicted_columns, predicted_windows
 from tasks.score import read_references, score_all, to_length, window_rows
 from tasks.settings import ModelRequest, Scoring
-from tasks.worker import deadline, end_if_worker, resident_separator
+from tasks.worker import deadline, end_if_worker, run_separator
 
 log = logging.getLogger("unbraid.evaluate")
 
@@ -52,6 +52,9 @@ def evaluate_batch(settings: EvaluateSettings, tracks: list[DatasetTrack]) -> li
     Returns:
         Per track and system (floor, model, ceiling, other systems) one row per stem, and the scores of its windows
         where they are kept.
+
+    Raises:
+        ModelLost: The model is gone, or has become another.
     """
     rows = []
     for track in tracks:
@@ -60,6 +63,8 @@ def evaluate_batch(settings: EvaluateSettings, tracks: list[DatasetTrack]) -> li
                 rows += _evaluate(settings, track)
             except DeviceLostError:  # and every other track of this process would fail alike
                 end_if_worker()
+                raise
+            except ModelLost:  # so would they here
                 raise
             except (StorageError, ModelError, ValueError) as error:
                 rows.append(failed_row(settings, track, str(error), type(error).__name__))
@@ -91,7 +96,7 @@ def _evaluate(settings: EvaluateSettings, track: DatasetTrack) -> list[StemRow |
     references, rate = read_references(track.stems, settings.stems)
     mixture = _mixture(track, references, rate)
     references = {stem: to_length(signal, mixture.shape[1]) for stem, signal in references.items()}
-    separator = resident_separator(settings.request)
+    separator = run_separator(settings.request, settings.model_id if settings.run_id else None)
     began = time.perf_counter()
     estimates, evidence = separate_with_evidence(separator, mixture, rate)
     seconds = time.perf_counter() - began

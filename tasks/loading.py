@@ -131,6 +131,19 @@ def model_stems(name: str) -> tuple[str, tuple[str, ...]]:
     return model_id, preset.stems
 
 
+def lasting_name(name: str, model_id: str) -> str:
+    """The name by which workers find the model that a run began with, whatever becomes a preset's champion meanwhile.
+
+    Args:
+        name: The model as the user names it, as `load_separator` takes it.
+        model_id: What it is.
+
+    Returns:
+        The id of a registered model; the name of a weights file or of another project's model as it is.
+    """
+    return name if ":" in name or name.endswith(".safetensors") else model_id
+
+
 def _preset_of(name: str) -> tuple[str, Preset]:
     """(model id, the preset it is used under) of a model of ours."""
     model_id, data = registry().read(name)

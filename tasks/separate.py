@@ -19,7 +19,7 @@ from model.separation.stream import Piece, Separator
 from storage.audio import reader as audio
 from storage.audio.tags import Tags, read_tags
 from storage.audio.writer import AudioWriter, StemFormat
-from storage.errors import OutputError, StorageError
+from storage.errors import ModelLost, OutputError, StorageError
 from storage.files import naming
 from storage.files.atomic import remove_leftovers, write_bytes
 from storage.files.fingerprint import ABSENT, fingerprint, look
@@ -31,7 +31,7 @@ from storage.sources.datasets import STEMS
 from tasks.prediction import arithmetic_columns, predicted_columns, predicted_windows
 from tasks.score import read_references, score_stems, window_rows
 from tasks.separation import SeparateSettings
-from tasks.worker import deadline, end_if_worker, resident_separator
+from tasks.worker import deadline, end_if_worker, run_separator
 
 _LONGEST_NAME = 255  # bytes; a longer one no file system has
 log = logging.getLogger("unbraid.separate")
@@ -48,6 +48,7 @@ def separate_batch(settings: SeparateSettings, tracks: list[CatalogTrack]) -> li
 
     Raises:
         OutputError: The output cannot be written, so that every other track would fail alike.
+        ModelLost: So it would because the model is gone or has become another.
     """
     rows: list[StemRow | WindowScores] = []
     for track in tracks:
@@ -68,6 +69,7 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
 
     Raises:
         OutputError: The output cannot be written: full, read-only, gone or not seen by this worker.
+        ModelLost: The model is gone, or has become another.
     """
     began = time.perf_counter()
     # A failure counts for the file as it was before: one that is still being copied is tried again once it is complete.
@@ -78,11 +80,11 @@ def separate_track(settings: SeparateSettings, track: CatalogTrack) -> list[Stem
         _sweep(settings, track)
         if track.problem:
             raise StorageError(track.problem)
-        separator = resident_separator(settings.request)
+        separator = run_separator(settings.request, settings.model_id if settings.run_id else None)
         rows = audio.with_decoders(track.source, lambda reader: _stream(settings, track, separator, reader))
         if fingerprint(track.source) != _fingerprint(track):
             raise StorageError(f"{track.source} changed while it was read; run again once it no longer changes")
-    except OutputError:  # not the track's fault, and every other would fail alike
+    except (OutputError, ModelLost):  # not the track's fault, and every other would fail alike
         raise
     except DeviceLostError:  # and every other track of this process would fail alike
         end_if_worker()

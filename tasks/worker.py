@@ -71,6 +71,32 @@ def resident_separator(request: ModelRequest) -> Separator | ForeignSeparator:
         return _resident[request]
 
 
+def run_separator(request: ModelRequest, model_id: str | None) -> Separator | ForeignSeparator:
+    """`resident_separator` for a track of a run, whose model must be what it was when the run began.
+
+    Args:
+        request: The model, its device and its precision.
+        model_id: The id that the run's rows name; None where there is no run.
+
+    Raises:
+        ModelLost: The model's file is gone, damaged, or has become another model.
+        ModelError: The model's device or precision is not available here.
+    """
+    from model.errors import CheckpointError, PresetError
+    from storage.errors import ModelLost, RegistryError
+
+    try:
+        separator = resident_separator(request)
+    except (RegistryError, CheckpointError, PresetError) as error:
+        raise ModelLost(str(error)) from error
+    if model_id is not None and separator.model_id != model_id:
+        raise ModelLost(
+            f"{request.model} has become {separator.model_id}, and the run began with {model_id}; what is finished is "
+            "kept: put the earlier weights back to go on, or run again with the new ones"
+        )
+    return separator
+
+
 @contextlib.contextmanager
 def deadline(seconds: float | None) -> Iterator[None]:
     """End this worker process when the body takes longer, also inside C code that never returns.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from flows.running.processes import Ended, ProcessDied, Processes
-from storage.errors import OutputError, StorageError
+from storage.errors import ModelLost, OutputError, StorageError
 
 log = logging.getLogger("unbraid.fanout")
 
@@ -73,6 +73,7 @@ def fan_out(
         SchedulerLost: The scheduler went away for good.
         WorkersLost: No worker has been left for `_WITHOUT_WORKERS` seconds.
         OutputError: A batch could not write to the output, which no other batch could either.
+        ModelLost: A batch did not find the run's model, which no other batch would find either.
     """
     waiting = iter(batches)
     again: list[list[Item]] = []
@@ -104,7 +105,7 @@ def fan_out(
         try:
             # A finished future can still raise: the worker that held its result may have died since.
             outcome = Outcome(batch, results=future.result())
-        except OutputError:  # every batch would end like this
+        except (OutputError, ModelLost):  # every batch would end like this
             raise
         except Exception as error:
             log.debug("batch of %d lost: %s", len(batch), error)

@@ -17,6 +17,7 @@ from importlib import metadata
 
 from torch import nn
 
+from model.bounds import excerpt
 from model.errors import ModelError
 from model.networks.classifier import BinClassifier
 from model.networks.jansson import JanssonUNet
@@ -48,7 +49,9 @@ def network_class(name: str) -> type[nn.Module]:
         return NETWORKS[name]
     entries = metadata.entry_points(group=GROUP)
     if name not in entries.names:
-        raise ModelError(f"there is no network {name}; there are {', '.join(sorted({*NETWORKS, *entries.names}))}")
+        raise ModelError(
+            f"there is no network {excerpt(name)}; there are {', '.join(sorted({*NETWORKS, *entries.names}))}"
+        )
     try:
         return entries[name].load()
     except (ImportError, AttributeError) as error:

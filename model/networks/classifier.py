@@ -16,6 +16,8 @@ class BinClassifier(nn.Module):
     exceeds `threshold` and 0 elsewhere, the ideal binary mask's estimate (Wang 2005). Training always sees P.
     """
 
+    channels = 1
+
     def __init__(
         self,
         bins: int = 513,

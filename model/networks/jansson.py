@@ -15,6 +15,8 @@ class JanssonUNet(nn.Module):
     9.82 M parameters.
     """
 
+    channels = 1
+
     def __init__(self, bins: int = 512, width: int = 16, levels: int = 6) -> None:
         super().__init__()
         self.bins = bins

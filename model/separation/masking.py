@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from model.errors import ModelError
 from model.preset import Preset
 
 # Above the network's band the mask goes on with its mean over this share of the band's top.
@@ -122,9 +123,22 @@ class Masker:
         return outputs
 
     def _outputs(self, together: torch.Tensor) -> torch.Tensor:
-        """The network's masks of the stems it estimates, float32 and where the network is."""
+        """The network's masks of the stems it estimates, float32 and where the network is.
+
+        Raises:
+            ModelError: The network gives masks of another shape.
+        """
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
-            return self._network(together)[:, : len(self._preset.estimated)].float()
+            masks = self._network(together)
+        preset = self._preset
+        stems, channels = len(preset.estimated), preset.channels
+        fits = masks.dim() == together.dim() + 1 and masks.shape[3:] == together.shape[2:]
+        if not fits or masks.shape[1] < stems or masks.shape[2] < channels:
+            raise ModelError(
+                f"the network of preset {preset.name} gives masks of shape {tuple(masks.shape)}, where {stems} stems, "
+                f"{channels} channels, {together.shape[2]} bins and {together.shape[3]} frames are needed"
+            )
+        return masks[:, :stems].float()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from model.bounds import excerpt
 from model.errors import CheckpointError
 from model.separation.evidence import APART, CERTAIN, ENERGY, SHARED, SIDE, Evidence
 
@@ -23,6 +24,7 @@ _FLOOR, _CEILING = -40.0, 40.0  # dB, of features
 FEATURES = ("doubt", "doubt_total", "doubt_low", "doubt_squared", "level", "apart")
 WINDOW_FEATURES = ("doubt", "doubt_squared", "level")
 PRESENCE_FEATURES = ("doubt", "level", "width", "doubt_of_rest")
+_LARGEST = 1e6  # of a calibration's numbers; ours are some tens
 _NARROWEST = -15.0  # dB; a voice in the middle is no more in the middle than a mono file
 
 
@@ -86,9 +88,9 @@ class Calibration:
                 None if fields[name] is None else _numbers(fields[name], 1 + len(PRESENCE_FEATURES))
                 for name in ("presence", "window_presence")
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise CheckpointError(
-                f"the calibration of the predicted scores does not fit this version ({error})"
+                f"the calibration of the predicted scores does not fit this version ({excerpt(error)})"
             ) from error
         return cls(stems, track, window)
 
@@ -102,8 +104,8 @@ def _stem_fit(fields: dict[str, Any]) -> StemFit:
 
 def _numbers(values: list[float], count: int) -> tuple[float, ...]:
     numbers = np.array(values, np.float64)
-    if numbers.shape != (count,) or not np.isfinite(numbers).all():
-        raise ValueError(f"{count} numbers were expected")
+    if numbers.shape != (count,) or not (np.abs(numbers) <= _LARGEST).all():
+        raise ValueError(f"{count} numbers of at most {_LARGEST:g} were expected")
     return tuple(numbers.tolist())
 
 

@@ -5,6 +5,7 @@ and their context are complete. Blocks move neither grid, so a file in blocks pa
 is computed on one thread: neither the number of cores nor the size of a batch changes a bit of it.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -360,7 +361,14 @@ def adding_up(mixture: torch.Tensor, estimates: torch.Tensor, stems: tuple[str, 
         mixture: (channels, samples).
         estimates: All stems but the last, (stems - 1, channels, samples).
         stems: The stems' names, the last one included.
+
+    Raises:
+        ModelError: An estimate is NaN or infinite.
     """
+    if not math.isfinite(float(estimates.sum())):
+        raise ModelError(
+            "the model gives samples that are no numbers: its weights are damaged, or the audio is beyond any level"
+        )
     signals = {}
     rest = mixture
     for name, estimate in zip(stems[:-1], estimates, strict=True):

@@ -27,6 +27,7 @@ class RunState:
         seconds: Time spent on steps, that of earlier commands included.
         stopped: Why it ended, empty while it goes on.
         diverged: Whether it ended because the loss or its gradient was no longer finite.
+        calibrated: Whether the predicted scores of its best weights have been calibrated, or there are too few songs.
         attempt: The mark of the command that works on it, empty where it has none.
         curve: (step, mean cSDR in dB) of every validation.
     """
@@ -36,6 +37,7 @@ class RunState:
     seconds: float = 0.0
     stopped: str = ""
     diverged: bool = False
+    calibrated: bool = False
     attempt: str = ""
     curve: list[tuple[int, float]] = field(default_factory=list)
 

@@ -21,6 +21,7 @@ import torch
 
 from model.checkpoint import Weights, model_id, pack, unpack
 from model.errors import DivergedError
+from model.header import read_header
 from model.learning.trainer import Trainer
 from model.preset import Preset, load_trainable
 from model.separation.arithmetic import resolved_device
@@ -88,7 +89,8 @@ class TrainReport:
 def train(request: TrainRequest) -> TrainReport:
     """Train until the preset's steps are done, or validation has not improved for its patience.
 
-    A run that ended is finished: resumed it does nothing, unless it had done all its steps and gets more.
+    A run that ended is finished: resumed it does nothing, unless it had done all its steps and gets more, or was killed
+    before its predicted scores were calibrated, which is then made up for.
 
     Args:
         request: The store, the preset and what replaces its settings, and the folder that the run is kept in.
@@ -125,8 +127,11 @@ def train(request: TrainRequest) -> TrainReport:
         trainer.restore(tensors, header["trainer"])
         if state.finished(trainer.step, preset.training.steps):
             log.info("%s is finished: %s", folder.root, state.stopped)
+            if not (state.calibrated or _calibrations(folder)):
+                references = validation_mixtures(request.store, validation, preset.stems)
+                _Run(trainer, references, folder, state, origin, {}).calibrate()
             return _report(preset, folder, trainer.step, state)
-        state = dataclasses.replace(state, stopped="", attempt=request.attempt)
+        state = dataclasses.replace(state, stopped="", calibrated=False, attempt=request.attempt)
         log.info("resumed at step %d", trainer.step)
     elif start:
         started_from, data = start
@@ -140,8 +145,9 @@ def train(request: TrainRequest) -> TrainReport:
     record = _record(request, origin, trainer, training, validation)
     write_json(folder.record, record)
     feed = Feed(request.store, training, preset, request.seed, workers=request.readers, device=str(trainer.device))
-    _Run(trainer, references, folder, state, origin, record).loop(feed)
-    _calibrate(folder, references, trainer)
+    run = _Run(trainer, references, folder, state, origin, record)
+    run.loop(feed)
+    run.calibrate()
     return _report(preset, folder, trainer.step, state)
 
 
@@ -188,6 +194,20 @@ class _Run:
         state.stopped = state.stopped or ALL_STEPS
         if state.best_step < 0:
             self._validate()
+        self._save()
+
+    def calibrate(self) -> None:
+        """Give the best weights what their scores are predicted with, where there are songs enough to fit it on."""
+        trainer, best = self._trainer, self._folder.best
+        if len(self._references) < LEAST_SONGS:
+            log.info("%d validation tracks are too few to calibrate predicted scores on", len(self._references))
+        else:
+            weights = Weights.from_bytes(best.read_bytes(), str(best))
+            separator = Separator.from_weights(weights, device=str(trainer.device), precision=trainer.precision)
+            songs = ((str(index), stems, rate) for index, (stems, rate) in enumerate(self._references))
+            weights = calibrated(weights, {trainer.preset.name: observations(separator, songs, remixes=3)})
+            write_bytes(best, weights.to_bytes())
+        self._state.calibrated = True
         self._save()
 
     def _report_step(self, losses: list[float], feed: Feed, now: float) -> None:
@@ -239,16 +259,9 @@ class _Run:
         self._saved = time.monotonic()
 
 
-def _calibrate(folder: TrainingLayout, references: list[Reference], trainer: Trainer) -> None:
-    """Give the best weights what their scores are predicted with, where there are songs enough to fit it on."""
-    if len(references) < LEAST_SONGS:
-        log.info("%d validation tracks are too few to calibrate predicted scores on", len(references))
-        return
-    weights = Weights.from_bytes(folder.best.read_bytes(), str(folder.best))
-    separator = Separator.from_weights(weights, device=str(trainer.device), precision=trainer.precision)
-    songs = ((str(index), stems, rate) for index, (stems, rate) in enumerate(references))
-    weights = calibrated(weights, {trainer.preset.name: observations(separator, songs, remixes=3)})
-    write_bytes(folder.best, weights.to_bytes())
+def _calibrations(folder: TrainingLayout) -> dict:
+    """What the best weights of a run are calibrated for, empty where they are not yet."""
+    return read_header(folder.best.read_bytes(), str(folder.best)).get("calibrations", {})
 
 
 def _report(preset: Preset, folder: TrainingLayout, step: int, state: RunState) -> TrainReport:

@@ -1,4 +1,6 @@
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +56,27 @@ def test_a_damaged_model_is_never_handed_out(registry):
     registry.find(model_id).path.write_bytes(b"weight")
     with pytest.raises(RegistryError, match="is damaged"):
         registry.read(model_id)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "loop", "absent", "forbidden", "huge"])
+def test_what_is_no_weights_file_is_a_sentence_at_once(registry, tmp_path, kind, monkeypatch):
+    path = tmp_path / "x.safetensors"
+    {
+        "folder": path.mkdir,
+        "pipe": lambda: os.mkfifo(path),
+        "device": lambda: path.symlink_to("/dev/zero"),
+        "loop": lambda: path.symlink_to(path),
+        "absent": lambda: None,
+        "forbidden": path.touch,
+        "huge": path.touch,
+    }[kind]()
+    if kind == "huge":
+        os.truncate(path, 1 << 40)  # of which the disk holds nothing
+    if kind == "forbidden":  # as root one may read all files
+        monkeypatch.setattr(Path, "read_bytes", lambda path: os.listdir(path))
+    with pytest.raises(RegistryError, match="x.safetensors") as raised:
+        registry.read(str(path))
+    assert "\n" not in str(raised.value)
 
 
 def test_an_unknown_model_is_a_sentence_that_names_those_there_are(registry):

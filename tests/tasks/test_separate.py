@@ -20,7 +20,7 @@ STEMS = ("vocals", "accompaniment")
 @pytest.fixture
 def settings(untrained, tmp_path):
     return SeparateSettings(
-        out=str(tmp_path / "out"), model=str(untrained), device="cpu", model_id="stereo-test", stems=STEMS
+        out=str(tmp_path / "out"), model=str(untrained), device="cpu", model_id=untrained.stem, stems=STEMS
     )
 
 

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from flows.settings import SeparateOptions
 from model.checkpoint import build
 from model.errors import DeviceLostError
 from model.preset import load_preset
 from model.separation.stream import Separator
 from storage.audio.reader import read
 from storage.audio.writer import write
+from storage.errors import ModelLost
 from storage.sources.catalog import CatalogTrack
 from tasks import worker
 from tasks.separate import separate_batch, separate_track
@@ -44,7 +46,7 @@ def _separator(*_, **__):
         **{"inference.core_frames": 24, "inference.context_frames": 8},
     )
     torch.manual_seed(1)
-    return Separator(preset, build(preset).eval(), precision="float32", batch=4)
+    return Separator(preset, build(preset).eval(), model_id="other-1", precision="float32", batch=4)
 
 
 def test_the_first_of_several_deadlines_ends_the_process(as_worker, monkeypatch):
@@ -106,6 +108,32 @@ def test_tracks_side_by_side_in_one_process_are_what_they_are_one_by_one(as_work
             expected, rate = read(tmp_path / "alone" / row.stem_path)
             signal, _ = read(tmp_path / "beside" / row.stem_path)
             np.testing.assert_array_equal(signal, expected)
+
+
+def test_a_track_is_never_separated_by_another_model_than_its_run_began_with(as_worker, monkeypatch, tmp_path):
+    """Weights that are overwritten or deleted, or another champion, while a worker starts anew: no song's fault."""
+    write(tmp_path / "a.flac", noise(2, 4410), 44100, name="flac")
+    track = CatalogTrack("a", "a.flac", str(tmp_path / "a.flac"))
+    settings = _settings(tmp_path / "out", model=str(tmp_path / "x.safetensors"), run_id="separate-1")
+    with pytest.raises(ModelLost, match="is not there"):
+        separate_batch(settings, [track])
+    (tmp_path / "x.safetensors").write_bytes(b"half a file")
+    with pytest.raises(ModelLost, match="not a complete unbraid checkpoint"):
+        separate_batch(settings, [track])
+    monkeypatch.setattr("tasks.loading.load_separator", _separator)
+    with pytest.raises(ModelLost, match="has become other-1, and the run began with tiny"):
+        separate_batch(settings, [track])
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_workers_model_is_named_by_its_id_where_it_is_registered(tmp_path, untrained):
+    from flows.separate import separate as flow
+    from tasks.loading import registry
+
+    (tmp_path / "a.wav").touch()
+    for name, lasting in (("stereo", registry().find("stereo").model_id), (str(untrained), str(untrained))):
+        settings, _ = flow.check(SeparateOptions(source=str(tmp_path), out=str(tmp_path / "out"), model=name))
+        assert settings.model == lasting
 
 
 def test_a_worker_whose_gpu_has_failed_ends_so_that_another_takes_its_place(as_worker, monkeypatch, tmp_path):

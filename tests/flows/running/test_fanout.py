@@ -12,6 +12,7 @@ import pytest
 from flows.running.cluster import ClusterError, cluster
 from flows.running.fanout import fan_out
 from flows.running.processes import Processes
+from storage.errors import ModelLost
 from tasks.worker import deadline
 
 pytestmark = [pytest.mark.whole, pytest.mark.xdist_group("cluster")]
@@ -30,6 +31,8 @@ def work(items):
             os.kill(os.getpid(), signal.SIGKILL)
         if item == "raise":
             raise ValueError("no")
+        if item == "no model":
+            raise ModelLost("gone")
         if item == "hang":
             with deadline(1.0):
                 time.sleep(600)
@@ -164,3 +167,8 @@ def test_work_that_needs_a_gpu_goes_to_the_workers_that_offer_one():
 def test_a_memory_limit_that_is_not_a_size_is_a_sentence():
     with pytest.raises(ClusterError, match="lots is not a size of memory"), cluster(workers=1, memory="lots"):
         pytest.fail("it started")
+
+
+def test_a_model_that_is_lost_ends_the_run_and_is_no_items_fault(where):
+    with pytest.raises(ModelLost, match="gone"):
+        run(where, [["a", "b"], ["no model"]])

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import torch
 
 from model.checkpoint import Weights
 from model.preset import load_preset
+from model.separation.fitting import LEAST_SONGS
 from storage.audio.writer import write
 from storage.errors import StoreError
 from storage.sources.datasets import discover
@@ -22,6 +24,7 @@ from tasks.training import train as training_run
 from tasks.training.examples import example_source
 from tasks.training.feed import Feed
 from tasks.training.train import TrainRequest, train
+from tests.model.separation.test_prediction import observed
 
 SMALL = (("batch_size", 2), ("ema", 0.9), ("frames", 64), ("steps", 8), ("validate_every", 4), ("warmup", 0))
 
@@ -118,6 +121,44 @@ def test_a_run_that_ended_for_patience_is_finished_and_resumed_does_nothing(stor
     assert contents(tmp_path / "run") == files
     more = request(store, tmp_path / "run", {"patience": 1, "validate_every": 1, "steps": 12}, resume=True)
     assert train(more) == first
+
+
+def test_a_run_killed_before_its_calibration_is_calibrated_when_it_is_resumed(
+    store, tmp_path, never_better, monkeypatch
+):
+    seen = [observed(song, doubt, doubt) for song, doubt in enumerate(np.linspace(-5, 12, 2 * LEAST_SONGS))]
+    killed_by = iter([KeyboardInterrupt()])
+
+    def observing(separator, songs, remixes):
+        for kill in killed_by:
+            raise kill
+        return seen
+
+    monkeypatch.setattr(training_run, "LEAST_SONGS", 1)
+    monkeypatch.setattr(training_run, "observations", observing)
+    training = request(store, tmp_path / "run", {"steps": 1, "validate_every": 1}, resume=True)
+    with pytest.raises(KeyboardInterrupt):
+        train(training)
+    best = tmp_path / "run" / "best.safetensors"
+    before = Weights.from_bytes(best.read_bytes(), "best")
+    assert not before.calibrations
+    report = train(training)
+    after = Weights.from_bytes(best.read_bytes(), "best")
+    assert after.calibrations["jansson"]["stems"]
+    assert all(torch.equal(tensor, before.tensors[name]) for name, tensor in after.tensors.items())
+    assert report.model_id.endswith(hashlib.sha256(best.read_bytes()).hexdigest()[:8])
+    files = contents(tmp_path / "run")
+    assert train(training) == report
+    assert contents(tmp_path / "run") == files
+
+
+def test_a_run_without_songs_enough_for_a_calibration_is_not_read_again_for_one(
+    store, tmp_path, never_better, monkeypatch
+):
+    training = request(store, tmp_path / "run", {"steps": 1, "validate_every": 1}, resume=True)
+    report = train(training)
+    monkeypatch.setattr(training_run, "validation_mixtures", lambda *_: pytest.fail("the songs are read again"))
+    assert train(training) == report
 
 
 def test_a_run_that_did_all_its_steps_is_lengthened_by_more_of_them(store, tmp_path, never_better):

@@ -6,34 +6,8 @@ from torch import nn
 from model.spectra import axis
 
 
-def gathering(bins: int, rows: int) -> torch.Tensor:
-    """`model.spectra.axis.gathering` as a tensor.
-
-    Args:
-        bins: Bins of the linear axis.
-        rows: Rows of the warped axis.
-
-    Returns:
-        float32 (rows, bins).
-    """
-    return torch.from_numpy(axis.gathering(bins, rows))
-
-
-def spreading(bins: int, rows: int) -> torch.Tensor:
-    """`model.spectra.axis.spreading` as a tensor.
-
-    Args:
-        bins: Bins of the linear axis.
-        rows: Rows of the warped axis.
-
-    Returns:
-        float32 (bins, rows).
-    """
-    return torch.from_numpy(axis.spreading(bins, rows))
-
-
 class Gather(nn.Module):
-    """(…, bins, frames) → (…, rows, frames), by the triangles of `gathering`.
+    """(…, bins, frames) → (…, rows, frames), by the triangles of `model.spectra.axis.gathering`.
 
     With gradients, and on a GPU, it is one matrix product. On a CPU without gradients, rows are computed in groups,
     each from the bins that have weights in it: a fifth of the time, and the same to rounding.
@@ -48,7 +22,7 @@ class Gather(nn.Module):
 
     def __init__(self, bins: int, rows: int) -> None:
         super().__init__()
-        self.register_buffer("weights", gathering(bins, rows), persistent=False)
+        self.register_buffer("weights", torch.from_numpy(axis.gathering(bins, rows)), persistent=False)
         self._blocks = _blocks(self.weights, self._ROWS)
 
     def forward(self, bins: torch.Tensor) -> torch.Tensor:
@@ -68,7 +42,7 @@ class Gather(nn.Module):
 class Spread(nn.Module):
     """(…, rows, frames) → (…, bins, frames), by linear interpolation between row centres.
 
-    With gradients it is `spreading`'s matrix product. Without, bins are computed in groups on a CPU, each from the rows
+    With gradients it is one matrix product. Without, bins are computed in groups on a CPU, each from the rows
     that have weights in it; elsewhere two rows are read per bin.
 
     Args:
@@ -84,7 +58,7 @@ class Spread(nn.Module):
     def __init__(self, bins: int, rows: int) -> None:
         super().__init__()
         below, share = (torch.from_numpy(each) for each in axis.places(bins, rows))
-        self.register_buffer("weights", spreading(bins, rows), persistent=False)
+        self.register_buffer("weights", torch.from_numpy(axis.spreading(bins, rows)), persistent=False)
         self.register_buffer("below", below, persistent=False)
         self.register_buffer("share", share, persistent=False)
         self._blocks = _blocks(self.weights, self._BINS)

@@ -13,7 +13,8 @@ from storage import runs
 from storage.errors import CatalogError, MetricsError
 from storage.files.layout import OutputLayout
 from storage.files.location import absolute_sources, is_url, location, not_written
-from storage.results.done import Keys, Target, done_tracks
+from storage.results.done import Target, done_tracks
+from storage.results.hash_set import HashSet
 from storage.results.metrics import row_files
 from storage.results.pruning import SeparatedSource, count_tracks, remove_tracks, unlisted_tracks
 from storage.sources.catalog import MANIFESTS, stream_catalog
@@ -70,7 +71,7 @@ def prune(options: PruneOptions) -> PruneSummary:
     return PruneSummary(options.out, names, stems, kept)
 
 
-def prune_unwatched(options: PruneOptions, listed: Keys, unseen: str | None = None) -> int:
+def prune_unwatched(options: PruneOptions, listed: HashSet, unseen: str | None = None) -> int:
     """Remove what is no longer listed, in the middle of a run over the same output.
 
     Args:
@@ -108,7 +109,7 @@ def _remove(out: OutputLayout, gone: list[SeparatedSource]) -> int:
         raise not_written(out.root, error) from error
 
 
-def _unlisted(options: PruneOptions, out: OutputLayout, listed: Keys) -> tuple[list[SeparatedSource], int]:
+def _unlisted(options: PruneOptions, out: OutputLayout, listed: HashSet) -> tuple[list[SeparatedSource], int]:
     """The tracks that go, and how many others are not listed either."""
     unlisted = list(unlisted_tracks(out, listed))
     below = [prefix for source in absolute_sources(options.source) if (prefix := _prefix(source))]
@@ -116,9 +117,9 @@ def _unlisted(options: PruneOptions, out: OutputLayout, listed: Keys) -> tuple[l
     return gone, len(unlisted) - len(gone)
 
 
-def _listed(options: PruneOptions, planner: Planner) -> Keys:
+def _listed(options: PruneOptions, planner: Planner) -> HashSet:
     """The ids of all tracks that the sources list, by their names in the output. Raises CatalogError."""
-    listed = Keys()
+    listed = HashSet()
     for source in absolute_sources(options.source):
         tracks = stream_catalog(source, allow_http=options.allow_http)
         try:
@@ -127,10 +128,10 @@ def _listed(options: PruneOptions, planner: Planner) -> Keys:
             if options.empty:
                 continue
             raise CatalogError(f"{error}; nothing is removed (--empty where it is meant to be empty)") from error
-        for track in tracks:
+        for track in planner.named(tracks):
             if track.problem:
                 raise CatalogError(f"{track.problem}; nothing is removed while a part of {source} cannot be read")
-            listed.add(planner.named(track).track_id)
+            listed.add(track.track_id)
     return listed
 
 

@@ -29,7 +29,8 @@ from storage.files.atomic import remove_leftovers
 from storage.files.layout import OutputLayout
 from storage.files.location import absolute, absolute_sources, location
 from storage.results import metrics
-from storage.results.done import Keys, done_tracks
+from storage.results.done import done_tracks
+from storage.results.hash_set import HashSet
 from storage.results.predictions import run_drift
 from storage.results.selection import check_condition, select_tracks
 from storage.sources.catalog import CatalogTrack, stream_catalog
@@ -195,7 +196,7 @@ def plan_phase(
     chosen = None if options.where is None else select_tracks(out.root, options.where)
     planner = Planner(
         done, options.retry_failed, options.since, options.limit, options.force, options.names, chosen,
-        adding=_adding(options, settings) if done.lacking else None, listed=Keys() if options.prune else None,
+        adding=_adding(options, settings) if done.lacking else None, listed=HashSet() if options.prune else None,
     )  # fmt: skip
     return planner, planner.count(catalog)
 

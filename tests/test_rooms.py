@@ -1,6 +1,7 @@
 """The direction of imports between and inside the rooms, as ARCHITECTURE.md draws it, and that what it names exists."""
 
 import ast
+import collections
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,3 +110,17 @@ def test_every_path_of_ours_that_a_document_names_exists(document):
     absent = {name for name in named if not (ROOT / name.split("::")[0]).exists()}
     absent |= {link for link in links if not (document.parent / link).exists()}
     assert not absent, f"{document.relative_to(ROOT)} names {sorted(absent)}"
+
+
+def test_the_architecture_names_every_module():
+    """By its path, or by its name alone where only one module has it."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    modules = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")) if path.name != "__init__.py"]
+    names = collections.Counter(path.name for path in modules)
+    unnamed = [
+        path.relative_to(ROOT).as_posix()
+        for path in modules
+        if f"`{path.relative_to(ROOT).as_posix()}`" not in text
+        and (names[path.name] > 1 or f"`{path.name}`" not in text)
+    ]
+    assert not unnamed

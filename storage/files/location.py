@@ -27,7 +27,8 @@ def is_url(name: str | os.PathLike) -> bool:
     Args:
         name: A path or URL; file:// URLs count as paths.
     """
-    return bool(_URL.match(str(name))) and not str(name).startswith("file://")
+    text = str(name)
+    return "://" in text and bool(_URL.match(text)) and not text.startswith("file://")
 
 
 def location(name: str | os.PathLike) -> Path:

@@ -16,6 +16,7 @@ STEM_EXTENSIONS = ("flac", "wav", "ogg", "opus", "mp3")
 
 # Names that Windows keeps for devices; a catalog made on Linux may be opened there.
 _DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
+_ENDS_LOOSELY = re.compile(r"[. ](?:/|$)")  # a part of a path
 _LONGEST = 255  # bytes of a name on common file systems
 _ROOM = 40  # of those, kept free for `_accompaniment.flac` and similar endings
 
@@ -72,7 +73,9 @@ def folded(place: str) -> str:
         text = place.lower()
     else:
         text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", place).casefold())
-    return "/".join([part.rstrip(". ") for part in text.split("/")])
+    if _ENDS_LOOSELY.search(text):
+        text = "/".join([part.rstrip(". ") for part in text.split("/")])
+    return text
 
 
 def may_be_a_stem(place: str) -> bool:

@@ -1,6 +1,5 @@
 """Catalogs: which tracks there are to separate, from a file, a folder, a dataset or a manifest."""
 
-import csv
 import fnmatch
 import functools
 import glob
@@ -9,52 +8,25 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from dataclasses import replace
+from pathlib import Path
 
 from storage.audio.reader import EXTENSIONS
 from storage.errors import CatalogError, DatasetError
 from storage.files.fingerprint import FileState
 from storage.files.layout import MARKER, OUTPUT_FOLDERS, shown
 from storage.files.location import is_url, location, object_at
-from storage.sources.datasets import STEMS, DatasetTrack, Source, discover, recognise
+from storage.sources.datasets import DatasetTrack, Source, discover, recognise
+from storage.sources.manifest import MANIFESTS, manifest_tracks
+from storage.sources.track import CatalogTrack
+
+__all__ = ["MANIFESTS", "CatalogTrack", "from_dataset", "list_catalog", "stream_catalog"]
 
 log = logging.getLogger("unbraid.catalog")
 
-MANIFESTS = (".csv", ".parquet")
 _NOT_THERE = "{} is not there; give an audio file, a folder, a glob, or a .csv or .parquet manifest"
-# Whoever writes a manifest must not choose which servers this machine talks to: beside files it may name objects of
-# stores, to which the user has keys.
-_STORES = re.compile("(s3a?|gs|gcs|az|abfss?|adl|oss|oci|swift|memory)://", re.IGNORECASE)
-_NOT_PLAIN = {"", ".", ".."}  # parts of a path that pathlib does something about
 _STEM_MP4 = ".stem.mp4"
 _STEM_MP4_REFERENCES = (("drums", 1), ("bass", 2), ("other", 3), ("vocals", 4))
-
-
-@dataclass(frozen=True)
-class CatalogTrack:
-    """One track to separate.
-
-    `path` is its place in the catalog, with forward slashes, and decides where its stems go; `source`
-    is the file or URL to read. `references` are (stem, source) pairs to score against. `problem` is a
-    sentence where the track is known to be unreadable before anyone tries. `state` is what the listing
-    says of the source, None where it says nothing.
-
-    A plan adds the rest: `place`, where its stems go (see `storage.files.naming`; by default as its path says);
-    `stems`, which to make (by default all that the run makes); `keeps`, whether other stems in the place stay;
-    `replaces`, whether stems of an earlier separation lie there and do not stay.
-    """
-
-    track_id: str
-    path: str
-    source: str
-    references: tuple[tuple[str, Source], ...] = ()
-    problem: str | None = None
-    state: FileState | None = None
-    place: str | None = None
-    stems: tuple[str, ...] | None = None
-    keeps: bool = False
-    replaces: bool = False
 
 
 def list_catalog(source: str | os.PathLike, *, allow_http: bool = False) -> list[CatalogTrack]:
@@ -94,7 +66,7 @@ def stream_catalog(source: str | os.PathLike | Sequence[str], *, allow_http: boo
         tracks = iter(_dataset(root) or _walk(root))
         empty = f"{root} holds no audio files ({', '.join(sorted(EXTENSIONS))})"
     elif root.suffix.lower() in MANIFESTS and root.exists():
-        tracks, empty = _once(_manifest(root, allow_http), root), f"the manifest {root} lists no tracks"
+        tracks, empty = _once(manifest_tracks(root, allow_http), root), f"the manifest {root} lists no tracks"
     elif root.exists() or root.is_symlink():
         tracks, empty = iter([_track(root, root.name)]), ""
     elif glob.has_magic(str(root)):
@@ -109,18 +81,26 @@ def stream_catalog(source: str | os.PathLike | Sequence[str], *, allow_http: boo
 
 
 def _once(tracks: Iterator[CatalogTrack], source: Path | str) -> Iterator[CatalogTrack]:
-    """The tracks of a manifest, as long as no path and no id comes twice; 16 bytes of each are remembered."""
+    """The tracks of a manifest, as long as no path and no id comes twice; hashes of them are remembered."""
+    both: set[int] = set()  # paths that are their tracks' ids too, as nearly all are
     paths: set[int] = set()
     ids: set[int] = set()
     for number, track in enumerate(tracks, start=1):
-        for what, name, keys in (("", track.path, paths), ("the track_id ", track.track_id, ids)):
-            key = hash(name)
-            if key in keys:
-                raise CatalogError(
-                    f"{source} lists {what}{name} more than once, again as number {number}; name each track once"
-                )
-            keys.add(key)
+        path, track_id = hash(track.path), hash(track.track_id)
+        if path in both or path in paths:
+            raise _twice(source, track.path, number)
+        if track_id in both or track_id in ids:
+            raise _twice(source, f"the track_id {track.track_id}", number)
+        if path == track_id:
+            both.add(path)
+        else:
+            paths.add(path)
+            ids.add(track_id)
         yield track
+
+
+def _twice(source: Path | str, name: str, number: int) -> CatalogError:
+    return CatalogError(f"{source} lists {name} more than once, again as number {number}; name each track once")
 
 
 def _matching(pattern: Path) -> Iterator[CatalogTrack]:
@@ -152,7 +132,7 @@ def _in_store(root: Path, allow_http: bool) -> tuple[Iterator[CatalogTrack], str
         if glob.has_magic(object_at(root)[1]):
             return _matching_objects(root), f"nothing matches {root}"
         if root.suffix.lower() in MANIFESTS:
-            return _once(_manifest(root, allow_http), root), f"the manifest {root} lists no tracks"
+            return _once(manifest_tracks(root, allow_http), root), f"the manifest {root} lists no tracks"
         if root.is_file():
             return iter([_track(root, root.name, _state(root))]), ""
         if not root.exists():
@@ -323,76 +303,3 @@ def from_dataset(track: DatasetTrack, root: Path) -> CatalogTrack:
         raise CatalogError(f"{track.track_id} has no mixture, so there is nothing to separate")
     path = shown(Path(track.mixture.path).relative_to(root).as_posix())
     return CatalogTrack(path, path, track.mixture.path, tuple(sorted(track.stems.items())))
-
-
-def _manifest(manifest: Path, allow_http: bool) -> Iterator[CatalogTrack]:
-    """Columns: path, and optionally track_id and one per reference stem; paths are relative to the manifest."""
-    for number, row in enumerate(_rows(manifest), start=1):
-        name = _text(row.get("path"))
-        if not name:
-            raise CatalogError(f"{manifest} has no path in row {number}; every row needs one")
-        stems = [(stem, _text(row[stem])) for stem in STEMS if stem in row]
-        web = next((text for _, text in (("path", name), *stems) if is_url(text) and not _STORES.match(text)), None)
-        if web and not allow_http:
-            raise CatalogError(f"{manifest} names {web} in row {number}; give --allow-http to fetch what it names")
-        source, place = _source_and_place(manifest.parent, name)
-        references = tuple((stem, Source(_source_and_place(manifest.parent, text)[0])) for stem, text in stems if text)
-        relative = shown(place)
-        yield CatalogTrack(_text(row.get("track_id")) or relative, relative, source, references)
-
-
-def _text(value: object) -> str:
-    """A manifest's value as text: ids may be numbers, which a column with gaps makes fractions of (7.0)."""
-    if value is None or value != value:
-        return ""
-    if isinstance(value, bytes):  # a column of bytes, which file names are
-        return os.fsdecode(value).strip()
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-
-
-def _source_and_place(folder: Path, name: str) -> tuple[str, str]:
-    """What a manifest names, and its place in the catalog.
-
-    Args:
-        folder: The manifest's folder, a path or a URL.
-        name: The name in the manifest, without blanks at its ends.
-
-    Returns:
-        (the file or URL; the name as it is, or the complete path where that leads elsewhere).
-    """
-    if is_url(name):
-        source = location(name)
-        return str(source), object_at(source)[1].lstrip("/")
-    if not _NOT_PLAIN.intersection(name.split("/")):  # nearly all, and pathlib takes ten times as long
-        return name if str(folder) == "." else os.path.join(str(folder), name), name
-    source, path = folder / name, PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        return str(source), (object_at(source)[1] if is_url(source) else source.resolve().as_posix()).lstrip("/")
-    return str(source), str(path)
-
-
-def _rows(manifest: Path) -> Iterator[dict]:
-    if manifest.suffix.lower() == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
-
-        try:
-            with manifest.open("rb") as raw, pyarrow.parquet.ParquetFile(raw) as opened:
-                names = opened.schema_arrow.names
-                if "path" not in names:
-                    raise CatalogError(f"{manifest} has no column 'path'; it has {', '.join(names)}")
-                columns = [name for name in ("path", "track_id", *STEMS) if name in names]
-                for batch in opened.iter_batches(batch_size=10_000, columns=columns):
-                    yield from batch.to_pylist()
-        except (OSError, pyarrow.ArrowException) as error:
-            raise CatalogError(f"{manifest} is not a readable Parquet file ({error})") from error
-        return
-    try:
-        with manifest.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if "path" not in (reader.fieldnames or []):
-                header = ", ".join(reader.fieldnames or []) or "none"
-                raise CatalogError(f"{manifest} has no column 'path' in its first line; it has {header}")
-            yield from reader
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise CatalogError(f"{manifest} is not a CSV file in UTF-8 ({error})") from error

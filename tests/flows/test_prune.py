@@ -16,7 +16,8 @@ from storage import runs
 from storage.errors import CatalogError, MetricsError
 from storage.files.layout import OutputLayout
 from storage.results import metrics, rows, windows
-from storage.results.done import DoneTracks, Keys
+from storage.results.done import DoneTracks
+from storage.results.hash_set import HashSet
 from storage.results.mashup_rows import AnalysisRow
 from storage.results.metrics import StemRow
 from storage.results.windows import WindowScores
@@ -185,7 +186,7 @@ def test_beside_a_run_that_writes_nothing_is_removed(out, songs, monkeypatch):
 
 
 def planned(songs):
-    planner = Planner(DoneTracks(), listed=Keys())
+    planner = Planner(DoneTracks(), listed=HashSet())
     planner.count(stream_catalog(songs))
     return planner
 
@@ -201,7 +202,7 @@ def test_unattended_pruning_removes_at_most_half(out, songs):
 
 def test_unattended_pruning_removes_nothing_where_the_run_did_not_see_all_of_the_catalog(out, songs):
     (songs / "album/a.wav").unlink()
-    planner = Planner(DoneTracks(), listed=Keys())
+    planner = Planner(DoneTracks(), listed=HashSet())
     planner.count([*stream_catalog(songs), CatalogTrack("x", "x", "x", problem="x is locked")])
     with pytest.raises(CatalogError, match="x is locked; nothing is removed as long as a part"):
         prune_unwatched(options(out, songs), planner.listed, planner.unseen)

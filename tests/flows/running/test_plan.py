@@ -1,15 +1,22 @@
 import datetime
 import itertools
 import os
+import random
+import tempfile
+from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flows.running import plan
 from flows.running.plan import Counts, Planner, batches
 from storage.files import naming
-from storage.files.fingerprint import fingerprint
-from storage.results.done import DoneTracks
+from storage.files.fingerprint import ABSENT, fingerprint
+from storage.files.layout import OutputLayout
+from storage.results import metrics
+from storage.results.done import DoneTracks, Target, done_tracks
+from storage.results.metrics import StemRow
 from storage.results.selection import Selection
 from storage.sources.catalog import CatalogTrack
 
@@ -141,3 +148,65 @@ def test_places_are_the_same_in_every_order_and_none_is_shared(names):
 @pytest.mark.parametrize(("tracks", "size", "small"), [(50, 1, True), (51, 1, False), (1, (64 << 20) + 1, False)])
 def test_a_run_is_small_by_its_tracks_and_by_its_bytes(tracks, size, small):
     assert Counts(todo=tracks, done=0, failed=0, todo_bytes=tracks * size).small is small
+
+
+@given(names=st.lists(_PATHS, unique=True, min_size=2, max_size=10), before=st.integers(1, 9))
+@settings(max_examples=25, deadline=None)
+def test_tracks_that_join_a_catalog_take_no_place_of_those_that_are_done(names, before):
+    tracks = [CatalogTrack(name, name, f"/nowhere/{number}") for number, name in enumerate(names)]
+    first = Planner(DoneTracks())
+    first.count(tracks[:before])
+    with tempfile.TemporaryDirectory() as folder:
+        out = OutputLayout(Path(folder))
+        done = separated(out, list(first.todo(tracks[:before])))
+        planner = Planner(done)
+        assert planner.count(tracks).done == len(tracks[:before])
+        places = [track.place for track in planner.todo(tracks)]
+    taken = [track.place for track in first.todo(tracks[:before])]
+    distinct = {tuple(naming.safe_parts(name)) for name in names}
+    assert len({naming.folded(place) for place in [*taken, *places]}) >= len(distinct)
+
+
+def separated(out, tracks):
+    """What an output holds once tracks have been separated into their places."""
+    rows = []
+    for track in tracks:
+        path = f"stems/{naming.stem_name(track.place, 'vocals', 'flac', naming.FOLDERS)}"
+        (out.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (out.root / path).touch()
+        rows.append(StemRow(
+            "m-1", track.track_id, track.path, "vocals", "ok", stem_path=path, settings_hash="s", source=track.source,
+            source_fingerprint=track.state.fingerprint if track.state else ABSENT,
+        ))  # fmt: skip
+    metrics.write_part(out, "r", rows)
+    return done_tracks(out, Target("m-1", ("s",), ("vocals",)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tracks_are_planned_together_as_they_are_one_by_one(tmp_path, monkeypatch, seed):
+    generator = random.Random(seed)
+    tracks, done = [], DoneTracks()
+    for number in range(60):
+        source = tmp_path / f"{number}.wav"
+        source.write_bytes(bytes(number))
+        os.utime(source, (number * 1000, number * 1000))
+        tracks.append(CatalogTrack(f"{number}.wav", f"{number % 40}.wav", str(source)))
+    out = OutputLayout(tmp_path / "out")
+    elsewhere = [CatalogTrack(t.track_id, t.path, str(tmp_path / f"{generator.randrange(60)}.wav")) for t in tracks]
+    placed = Planner(done)
+    done = separated(out, list(placed.todo(generator.sample(tracks[:30], 20) + elsewhere[30:50])))
+    for track in generator.sample(tracks, 20):
+        done.add(track.track_id, fingerprint(track.source), well=False)
+    for options in (
+        {}, {"force": True}, {"retry_failed": True}, {"since": datetime.datetime.fromtimestamp(20_000)}, {"limit": 7},
+        {"chosen": Selection([(f"{number}.wav", 1.0) for number in range(0, 60, 3)])},
+    ):  # fmt: skip
+        plans = []
+        for together in (1, 7, 1000):
+            monkeypatch.setattr(plan, "_TRACKS_AT_A_TIME", together)
+            planner = Planner(done, **options)
+            plans.append((planner.count(tracks), list(planner.todo(tracks))))
+        assert plans[0] == plans[1] == plans[2]
+        counts, todo = plans[0]
+        assert counts.told_apart >= 10
+        assert len(todo) == counts.todo > 0

@@ -1,13 +1,20 @@
 """What an output holds, whichever files its rows lie in."""
 
+import dataclasses
 import datetime
+import itertools
 import random
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from storage.files import naming
 from storage.files.layout import OutputLayout
-from storage.results import metrics
+from storage.results import metrics, track_rows
 from storage.results.done import Target, done_tracks
+from storage.results.intake import Intake
 from storage.results.metrics import StemRow
 
 STEMS = ("accompaniment", "vocals")
@@ -40,7 +47,7 @@ def answers(out: OutputLayout) -> list:
     return [len(done), done.stems, done.lacking] + [
         (
             done.ended(track, "f"), done.missing(track, "f", "now"), done.missing(track, "f", "before"),
-            done.holds(track), done.place(track, (track,)), done.taken(track), done.anothers(track, "/elsewhere"),
+            done.holds(track), done.place(track, (track,)), done.taken(track), done.anothers([(track, "/elsewhere")]),
         )
         for track in tracks
     ]  # fmt: skip
@@ -78,3 +85,121 @@ def test_stems_of_an_earlier_separation_are_not_those_of_the_latest(tmp_path):
     done = done_tracks(out, TARGET)
     assert done.ended("a", "f") is None
     assert done.missing("a", "f", "now") == ("accompaniment",)
+
+
+TARGETS = [
+    TARGET,
+    dataclasses.replace(TARGET, format="wav", template=naming.FLAT),
+    dataclasses.replace(TARGET, stems=("vocals",), beside=True),
+]
+
+
+def mixed_history(generator, target) -> list[StemRow]:
+    """Of eight tracks half are separated once, as is required, and half at random: again, elsewhere, in part."""
+    rows = []
+    folders = ["stems/", "models/m-1/", "models/m-2/"]
+    for number, turn in itertools.product(range(8), range(3)):
+        plain = number % 2 == 0
+        if plain and turn:
+            continue
+        track, stems = f"a/{number}", list(target.stems)
+        made = {
+            "model_id": target.model_id, "track_id": track, "path": track, "settings_hash": "now",
+            "format": target.format, "source_fingerprint": "f", "source": f"/music/{track}",
+            "finished_at": datetime.datetime(2026, 1, 1, number, turn, tzinfo=datetime.UTC),
+        }  # fmt: skip
+        folder, template = folders[target.beside], target.template
+        if not plain:
+            made["model_id"] = generator.choice(["m-1", "m-1", "m-2"])
+            made["settings_hash"] = generator.choice(["now", "before", "other"])
+            made["source_fingerprint"] = generator.choice("ffg")
+            made["source"] = generator.choice([f"/music/{track}", None, f"/other/{track}"])
+            made["format"] = generator.choice([target.format, target.format, "ogg", None])
+            folder = generator.choice([folder, *folders])
+            template = generator.choice([template, template, *naming.TEMPLATES])
+            stems = generator.choice([["vocals"], ["accompaniment", "vocals"]])
+        place = f"{track}.x" if generator.random() < 0.2 else track
+        status = "ok" if plain else generator.choice(["ok", "ok", "ok", "failed", "interrupted"])
+        if status != "ok":
+            where = folder + place + "/" if status == "interrupted" else None
+            rows.append(StemRow(stem=None, status=status, stem_path=where, **made))
+            continue
+        for stem in stems:
+            path = folder + naming.stem_name(place, stem, made["format"] or "flac", template)
+            rows.append(StemRow(stem=stem, status="ok", stem_path=path, **made))
+    return rows
+
+
+def replayed(out, target, rows) -> tuple:
+    """A track's rows, oldest first: (the fingerprint it failed with, its place, missing stems, separation in place)."""
+    below = f"models/{target.model_id}/" if target.beside else "stems/"
+    failed = in_place = place = None
+    paths = {}  # that each separation made
+    for row in sorted(rows, key=lambda row: row.finished_at):
+        here = (row.stem_path or "").startswith(below)
+        if (row.model_id, row.settings_hash in target.settings) == (target.model_id, True):
+            if here:
+                failed = None
+            elif row.status == "failed" and row.format in (None, target.format):
+                failed = row.source_fingerprint
+        if here:
+            in_place = (row.model_id, row.settings_hash, row.source_fingerprint)
+            place = naming.place_of(row.stem_path.removeprefix(below), row.stem)
+            in_place = in_place if row.status == "ok" else None
+            if in_place:
+                paths.setdefault(in_place, set()).add(row.stem_path)
+    if in_place is None or in_place[0] != target.model_id or in_place[1] not in target.settings:
+        return failed, place, None, None
+    required = [(stem, below + naming.stem_name(place, stem, target.format, target.template)) for stem in target.stems]
+    missing = [stem for stem, path in required if path not in paths[in_place] or not (out.root / path).exists()]
+    return failed, place, tuple(missing), in_place
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("seed", range(8))
+def test_what_rows_mean_is_what_they_mean_track_by_track(tmp_path, seed, target):
+    generator = random.Random(seed)
+    out, rows = OutputLayout(tmp_path), mixed_history(generator, target)
+    metrics.write_part(out, "r", generator.sample(rows, len(rows)))
+    for row in rows:
+        if row.stem is not None and generator.random() < 0.8:
+            (out.root / row.stem_path).parent.mkdir(parents=True, exist_ok=True)
+            (out.root / row.stem_path).touch()
+    done = done_tracks(out, target)
+    states = set()
+    for number in range(8):
+        track, of_track = f"a/{number}", [row for row in rows if row.track_id == f"a/{number}"]
+        failed, place, missing, separation = replayed(out, target, of_track)
+        for fingerprint in "fg":
+            mine = separation is not None and separation[2] == fingerprint
+            ended = False if failed == fingerprint else True if mine and not missing else None
+            assert done.ended(track, fingerprint) is ended
+            for settings in ("now", "before", "other"):
+                lacking = missing if mine and separation[1] == settings else ()
+                assert done.missing(track, fingerprint, settings) == lacking
+            states.add((ended, bool(missing and mine)))
+        assert done.place(track, (track, f"{track}.x")) == place
+        assert (done.holds(track), done.taken(place or track)) == (place is not None, place is not None)
+        sources = {row.source for row in of_track} - {None}
+        for source in (f"/music/{track}", f"/other/{track}", "s3://b/elsewhere"):
+            other = bool(sources) and source not in sources and source.startswith("s3")  # the others are not there
+            assert done.anothers([(track, source)]) == [other]
+    assert len(states) > 1
+
+
+def test_tracks_that_were_separated_once_are_taken_in_columns(tmp_path, monkeypatch):
+    out = OutputLayout(tmp_path)
+    metrics.write_part(out, "r", [row for row in mixed_history(random.Random(0), TARGET) if row.path[-1] in "0246"])
+    monkeypatch.setattr(Intake, "_take_any", lambda self, rows: pytest.fail(f"{rows[0].track_id} is not"))
+    done = done_tracks(out, TARGET)
+    assert [done.missing(f"a/{number}", "f", "now") for number in range(8)] == [STEMS, ()] * 4
+
+
+@given(lengths=st.lists(st.integers(1, 5), max_size=12), cuts=st.sets(st.integers(0, 60)))
+def test_no_batch_parts_the_rows_of_a_track(lengths, cuts):
+    names = [f"{number:02}" for number, length in enumerate(lengths) for _ in range(length)]
+    ends = [0, *sorted(cut for cut in cuts if cut <= len(names)), len(names)]
+    batches = [pa.record_batch({"track_id": pa.array(names[a:b], pa.string())}) for a, b in itertools.pairwise(ends)]
+    blocks = [block.column("track_id").to_pylist() for block in track_rows._unparted(batches)]
+    assert list(itertools.chain(*blocks)) == names
+    assert sum(len(set(block)) for block in blocks) == len(lengths)

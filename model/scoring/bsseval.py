@@ -14,7 +14,7 @@ the window, and of the filters only their correlations W, once per song. The son
 the filters are solved from, are the sum of its windows' and of what crosses their borders.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -344,6 +344,13 @@ def _projection(total: torch.Tensor, onto: list[int], estimates: list[int]) -> t
     The normal equations: Σ_b,k R_ab[i − k] · h_b[k] = R_ay[i].
     """
     length = FILTER_LENGTH
+    right = total[onto][:, estimates].permute(0, 2, 1).reshape(len(onto) * length, -1)
+    return _solve(lambda: _normal_matrix(total, onto), right).reshape(len(onto), length, -1).permute(0, 2, 1)
+
+
+def _normal_matrix(total: torch.Tensor, onto: list[int]) -> torch.Tensor:
+    """The correlations of the delayed references `onto`, (onto · 512, onto · 512), with museval's ε on the diagonal."""
+    length = FILTER_LENGTH
     matrix = total.new_empty(len(onto) * length, len(onto) * length)
     for row, a in enumerate(onto):
         for column, b in enumerate(onto):
@@ -351,33 +358,47 @@ def _projection(total: torch.Tensor, onto: list[int], estimates: list[int]) -> t
             lags = torch.cat([total[a, b].flip(0), total[b, a, 1:]])
             block = matrix[row * length : (row + 1) * length, column * length : (column + 1) * length]
             block.copy_(lags.unfold(0, length, 1).flip(0))
-    right = total[onto][:, estimates].permute(0, 2, 1).reshape(len(onto) * length, -1)
-    return _solve(matrix, right).reshape(len(onto), length, -1).permute(0, 2, 1)
+    torch.diagonal(matrix).add_(torch.finfo(matrix.dtype).eps)
+    return matrix
 
 
-def _solve(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """Solve the normal equations; `matrix` is changed.
+def _solve(normal_matrix: Callable[[], torch.Tensor], right: torch.Tensor) -> torch.Tensor:
+    """Solve the normal equations, with one matrix in memory where Cholesky does, which is nearly always.
 
     Cholesky where the matrix is positive definite to the last bit; lossy, band-limited stems' is not, and LU
     with museval's ε on the diagonal solves it all the same; where the references depend on each
     other, so that LU finds no solution either, a ridge picks one of the many that project alike.
     """
-    diagonal = torch.diagonal(matrix)
-    diagonal += torch.finfo(matrix.dtype).eps
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    if not int(failed):
-        return torch.cholesky_solve(right, factor)
-    del factor
+    solution = _by_cholesky(normal_matrix(), right)
+    if solution is not None:
+        return solution
+    matrix = normal_matrix()
     solution, failed = torch.linalg.solve_ex(matrix, right)
     if not int(failed) and _residual(matrix, solution, right) < _RESIDUAL:
         return solution
-    level = float(diagonal.mean())
-    for ridge in _RIDGES:
-        diagonal += ridge * level
-        factor, failed = torch.linalg.cholesky_ex(matrix)
-        if not int(failed):
-            return torch.cholesky_solve(right, factor)
+    level, ridge = float(torch.diagonal(matrix).mean()), 0.0
+    del matrix
+    for more in _RIDGES:
+        ridge += more
+        matrix = normal_matrix()
+        torch.diagonal(matrix).add_(ridge * level)
+        ridged = _by_cholesky(matrix, right)
+        if ridged is not None:
+            return ridged
     return solution
+
+
+def _by_cholesky(matrix: torch.Tensor, right: torch.Tensor) -> torch.Tensor | None:
+    """The solution for a symmetric matrix, which is overwritten; None where it is not positive definite."""
+    # LAPACK wants columns; of a symmetric matrix in rows the transposed view has them, and nothing is copied.
+    columns = matrix.mT
+    factor, failed = torch.linalg.cholesky_ex(
+        columns, out=(columns, torch.empty(0, dtype=torch.int32).to(matrix.device))
+    )
+    if int(failed):
+        return None
+    half = torch.linalg.solve_triangular(factor, right, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)
 
 
 def _residual(matrix: torch.Tensor, solution: torch.Tensor, right: torch.Tensor) -> float:

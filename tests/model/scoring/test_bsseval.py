@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import scipy.signal
+import torch
+from torch.profiler import ProfilerActivity, profile
 
 import model.scoring.bsseval as module
 from model.scoring.bsseval import bss_eval, bss_eval_systems
@@ -185,3 +187,14 @@ def test_the_references_are_factorised_once_for_all_systems(monkeypatch):
     )
     bss_eval_systems(references, systems, RATE)
     assert len(solved) == 3  # all references together, and each stem's own
+
+
+def test_the_normal_equations_are_solved_with_one_matrix_in_memory():
+    references = 512 * 2
+    matrix = torch.eye(references, dtype=torch.float64) + 1e-4
+    right = torch.ones(references, 3, dtype=torch.float64)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        solution = module._solve(matrix.clone, right)
+    np.testing.assert_allclose(matrix @ solution, right, atol=1e-9)
+    changes = [event.nbytes() for event in watched.profiler.kineto_results.events() if event.name() == "[memory]"]
+    assert max(np.cumsum(changes)) < 1.2 * matrix.nbytes

@@ -1,5 +1,7 @@
 """How loud the vocals are against the accompaniment, and how loud the mix may get."""
 
+from functools import cache
+
 import numpy as np
 from scipy import ndimage
 from scipy import signal as dsp
@@ -12,6 +14,8 @@ _MOST_GAIN_DB = 15.0
 _LOOKAHEAD = 0.005  # s
 _STRETCH, _CONTEXT = 4096, 64  # samples
 _OVERSHOOT = 1.6  # times its samples that music reaches between them, at most
+_OVERSAMPLING = 4
+_AUDIBLE_SECONDS = 10
 
 
 def integrated(audio: np.ndarray, rate: int) -> float | None:
@@ -22,6 +26,21 @@ def integrated(audio: np.ndarray, rate: int) -> float | None:
         rate: Sample rate in Hz.
     """
     return LoudnessMeter.of(audio, rate).integrated()
+
+
+def audible(audio: np.ndarray, rate: int) -> bool:
+    """Whether any of it is above the absolute gate of BS.1770-4, so that it has a loudness; seldom listens to its end.
+
+    Args:
+        audio: (channels, samples).
+        rate: Sample rate in Hz.
+    """
+    meter, size = LoudnessMeter(rate, audio.shape[0]), _AUDIBLE_SECONDS * rate
+    for first in range(0, audio.shape[1], size):
+        meter.push(audio[:, first : first + size])
+        if meter.integrated() is not None:
+            return True
+    return False
 
 
 def whole_song_gain(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balance: float) -> float:
@@ -106,8 +125,8 @@ def limiting_gain(mix: np.ndarray, rate: int, ceiling_db: float = CEILING_DB) ->
     reach = max(1, round(_LOOKAHEAD * rate))
     held = ndimage.minimum_filter1d(needed, 2 * reach + 1, mode="nearest")
     window = np.hanning(2 * reach + 1)
-    gain = ndimage.convolve1d(held, window / window.sum(), mode="nearest")
-    return gain.astype(np.float32)
+    gain = dsp.oaconvolve(np.pad(held, reach, mode="edge"), window / window.sum(), mode="valid")
+    return np.minimum(gain, 1.0).astype(np.float32)
 
 
 def _peaks_above(mix: np.ndarray, ceiling: float) -> np.ndarray | None:
@@ -120,10 +139,18 @@ def _peaks_above(mix: np.ndarray, ceiling: float) -> np.ndarray | None:
     near = [first for first in stretches if peaks[first : first + _STRETCH].max() * _OVERSHOOT > ceiling]
     for first in near:
         begin = max(0, first - _CONTEXT)
-        between = np.abs(dsp.resample_poly(mix[:, begin : first + _STRETCH + _CONTEXT], 4, 1, axis=-1)).max(axis=0)
-        inside = between.reshape(-1, 4).max(axis=1)[first - begin :][:_STRETCH]
+        part = mix[:, begin : first + _STRETCH + _CONTEXT]
+        between = dsp.resample_poly(part, _OVERSAMPLING, 1, axis=-1, window=_low_pass())
+        largest = np.abs(between).max(axis=0).reshape(-1, _OVERSAMPLING).max(axis=1)
+        inside = largest[first - begin :][:_STRETCH]
         peaks[first : first + len(inside)] = inside
     return peaks if (peaks > ceiling).any() else None
+
+
+@cache
+def _low_pass() -> np.ndarray:
+    """The filter that `scipy.signal.resample_poly` would design anew at every call."""
+    return dsp.firwin(20 * _OVERSAMPLING + 1, 1 / _OVERSAMPLING, window=("kaiser", 5.0)).astype(np.float32)
 
 
 def true_peak(audio: np.ndarray) -> float | None:

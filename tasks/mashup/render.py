@@ -4,7 +4,8 @@ import hashlib
 import itertools
 import math
 import time
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,15 @@ from storage.files.location import location
 from storage.results.mashup_rows import MashupRow
 from storage.results.metrics import FAILED, OK
 from storage.results.separated import SeparatedTrack
-from tasks.mashup import denoise, loudness, morph, pitch
+from tasks.mashup import denoise, loudness, morph
 from tasks.mashup.align import Alignment, align
 from tasks.mashup.analysis import vocal_activity
 from tasks.mashup.beats import BeatGrid, track_beats
 from tasks.mashup.chroma import chromagram
 from tasks.mashup.errors import Misfit
-from tasks.mashup.keys import fewest_semitones, find_key
+from tasks.mashup.keys import Key, fewest_semitones, find_key
 from tasks.mashup.picture import draw_beats
-from tasks.mashup.songs import read_song
+from tasks.mashup.songs import read_accompaniment, read_song
 from tasks.mashup.stretch import warp
 from tasks.settings import MashupSettings
 
@@ -32,6 +33,7 @@ MISFIT = "misfit"
 LOUDNESS_MODES = ("song", "frame")
 _LEAST_ACTIVITY = 0.05
 _LEAST_SECONDS = 4.0
+_THREADS = 2  # there are two songs to listen to
 
 
 def mash_pairs(settings: MashupSettings, pairs: list[tuple[SeparatedTrack, SeparatedTrack]]) -> list[MashupRow]:
@@ -92,31 +94,40 @@ def folder_name(a: SeparatedTrack, b: SeparatedTrack) -> str:
     return f"{a.name[:80]} over {b.name[:80]} {digest}"
 
 
+@dataclass(frozen=True)
+class _Song:
+    """What was heard of a song that goes into a mash-up."""
+
+    grid: BeatGrid
+    key: Key
+
+
 def _made(settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack, row: MashupRow) -> MashupRow:
-    vocals, backing, a_rate = read_song(a)
-    other_vocals, accompaniment, rate = read_song(b)
+    # Both songs at a time, and later files and picture: most of it is done by libraries that let go of Python's lock.
+    with ThreadPoolExecutor(_THREADS, "mash") as pool:
+        return _mashed(settings, a, b, row, pool)
+
+
+def _mashed(
+    settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack, row: MashupRow, pool: ThreadPoolExecutor
+) -> MashupRow:
+    reading, reading_b = pool.submit(read_song, a), pool.submit(read_accompaniment, b)
+    (vocals, backing, a_rate), (accompaniment, rate) = reading.result(), reading_b.result()
     channels = max(len(vocals), len(accompaniment))
-    vocals, backing = (_alike(x, a_rate, rate, channels) for x in (vocals, backing))
-    other_vocals, accompaniment = (_alike(x, rate, rate, channels) for x in (other_vocals, accompaniment))
+    vocals, backing = pool.map(lambda x: _alike(x, a_rate, rate, channels), (vocals, backing))
+    accompaniment = _alike(accompaniment, rate, rate, channels)
     for name, audio in ((a.name, vocals), (b.name, accompaniment)):
         if audio.shape[1] < _LEAST_SECONDS * rate:
             raise Misfit(f"{name} is only {audio.shape[1] / rate:.1f} s long, too short for a beat")
-    singing = vocal_activity(vocals, vocals + backing, rate)
-    if singing < _LEAST_ACTIVITY:
-        raise Misfit(f"{a.name} has hardly any vocals (in {singing:.0%} of the song)")
-    if loudness.integrated(accompaniment, rate) is None:
-        raise Misfit(f"{b.name} has no accompaniment")
-    chroma = chromagram(accompaniment, rate)
-    a_grid = track_beats(vocals + backing, rate)
-    b_grid = track_beats(accompaniment, rate, chroma)
-    row = replace(row, tempo_a=a_grid.tempo, tempo_b=b_grid.tempo)
-    key_a, key_b = find_key(chromagram(backing, rate)), find_key(chroma)
-    semitones = fewest_semitones(key_a, key_b) if settings.key else 0
+    heard = pool.submit(_hear_singer, a, vocals, backing, rate), pool.submit(_hear_band, b, accompaniment, rate)
+    singer, band = (song.result() for song in heard)
+    row = replace(row, tempo_a=singer.grid.tempo, tempo_b=band.grid.tempo)
+    semitones = fewest_semitones(singer.key, band.key) if settings.key else 0
     row = replace(
-        row, key_a=str(key_a), key_b=str(key_b), key_confidence_a=key_a.confidence, key_confidence_b=key_b.confidence,
-        semitones=semitones,
+        row, key_a=str(singer.key), key_b=str(band.key), key_confidence_a=singer.key.confidence,
+        key_confidence_b=band.key.confidence, semitones=semitones,
     )  # fmt: skip
-    alignment = align(a_grid, b_grid, _singing_beats(vocals, a_grid, rate))
+    alignment = align(singer.grid, band.grid, _singing_beats(vocals, singer.grid, rate))
     speeds = alignment.time.speeds()
     row = replace(
         row,
@@ -129,35 +140,56 @@ def _made(settings: MashupSettings, a: SeparatedTrack, b: SeparatedTrack, row: M
         beat_distance_p95=_finite(np.percentile(alignment.distances, 95)),
         alignment_score=alignment.score,
     )
-    if settings.denoise:
-        vocals = denoise.gate(vocals, rate, settings.denoise)
-    vocals = pitch.shift(vocals, rate, semitones)
     start, stop = _common(alignment, vocals, accompaniment, rate)
-    voice = warp(vocals, rate, alignment.time, start, stop)
+    sung = denoise.gate(vocals, rate, settings.denoise) if settings.denoise else vocals
+    voice = warp(sung, rate, alignment.time, start, stop, semitones)
     base = accompaniment[:, round(start * rate) : round(start * rate) + voice.shape[1]]
     voice = voice[:, : base.shape[1]]
-    voice, base, row = _balanced(settings, voice, base, rate, row)
+    voice, base, row = _balanced(settings, voice, base, rate, row, pool)
     folder = OutputLayout(location(settings.out)).mashup(folder_name(a, b))
-    _write(folder, voice, base, rate)
     title = (
-        f"{a.name} over {b.name}: {a_grid.tempo:.1f} on {b_grid.tempo:.1f} beats per minute, {semitones:+d} semitones"
+        f"{a.name} over {b.name}: {singer.grid.tempo:.1f} on {band.grid.tempo:.1f} beats per minute, "
+        f"{semitones:+d} semitones"
     )
-    heard = alignment.time(a_grid.heard) - start
-    draw_beats(folder / "beats.png", rate, voice, base, heard, b_grid.heard - start, title)
+    beats = alignment.time(singer.grid.heard) - start, band.grid.heard - start
+    written = [
+        *_write(folder, voice, base, rate, pool),
+        pool.submit(draw_beats, folder / "beats.png", rate, voice, base, *beats, title),
+    ]
     if settings.bars:
-        songs = (vocals + backing, a_grid, accompaniment + other_vocals, b_grid)
+        other_vocals = _alike(read_song(b)[0], rate, rate, channels)
+        both = (vocals + backing, singer.grid, accompaniment + other_vocals, band.grid)
         for kind in morph.KINDS:
-            made = morph.transition(*songs, rate, settings.bars, kind)
+            made = morph.transition(*both, rate, settings.bars, kind)
             gain = loudness.limiting_gain(made.audio, rate)
             write(folder / f"{kind}.flac", made.audio * gain, rate, name="flac", depth="int16")
+    for file in written:
+        file.result()
     return replace(row, folder=str(folder.relative_to(settings.out)), duration_s=voice.shape[1] / rate)
 
 
+def _hear_singer(song: SeparatedTrack, vocals: np.ndarray, backing: np.ndarray, rate: int) -> _Song:
+    """The beat of a song and the key of what accompanies it. Raises Misfit where hardly anybody sings."""
+    mixture = vocals + backing
+    singing = vocal_activity(vocals, mixture, rate) if song.activity is None else song.activity
+    if singing < _LEAST_ACTIVITY:
+        raise Misfit(f"{song.name} has hardly any vocals (in {singing:.0%} of the song)")
+    return _Song(track_beats(mixture, rate), find_key(chromagram(backing, rate)))
+
+
+def _hear_band(song: SeparatedTrack, accompaniment: np.ndarray, rate: int) -> _Song:
+    """The beat and the key of an accompaniment. Raises Misfit where there is none."""
+    if not loudness.audible(accompaniment, rate):
+        raise Misfit(f"{song.name} has no accompaniment")
+    chroma = chromagram(accompaniment, rate)
+    return _Song(track_beats(accompaniment, rate, chroma), find_key(chroma))
+
+
 def _balanced(
-    settings: MashupSettings, voice: np.ndarray, base: np.ndarray, rate: int, row: MashupRow
+    settings: MashupSettings, voice: np.ndarray, base: np.ndarray, rate: int, row: MashupRow, pool: ThreadPoolExecutor
 ) -> tuple[np.ndarray, np.ndarray, MashupRow]:
     """Vocals at their level, both under the limiter, and the row with the gains and levels that resulted."""
-    before, level = loudness.integrated(voice, rate), loudness.integrated(base, rate)
+    before, level = pool.map(lambda audio: loudness.integrated(audio, rate), (voice, base))
     gain = loudness.level_gain(before, level, settings.balance)
     if settings.loudness == "frame":
         voice = voice * loudness.frame_gains(voice, base, rate, settings.balance)
@@ -172,12 +204,15 @@ def _balanced(
     return voice, base, replace(row, true_peak_db=peak)
 
 
-def _write(folder: Path, voice: np.ndarray, base: np.ndarray, rate: int) -> None:
+def _write(folder: Path, voice: np.ndarray, base: np.ndarray, rate: int, pool: ThreadPoolExecutor) -> list[Future]:
     """Vocals and accompaniment on the 24-bit grid, and the mix, which is their sum to the bit."""
-    parts = {"vocals": voice, "accompaniment": base}
-    parts = {name: np.round(audio.astype(np.float64) * 2**23) / 2**23 for name, audio in parts.items()}
-    for name, audio in {**parts, "mix": parts["vocals"] + parts["accompaniment"]}.items():
-        write(folder / f"{name}.flac", audio, rate, name="flac", depth="int24")
+    # Exact in float32: scaling by a power of two, rounding, and the sum of two numbers of 24 bits.
+    vocals, accompaniment = (np.rint(audio * np.float32(2**23)) * np.float32(2**-23) for audio in (voice, base))
+    parts = {"vocals": vocals, "accompaniment": accompaniment, "mix": vocals + accompaniment}
+    return [
+        pool.submit(write, folder / f"{name}.flac", audio, rate, name="flac", depth="int24")
+        for name, audio in parts.items()
+    ]
 
 
 def _common(alignment: Alignment, vocals: np.ndarray, accompaniment: np.ndarray, rate: int) -> tuple[float, float]:

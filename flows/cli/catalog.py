@@ -8,6 +8,7 @@ import sys
 
 import click
 
+from flows.cli.ahead import workers_ahead
 from flows.cli.console import echo
 from flows.cli.options import chosen, with_output, with_parameters, with_settings
 from flows.cli.outcome import planned, print_json, show_pruning, show_separation
@@ -26,11 +27,12 @@ def separate(options: SeparateOptions, mp3: bool, as_json: bool) -> None:
 
     Run again, only what is new, changed or missing is done. One bad track is one failed row.
     """
-    from flows.separate import separate as flow
-
     if mp3:
         options = options.replaced(format="mp3")
-    summary = flow(**options.values())
+    with workers_ahead(0 if options.dry_run else 1, options, options.out):
+        from flows.separate import separate as flow
+
+        summary = flow(**options.values())
     if summary.told_apart:
         tracks = counted(summary.told_apart, "track")
         echo(

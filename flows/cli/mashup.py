@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from flows.cli.ahead import workers_ahead
 from flows.cli.console import echo
 from flows.cli.options import chosen, under_prefect, with_output, with_parameters
 from flows.cli.outcome import print_json
@@ -29,19 +30,22 @@ def mashup(find: str | None, as_json: bool, **values: Any) -> None:
 
     Exit code 4: the two do not fit (no beat, no vocals, tempi too far apart), and a sentence says why.
     """
-    from flows.mashup import find_mashups
-    from flows.mashup import mashup as flow
-
     if find:
         if values["vocals_of"]:
             raise click.UsageError("give two songs or --find OUT, not both")
+        from flows.mashup import find_mashups
+
         summary = find_mashups(**chosen(FindMashupsOptions, {**values, "out": find}).values())
         if not as_json:
             _show_pairs(summary.pairs)
     else:
         if not (values["vocals_of"] and values["accompaniment_of"] and values["out"]):
             raise click.UsageError("give two songs and --out, or --find OUT")
-        summary = flow(**chosen(MashupOptions, values).values())
+        options = chosen(MashupOptions, values)
+        with workers_ahead(2, options, options.out):
+            from flows.mashup import mashup as flow
+
+            summary = flow(**options.values())
     if as_json:
         print_json(summary, exit_code=summary.exit_code)
         sys.exit(summary.exit_code)

@@ -10,7 +10,6 @@ from uuid import UUID
 
 from storage.files.layout import OutputLayout
 from storage.files.location import is_url
-from storage.results.summary import opened_run
 
 if TYPE_CHECKING:
     from flows.running.progress import Progress
@@ -109,6 +108,8 @@ def publish(out: OutputLayout, run_id: str, report: Path | str | None, drift: st
         return
     from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
     from prefect.logging import get_run_logger
+
+    from storage.results.summary import opened_run  # imports Arrow, and the command line imports this module
 
     with contextlib.suppress(Exception):  # as above
         with opened_run(out, run_id) as rows:

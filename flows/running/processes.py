@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -58,6 +58,33 @@ class Call:
 
     def release(self) -> None:
         self._result = None
+
+
+_spare: list["_Process"] = []
+
+
+@contextlib.contextmanager
+def spare_processes(
+    count: int, *, environment: Mapping[str, str], modules: Sequence[str], quiet: bool
+) -> Iterator[None]:
+    """Start processes for whoever wants some in the body: what they import takes as long as working out what is to do.
+
+    `Processes` takes them before it starts others. Those that nobody has taken end with the body.
+
+    Args:
+        count: How many processes.
+        environment: As `Processes` takes it from whoever makes one in the body.
+        modules: What they import at once.
+        quiet: Whether their standard output and standard error are discarded.
+    """
+    try:
+        _spare.extend(_Process(environment, quiet, modules) for _ in range(count))
+        yield
+    finally:
+        while _spare:
+            process = _spare.pop()
+            process.kill()
+            process.wait()
 
 
 class Processes:
@@ -131,7 +158,10 @@ class Processes:
         self._processes = []
 
     def _start(self) -> "_Process":
-        return _Process(self._environment, self._setup, self._quiet)
+        process = _spare.pop() if _spare else _Process(self._environment, self._quiet)
+        if self._setup is not None:
+            process.set_up(self._setup)
+        return process
 
     def _feed(self) -> None:
         for process in self._processes:
@@ -181,12 +211,12 @@ def _ready(call: Call) -> bool:
 class _Process:
     """One worker process and the call it is at."""
 
-    def __init__(self, environment: Mapping[str, str], setup: Callable[[], None] | None, quiet: bool) -> None:
+    def __init__(self, environment: Mapping[str, str], quiet: bool, modules: Sequence[str] = ()) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
                 # -P: a user's own tasks.py in the present folder must not be taken for ours.
-                [sys.executable, "-P", "-m", "tasks.process", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-P", "-m", "tasks.process", str(theirs.fileno()), str(os.getpid()), *modules],
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)},
                 stdin=subprocess.DEVNULL,
@@ -196,9 +226,11 @@ class _Process:
             )
         self.connection = Connection(ours.detach())
         self.call: Call | None = None
-        self.starting = setup is not None
-        if setup is not None:
-            self.give(Call("setup", setup, ()), ())
+        self.starting = False
+
+    def set_up(self, setup: Callable[[], None]) -> None:
+        self.starting = True
+        self.give(Call("setup", setup, ()), ())
 
     def give(self, call: Call, arguments: tuple[Any, ...]) -> None:
         self.call = call

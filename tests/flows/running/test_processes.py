@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from flows.running.processes import ProcessDied, Processes
+from flows.running.processes import ProcessDied, Processes, spare_processes
 from storage.errors import StorageError
 
 pytestmark = pytest.mark.xdist_group("cluster")
@@ -107,3 +107,23 @@ def test_no_process_outlives_a_killed_flow():
     owner.kill()
     owner.wait()
     worker.wait(timeout=30)
+
+
+def test_spare_processes_are_taken_before_others_are_started_and_end_where_nobody_took_them():
+    with spare_processes(2, environment={"UNBRAID_TEST": "spare"}, modules=["this"], quiet=True):
+        children = {child.pid for child in psutil.Process().children()}
+        processes = Processes(1, environment={}, setup=os.getpid)
+        (call,) = ended(processes, processes.submit(os.getpid))
+        assert call.result() in children
+        (call,) = ended(processes, processes.submit(eval, "'this' in __import__('sys').modules"))
+        assert call.result()
+    processes.close()
+    assert not children & {child.pid for child in psutil.Process().children()}
+
+
+def test_a_spare_process_that_cannot_import_is_replaced():
+    with spare_processes(1, environment={}, modules=["no_such_module"], quiet=True):
+        processes = Processes(1, environment={}, setup=os.getpid)
+        (call,) = ended(processes, processes.submit(os.getpid))
+        assert call.result() != os.getpid()
+        processes.close()

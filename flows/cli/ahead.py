@@ -1,0 +1,34 @@
+"""Worker processes that start before the flow's modules are imported: importing torch takes them longer than that."""
+
+import contextlib
+import os
+from contextlib import AbstractContextManager
+
+from flows.running.environment import VERBOSE, WORKERS
+from flows.running.processes import spare_processes
+from flows.settings import Workers
+from storage.files.layout import OutputLayout
+from storage.files.location import is_url, location
+from tasks.cores import available_cores
+
+
+def workers_ahead(tracks: int, options: Workers, out: str) -> AbstractContextManager[None]:
+    """Start worker processes where there is something for them to do.
+
+    Args:
+        tracks: How many tracks there are at least; no more processes than that are started.
+        options: How many processes are allowed. None are started where a Dask scheduler's workers are used instead.
+        out: The output. Nothing is started where it has been written to before, since all may be done.
+
+    Returns:
+        A context. What the flow has not taken in its body is ended with it.
+    """
+    elsewhere = options.dask or os.environ.get("UNBRAID_DASK")
+    if elsewhere or is_url(out) or OutputLayout(location(out)).runs.exists():
+        return contextlib.nullcontext()
+    return spare_processes(
+        min(tracks, options.workers or available_cores()),
+        environment=WORKERS,
+        modules=["tasks.separate", "tasks.loading", "model.separation.stream"],
+        quiet=not os.environ.get(VERBOSE),
+    )

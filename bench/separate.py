@@ -53,7 +53,8 @@ STAGES: dict[str, list[tuple[str, str | None, str]]] = {
         ("model.separation.evidence", "Evidence", "add_samples"),
     ],
     "meters": [
-        ("model.scoring.meters", "LoudnessMeter", "push"),
+        ("model.scoring.meters", "LoudnessMeter", "weighted"),
+        ("model.scoring.meters", "LoudnessMeter", "add"),
         ("model.scoring.meters", "TruePeakMeter", "push"),
     ],
     "encode": [("storage.audio.writer", "AudioWriter", "write")],

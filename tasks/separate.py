@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import logging
 import time
 import traceback
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from model.errors import DeviceLostError, ModelError
-from model.scoring.meters import LoudnessMeter, TruePeakMeter, activity
+from model.scoring.meters import RUN, LoudnessMeter, TruePeakMeter, activity
 from model.separation.foreign import ForeignSeparator
 from model.separation.grid import on_grid
 from model.separation.stream import Piece, Separator
@@ -248,14 +249,21 @@ def _stream(
         }
 
         def write(piece: Piece) -> int:
-            mixture_meter.push(piece.mixture)
             estimates, rest = piece.stems, separator.stems[-1]
             if settings.two_stems:
                 estimates, rest = two_stems(piece, settings.stems), settings.stems[-1]
             stems = on_grid(piece.mixture, estimates, rest, stem_format.bits)
-            for stem, writer in writers.items():
-                writer.write(stems[stem])
-                meters[stem].push(stems[stem])
+            for start in range(0, piece.mixture.shape[1], RUN):
+                part = slice(start, start + RUN)
+                weighted = []
+                for stem, writer in writers.items():
+                    writer.write(stems[stem][:, part])
+                    weighted.append(meters[stem].push(stems[stem][:, part]))
+                # Stems add up to the mixture, and so do their weighted samples.
+                together = len(writers) == len(stems)
+                mixture_meter.add(
+                    functools.reduce(np.add, weighted) if together else mixture_meter.weighted(piece.mixture[:, part])
+                )
             return piece.mixture.shape[1]
 
         for block in reader.blocks():
@@ -320,9 +328,12 @@ class _Meters:
         self.loudness = LoudnessMeter(rate, channels)
         self.peak = TruePeakMeter(channels)
 
-    def push(self, block: np.ndarray) -> None:
-        self.loudness.push(block)
+    def push(self, block: np.ndarray) -> np.ndarray:
+        """Measure a block of at most RUN samples; returns it K-weighted."""
         self.peak.push(block)
+        weighted = self.loudness.weighted(block)
+        self.loudness.add(weighted)
+        return weighted
 
 
 def score_batch(

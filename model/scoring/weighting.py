@@ -38,12 +38,12 @@ class KWeighting:
         Returns:
             float64, of the same shape.
         """
-        whole = block.shape[1] // _STRETCH * _STRETCH
+        even = block.shape[1] // _STRETCH * _STRETCH
         out = np.empty(block.shape)
-        if whole:
-            out[:, :whole], self._state = self._filter.stretches(block[:, :whole].astype(np.float64), self._state)
-        if whole < block.shape[1]:
-            out[:, whole:], self._state = self._filter.rest(block[:, whole:].astype(np.float64), self._state)
+        if even:
+            out[:, :even], self._state = self._filter.stretches(block[:, :even], self._state)
+        if even < block.shape[1]:
+            out[:, even:], self._state = self._filter.rest(block[:, even:].astype(np.float64), self._state)
         return out
 
 
@@ -76,8 +76,7 @@ class _BlockFilter:
     Attributes:
         powers: What i samples of silence make of a state, (L + 1, n, n).
         entering: What a stretch adds to the state after it, (n, L).
-        response: The response to a stretch from rest, (L, L).
-        ringing: The response of a stretch of silence to the state before it, (L, n).
+        response: The response to a stretch and the state before it, (L, L + n).
         row: What the additions of a row's stretches add to the state after each number of them, ((R + 1) · n, R · n).
         fading: What each number of silent stretches makes of a state, ((R + 1) · n, n).
     """
@@ -85,7 +84,6 @@ class _BlockFilter:
     powers: np.ndarray
     entering: np.ndarray
     response: np.ndarray
-    ringing: np.ndarray
     row: np.ndarray
     fading: np.ndarray
 
@@ -102,32 +100,32 @@ class _BlockFilter:
         """
         channels, samples = signal.shape
         count, order = samples // _STRETCH, self.order
-        parts = signal.reshape(channels * count, _STRETCH)
-        added = _product(parts, self.entering).reshape(channels, count, order)
+        parts = np.empty((channels, count, _STRETCH + order))  # each stretch, and the state before it
+        parts[..., :_STRETCH] = signal.reshape(channels, count, _STRETCH)
+        added = _product(parts[..., :_STRETCH], self.entering)
         rows = -(-count // _ROW)
         filled = np.zeros((channels, rows * _ROW, order))
         filled[:, :count] = added
-        within = _product(filled.reshape(channels * rows, _ROW * order), self.row).reshape(channels, rows, -1)
+        within = _product(filled.reshape(channels, rows, _ROW * order), self.row)
         before = np.empty((channels, rows, order))  # the state at the beginning of each row
         for number in range(rows):
             before[:, number] = state
             state = state @ self.fading[-order:].T + within[:, number, -order:]
         states = within + before @ self.fading.T
-        states = states[:, :, : _ROW * order].reshape(channels, rows * _ROW, order)[:, :count]
-        out = _product(parts, self.response)
-        out += _product(states.reshape(channels * count, order), self.ringing)
-        return out.reshape(channels, samples), states[:, -1] @ self.powers[-1].T + added[:, -1]
+        parts[..., _STRETCH:] = states[:, :, : _ROW * order].reshape(channels, rows * _ROW, order)[:, :count]
+        last = parts[:, -1, _STRETCH:] @ self.powers[-1].T + added[:, -1]
+        return _product(parts, self.response).reshape(channels, samples), last
 
     def rest(self, signal: np.ndarray, state: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The response to less than a stretch, and the state after it; arguments as for `stretches`."""
         count = signal.shape[1]
-        out = signal @ self.response[:count, :count].T + state @ self.ringing[:count].T
+        out = signal @ self.response[:count, :count].T + state @ self.response[:count, _STRETCH:].T
         return out, state @ self.powers[count].T + signal @ self.entering[:, _STRETCH - count :].T
 
 
 def _product(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """rows · matrixᵀ, by torch, which keeps to a worker's number of threads."""
-    return torch.mm(torch.from_numpy(np.ascontiguousarray(rows)), torch.from_numpy(matrix).T).numpy()
+    """rows · matrixᵀ over the last axis, by torch, which keeps to a worker's number of threads."""
+    return torch.matmul(torch.from_numpy(rows), torch.from_numpy(matrix).T).numpy()
 
 
 @functools.lru_cache(maxsize=8)
@@ -151,8 +149,12 @@ def _k_weighting(rate: int) -> _BlockFilter:
     return _BlockFilter(
         powers=powers,
         entering=np.hstack([power @ inlet for power in powers[-2::-1]]),
-        response=np.where(lags >= 0, impulse[np.maximum(lags, 0)], 0.0),
-        ringing=np.vstack([outlet @ power for power in powers[:-1]]),
+        response=np.hstack(
+            [
+                np.where(lags >= 0, impulse[np.maximum(lags, 0)], 0.0),
+                np.vstack([outlet @ power for power in powers[:-1]]),
+            ]
+        ),
         row=row.reshape((_ROW + 1) * order, _ROW * order),
         fading=fading.reshape((_ROW + 1) * order, order),
     )

@@ -80,14 +80,18 @@ class StemFormat:
         return next((rate for rate in rates if rate > source_rate), rates[-1])
 
     def encoding(self, rate: int) -> dict[str, Any]:
-        """What libsndfile is told of the bitrate: a level from 0 (the codec's highest bitrate) to below 1 (its lowest).
+        """What libsndfile is told of the compression or the bitrate.
+
+        For mp3 it is a level from 0 (the codec's highest bitrate) to below 1 (its lowest).
 
         Args:
             rate: The sample rate written, in Hz, on which the range of mp3's bitrates depends.
 
         Returns:
-            Keyword arguments of `soundfile.SoundFile`; none where no bitrate is chosen.
+            Keyword arguments of `soundfile.SoundFile`; none where there is nothing to choose.
         """
+        if self.name == "flac":
+            return {"compression_level": 0.5}  # FLAC's level 4: a tenth faster than its usual 5, and 0.2 % larger
         if self.name != "mp3" or self.kbps is None:
             return {}
         lowest, highest = (32, 320) if rate >= 32000 else (8, 160) if rate >= 16000 else (8, 64)

@@ -24,6 +24,15 @@ def test_loudness_in_blocks_is_pyloudnorms_of_the_complete_signal(rate, channels
     assert ours == pytest.approx(theirs, abs=0.02)
 
 
+def test_a_sum_is_measured_by_what_its_parts_are_weighted_to():
+    parts = [noise(2, 44100 * 3) * level for level in (1.0, 0.3)]
+    meters = [LoudnessMeter(44100, 2) for _ in parts]
+    together = LoudnessMeter(44100, 2)
+    for start in range(0, 44100 * 3, 9999):
+        together.add(sum(m.weighted(part[:, start : start + 9999]) for m, part in zip(meters, parts, strict=True)))
+    np.testing.assert_allclose(together.blocks(), LoudnessMeter.of(sum(parts), 44100).blocks(), atol=1e-5)
+
+
 @pytest.mark.parametrize("rate", [8000, 44100, 192000])
 def test_the_weighting_filters_are_pyloudnorms(rate):
     theirs = np.array([[*stage.b, *stage.a] for stage in pyloudnorm.Meter(rate)._filters.values()])

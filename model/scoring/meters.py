@@ -112,7 +112,7 @@ class TruePeakMeter:
     _STRETCH = 2048
 
     def __init__(self, channels: int) -> None:
-        self._phases = torch.from_numpy(oversampling_filter().reshape(_TAPS_PER_PHASE, _OVERSAMPLING)[::-1].copy())
+        self._phases = oversampling_phases()
         self._gain = float(self._phases.abs().sum(dim=0).max())
         self._before = np.zeros((channels, _TAPS_PER_PHASE), np.float32)
         self._peak = 0.0
@@ -146,6 +146,11 @@ class TruePeakMeter:
     def decibels(self) -> float | None:
         """dBTP, None for silence."""
         return 20 * float(np.log10(self._peak)) if self._peak else None
+
+
+def oversampling_phases() -> torch.Tensor:
+    """The filter by phases: as a matrix (12, 4) it makes of twelve samples the four values in their middle; float64."""
+    return torch.from_numpy(oversampling_filter().reshape(_TAPS_PER_PHASE, _OVERSAMPLING)[::-1].copy())
 
 
 def oversampling_filter() -> np.ndarray:

@@ -4,12 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import soxr
-from scipy import fft
 
 from tasks.mashup.chroma import Chromagram, chromagram
+from tasks.mashup.onsets import ANALYSIS_RATE, HOP, onset_envelopes
+from tasks.mashup.pulse import beat_frames, tempo
 
-ANALYSIS_RATE = 22050
-_HOP = 256  # 11.6 ms
 BEATS_PER_BAR = 4
 _STEADY_WITHIN = 0.04  # s; beats this close to a straight line are a drum machine's, or a click track's
 _STEADY_SHARE = 0.85
@@ -17,7 +16,6 @@ _LEAST_CLARITY = 0.25
 _LEAST_DEVIATIONS = 6.0  # white noise reaches 4
 _NEAR = 0.07  # s
 _PEAKS = 6
-_TEMPO_SECONDS, _TEMPO_STRIDE = 8.0, 32
 _LEAST_ONSETS = 0.1  # dB; music varies by some decibels from frame to frame, a held tone by hundredths
 
 
@@ -80,7 +78,7 @@ class BeatGrid:
 def track_beats(audio: np.ndarray, rate: int, chroma: Chromagram | None = None) -> BeatGrid:
     """The beats of a mixture.
 
-    librosa's dynamic programming (Ellis, "Beat tracking by dynamic programming", 2007) finds them. Where they
+    Dynamic programming (Ellis, "Beat tracking by dynamic programming", 2007) finds them. Where they
     lie on a straight line within 40 ms the line is taken, its tempo and phase refined on the onset envelope:
     each beat is then as exact as all of them together. Where they do not, a line is sought in the spectrum of
     the song's entire onset envelope, which shows a steady pulse that the dynamic programming loses; if onsets
@@ -94,25 +92,17 @@ def track_beats(audio: np.ndarray, rate: int, chroma: Chromagram | None = None) 
     Returns:
         The grid; without beats, tempo and clarity 0, for less than a second, silence, a held tone or too few onsets.
     """
-    import librosa
-
     mono = soxr.resample(audio.mean(axis=0, dtype=np.float32), rate, ANALYSIS_RATE, "HQ")
     if len(mono) < ANALYSIS_RATE or not np.abs(mono).max() > 1e-4:
         return _no_beats()
-    power = np.square(np.abs(librosa.stft(mono, n_fft=1024, hop_length=_HOP)))
-    loud = librosa.power_to_db(librosa.feature.melspectrogram(S=power, sr=ANALYSIS_RATE, n_mels=96), ref=np.max)
-    onsets = librosa.onset.onset_strength(S=loud, sr=ANALYSIS_RATE, hop_length=_HOP, center=False)
-    low = librosa.onset.onset_strength(S=loud[:6], sr=ANALYSIS_RATE, hop_length=_HOP, center=False)
+    onsets, low = onset_envelopes(mono)
     if onsets.std() < _LEAST_ONSETS:
         return _no_beats()
-    tempo = librosa.feature.tempo(tg=_tempogram(onsets), sr=ANALYSIS_RATE, hop_length=_HOP)
-    _, frames = librosa.beat.beat_track(
-        onset_envelope=onsets, sr=ANALYSIS_RATE, hop_length=_HOP, bpm=tempo, tightness=100, trim=False
-    )
+    frames = beat_frames(onsets, tempo(onsets))
     if len(frames) < 2 * BEATS_PER_BAR:
         return _no_beats()
     seconds = len(mono) / ANALYSIS_RATE
-    beats = _regular(frames * _HOP / ANALYSIS_RATE, onsets, seconds)
+    beats = _regular(frames * HOP / ANALYSIS_RATE, onsets, seconds)
     harmony = _harmony(chroma or chromagram(mono[None], ANALYSIS_RATE), beats)
     accents = np.stack([_at(onsets, beats), _at(low, beats), harmony], axis=1)
     deviation = accents.std(axis=0)
@@ -125,19 +115,6 @@ def track_beats(audio: np.ndarray, rate: int, chroma: Chromagram | None = None) 
         accents=accents,
         clarity=_clarity(onsets, beats),
     )
-
-
-def _tempogram(onsets: np.ndarray) -> np.ndarray:
-    """Autocorrelation of the onset envelope over 8 s windows, three per second: (lags, places).
-
-    What `librosa.feature.tempogram` computes at every frame, at a thirtieth of the cost; its mean is the same.
-    """
-    length = round(_TEMPO_SECONDS * ANALYSIS_RATE / _HOP)
-    padded = np.pad(onsets, length // 2, mode="linear_ramp", end_values=0)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, length)[::_TEMPO_STRIDE] * np.hanning(length)
-    power = np.square(np.abs(fft.rfft(frames, fft.next_fast_len(2 * length - 1), axis=1)))
-    lags = fft.irfft(power, axis=1)[:, :length].T
-    return lags / np.maximum(np.abs(lags).max(axis=0, keepdims=True), 1e-9)
 
 
 def _no_beats() -> BeatGrid:
@@ -181,7 +158,7 @@ def _line_in_spectrum(onsets: np.ndarray, seconds: float) -> np.ndarray | None:
     fluctuation = (onsets - onsets.mean()) * np.hanning(len(onsets))
     points = 1 << int(np.ceil(np.log2(8 * len(onsets))))
     size = np.abs(np.fft.rfft(fluctuation, points))
-    hertz = np.fft.rfftfreq(points, _HOP / ANALYSIS_RATE)
+    hertz = np.fft.rfftfreq(points, HOP / ANALYSIS_RATE)
     peaks: list[float] = []
     for index in np.argsort(np.where((hertz > 0.8) & (hertz < 9), size, 0))[::-1][:4000]:
         if all(abs(hertz[index] - peak) > 0.05 for peak in peaks):
@@ -221,7 +198,7 @@ def _onsets_near(onsets: np.ndarray, beats: np.ndarray) -> np.ndarray:
         return beats
     # The peak of the parabola through a peak and its neighbours is finer than a hop.
     left, middle, right = onsets[peaks - 1], onsets[peaks], onsets[peaks + 1]
-    times = (peaks + 0.5 * (left - right) / (left - 2 * middle + right)) * _HOP / ANALYSIS_RATE
+    times = (peaks + 0.5 * (left - right) / (left - 2 * middle + right)) * HOP / ANALYSIS_RATE
     nearest = times[np.abs(beats[:, None] - times[None, :]).argmin(axis=1)]
     return np.unique(nearest[np.abs(nearest - beats) < _NEAR])
 
@@ -247,7 +224,7 @@ def _refined(start: float, slope: float, onsets: np.ndarray, seconds: float) -> 
 
 def _at(envelope: np.ndarray, times: np.ndarray) -> np.ndarray:
     """The envelope at `times` in seconds, of any shape, by linear interpolation; constant beyond its ends."""
-    places = np.clip(times * (ANALYSIS_RATE / _HOP), 0, len(envelope) - 1)
+    places = np.clip(times * (ANALYSIS_RATE / HOP), 0, len(envelope) - 1)
     below = np.minimum(places.astype(np.intp), len(envelope) - 2)
     share = places - below
     return envelope[below] * (1 - share) + envelope[below + 1] * share

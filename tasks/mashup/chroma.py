@@ -5,13 +5,13 @@ from functools import cache
 
 import numpy as np
 import soxr
-from scipy import fft
+import torch
 
 _RATE = 11025
 _WINDOW, _HOP = 4096, 1024  # 372 ms, every 93 ms
 _PER_SEMITONE = 3  # so that a band that tunes a little high or low is met in the middle
 _HIGHEST = 2100.0  # Hz; above it overtones outnumber fundamentals
-_FRAMES_AT_ONCE = 512
+_FRAMES_AT_ONCE = 64
 # A drum hit lasts two frames of a spectrum at half the rate, a note longer: the median of five drops the hit.
 _SUSTAIN_STRIDE, _SUSTAIN_FRAMES = 2, 5
 
@@ -57,16 +57,16 @@ def chromagram(audio: np.ndarray, rate: int) -> Chromagram:
     return Chromagram((np.square(magnitude) @ tuned.T).T, sustained, _HOP / _RATE)
 
 
+@torch.inference_mode()
 def _magnitude(mono: np.ndarray) -> np.ndarray:
     """(frames, bins) below 2.1 kHz, frames centred on multiples of the hop."""
-    window = np.hanning(_WINDOW + 1)[:-1].astype(np.float32)
-    padded = np.pad(mono, _WINDOW // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[::_HOP]
-    bins = _bins()
-    return np.concatenate([
-        np.abs(fft.rfft(frames[first : first + _FRAMES_AT_ONCE] * window, axis=1)[:, :bins])
-        for first in range(0, len(frames), _FRAMES_AT_ONCE)
-    ])  # fmt: skip
+    padded = torch.nn.functional.pad(torch.from_numpy(mono), (_WINDOW // 2, _WINDOW // 2))
+    frames, window = padded.unfold(0, _WINDOW, _HOP), torch.hann_window(_WINDOW)
+    out = torch.empty(len(frames), _bins())
+    for first in range(0, len(frames), _FRAMES_AT_ONCE):
+        block = slice(first, first + _FRAMES_AT_ONCE)
+        torch.abs(torch.fft.rfft(frames[block] * window)[:, : _bins()], out=out[block])
+    return out.numpy()
 
 
 def _median(magnitude: np.ndarray) -> np.ndarray:
@@ -84,11 +84,22 @@ def _bins() -> int:
 @cache
 def _filters() -> tuple[np.ndarray, np.ndarray]:
     """Weights of bins in thirds of a semitone (36, bins), and in semitones (12, bins), C in the first place."""
-    import librosa
+    return chroma_filters(12 * _PER_SEMITONE), chroma_filters(12)
 
-    bins = _bins()
-    fine, tuned = (
-        librosa.filters.chroma(sr=_RATE, n_fft=_WINDOW, n_chroma=classes, tuning=0.0)[:, :bins].astype(np.float32)
-        for classes in (12 * _PER_SEMITONE, 12)
-    )
-    return fine, tuned
+
+def chroma_filters(classes: int) -> np.ndarray:
+    """Weights (classes, bins) of the bins below 2.1 kHz in each pitch class: Gaussians about every octave of it.
+
+    As `librosa.filters.chroma` has them (Ellis, "Chroma feature analysis and synthesis", 2007).
+
+    Args:
+        classes: Pitch classes per octave, a multiple of 12; the first is C.
+    """
+    octaves = np.log2(np.arange(1, _WINDOW) * (_RATE / _WINDOW) / (440 / 16))  # above the A of 27.5 Hz
+    places = classes * np.concatenate([[octaves[0] - 1.5], octaves])
+    widths = np.append(np.maximum(np.diff(places), 1), 1)
+    apart = (places - np.arange(classes)[:, None] + classes / 2) % classes - classes / 2
+    weights = np.exp(-0.5 * np.square(2 * apart / widths))
+    weights /= np.linalg.norm(weights, axis=0)
+    weights *= np.exp(-0.5 * np.square((places / classes - 5) / 2))  # music is in the octaves about the fifth
+    return np.roll(weights, -3 * (classes // 12), axis=0)[:, : _bins()].astype(np.float32)

@@ -1,8 +1,6 @@
 """A spectral gate for what the separation left behind the voice. Off by default."""
 
 import numpy as np
-from scipy import ndimage
-from scipy import signal as dsp
 
 _WINDOW, _HOP = 2048, 512
 KINDS = ("hard", "soft")
@@ -27,6 +25,9 @@ def gate(audio: np.ndarray, rate: int, kind: str, threshold_db: float = -45.0) -
     Raises:
         ValueError: There is no such kind.
     """
+    from scipy import ndimage  # not above: importing it takes longer than a mash-up needs for a minute of music
+    from scipy import signal as dsp
+
     if kind not in KINDS:
         raise ValueError(f"a gate is {' or '.join(KINDS)}, not {kind}")
     if audio.shape[1] < _WINDOW:

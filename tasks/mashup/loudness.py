@@ -1,20 +1,17 @@
 """How loud the vocals are against the accompaniment, and how loud the mix may get."""
 
-from functools import cache
-
 import numpy as np
-from scipy import ndimage
-from scipy import signal as dsp
+import torch
 
-from model.scoring.meters import SILENCE_LUFS, LoudnessMeter, TruePeakMeter
+from model.scoring.meters import SILENCE_LUFS, LoudnessMeter, TruePeakMeter, oversampling_phases
 
 DEFAULT_BALANCE = -1.0  # LU of the vocals against the accompaniment
 CEILING_DB = -1.0  # dBTP, as streaming services require
 _MOST_GAIN_DB = 15.0
 _LOOKAHEAD = 0.005  # s
-_STRETCH, _CONTEXT = 4096, 64  # samples
+_STRETCH = 4096  # samples
 _OVERSHOOT = 1.6  # times its samples that music reaches between them, at most
-_OVERSAMPLING = 4
+_SMOOTHED_AT_ONCE = 8192  # samples
 _AUDIBLE_SECONDS = 10
 
 
@@ -97,7 +94,7 @@ def frame_gains(vocals: np.ndarray, accompaniment: np.ndarray, rate: int, balanc
     )
     if sounding.any():
         gains = np.interp(np.arange(len(gains)), np.flatnonzero(sounding), gains[sounding])
-    smooth = ndimage.uniform_filter1d(gains, 5, mode="nearest")
+    smooth = np.convolve(np.pad(gains, 2, mode="edge"), np.full(5, 0.2), mode="valid")
     centres = (np.arange(len(smooth)) * 0.1 + 0.2) * rate
     return (10 ** (np.interp(np.arange(vocals.shape[1]), centres, smooth) / 20)).astype(np.float32)
 
@@ -123,9 +120,8 @@ def limiting_gain(mix: np.ndarray, rate: int, ceiling_db: float = CEILING_DB) ->
         return np.ones(mix.shape[1], np.float32)
     needed = np.minimum(1.0, ceiling / np.maximum(peaks, 1e-9))
     reach = max(1, round(_LOOKAHEAD * rate))
-    held = ndimage.minimum_filter1d(needed, 2 * reach + 1, mode="nearest")
     window = np.hanning(2 * reach + 1)
-    gain = dsp.oaconvolve(np.pad(held, reach, mode="edge"), window / window.sum(), mode="valid")
+    gain = _convolved(_least_within(needed, reach), window / window.sum())
     return np.minimum(gain, 1.0).astype(np.float32)
 
 
@@ -134,23 +130,41 @@ def _peaks_above(mix: np.ndarray, ceiling: float) -> np.ndarray | None:
 
     Only stretches that could exceed the ceiling between their samples are oversampled.
     """
-    peaks = np.abs(mix).max(axis=0)
-    stretches = range(0, mix.shape[1], _STRETCH)
-    near = [first for first in stretches if peaks[first : first + _STRETCH].max() * _OVERSHOOT > ceiling]
-    for first in near:
-        begin = max(0, first - _CONTEXT)
-        part = mix[:, begin : first + _STRETCH + _CONTEXT]
-        between = dsp.resample_poly(part, _OVERSAMPLING, 1, axis=-1, window=_low_pass())
-        largest = np.abs(between).max(axis=0).reshape(-1, _OVERSAMPLING).max(axis=1)
-        inside = largest[first - begin :][:_STRETCH]
-        peaks[first : first + len(inside)] = inside
+    peaks, phases = np.abs(mix).max(axis=0), oversampling_phases().float()
+    taps = len(phases)
+    padded = np.pad(mix, ((0, 0), (taps // 2, taps // 2)))
+    largest = [peaks[first : first + _STRETCH].max() for first in range(0, mix.shape[1], _STRETCH)]
+    for number in np.flatnonzero(np.array(largest) * _OVERSHOOT > ceiling):
+        first = number * _STRETCH
+        around = torch.from_numpy(padded[:, first : first + _STRETCH + taps]).unfold(-1, taps, 1)
+        # Before the first sample, between every two, and after the last.
+        between = torch.matmul(around, phases).abs_().amax(dim=(0, 2)).numpy()
+        inside = peaks[first : first + _STRETCH]
+        np.maximum(inside, np.maximum(between[:-1], between[1:]), out=inside)
     return peaks if (peaks > ceiling).any() else None
 
 
-@cache
-def _low_pass() -> np.ndarray:
-    """The filter that `scipy.signal.resample_poly` would design anew at every call."""
-    return dsp.firwin(20 * _OVERSAMPLING + 1, 1 / _OVERSAMPLING, window=("kaiser", 5.0)).astype(np.float32)
+def _least_within(values: np.ndarray, reach: int) -> np.ndarray:
+    """The least of the values up to `reach` places to either side of each, by minima of twice as many at every step."""
+    width, span = 2 * reach + 1, 1
+    least = np.pad(values, reach, mode="edge")
+    while 2 * span <= width:
+        least, span = np.minimum(least[:-span], least[span:]), 2 * span
+    return np.minimum(least[: len(values)], least[width - span :])
+
+
+def _convolved(values: np.ndarray, window: np.ndarray) -> np.ndarray:
+    """The values smoothed by a symmetric window of odd length, the first and last going on beyond the ends; float64."""
+    reach, size = len(window) // 2, _SMOOTHED_AT_ONCE
+    step = size - 2 * reach
+    blocks = -(-len(values) // step)
+    padded = np.pad(values.astype(np.float64), (reach, reach + blocks * step - len(values)), mode="edge")
+    response = np.fft.rfft(window, size)
+    out = np.empty(blocks * step)
+    for number in range(blocks):
+        spectrum = np.fft.rfft(padded[number * step : number * step + size])
+        out[number * step : (number + 1) * step] = np.fft.irfft(spectrum * response)[2 * reach :]
+    return out[: len(values)]
 
 
 def true_peak(audio: np.ndarray) -> float | None:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import signal as dsp
 
 from tasks.mashup.align import FASTEST, SLOWEST, TimeMap, tempo_factor
 from tasks.mashup.beats import BEATS_PER_BAR, BeatGrid
@@ -94,6 +93,8 @@ def _blend(a: np.ndarray, b: np.ndarray, kind: str) -> np.ndarray:
     share = np.linspace(0, 1, a.shape[1])
     if kind == "crossfade" or a.shape[1] < _WINDOW:
         return (a * np.cos(share * np.pi / 2) + b * np.sin(share * np.pi / 2)).astype(np.float32)
+    from scipy import signal as dsp  # not above: most mash-ups have no transition
+
     transform = dsp.ShortTimeFFT(dsp.windows.hann(_WINDOW, sym=False), _HOP, 1.0)
     a_spectrum, b_spectrum = transform.stft(a), transform.stft(b)
     along = np.clip(transform.t(a.shape[1]) / a.shape[1], 0, 1)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from flows.running.cluster import Cluster, cluster
+from flows.running.cluster import MASHING, Cluster, cluster, one_process
 from flows.running.commit import commit_rows
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
@@ -18,7 +18,7 @@ from storage import runs
 from storage.errors import CatalogError, MetricsError
 from storage.files.layout import OutputLayout
 from storage.files.location import absolute, location
-from storage.results.mashup_rows import MashupRow, PairRow
+from storage.results.mashup_rows import MISFIT, MashupRow, PairRow
 from storage.results.metrics import FAILED
 from storage.results.pairs import rank_pairs
 from storage.results.rows import write_rows
@@ -32,10 +32,7 @@ from storage.results.separated import (
 )
 from storage.sources.catalog import stream_catalog
 from tasks.loading import model_stems
-from tasks.mashup.analysis import analyse_songs, failed_analysis
-from tasks.mashup.keys import key_table
-from tasks.mashup.pairing import WEIGHTS
-from tasks.mashup.render import MISFIT, lost_mashup, mash_pairs
+from tasks.mashup.batches import analyse_songs, failed_analysis, lost_mashup, mash_pairs
 from tasks.settings import MashupSettings
 
 
@@ -97,20 +94,22 @@ def mashup(options: MashupOptions, checked: tuple[list[str], dict[str, Separated
     layout = OutputLayout(location(options.out))
     sources, songs = checked
     missing = [source for source in dict.fromkeys(sources) if source not in songs]
-    for together in _by_different_names(missing):
-        separate(**options.part(SeparateOptions, source=together).values())
-    if missing:
-        songs = _separated(options, sources)
-    for source in sources:
-        if source not in songs:
-            raise CatalogError(
-                failure_of(layout, source)
-                or f"{source} could not be separated into vocals and accompaniment; see the metrics of {layout.root}"
-            )
-    pair = songs[sources[0]], songs[sources[1]]
-    settings = options.part(MashupSettings, out=str(layout.root))
-    run_id = runs.new_run_id("mashup")
-    return MashupSummary(run_id, options.out, tuple(mash_phase(settings, [pair], layout, run_id, None)))
+    with one_process(MASHING) as where:  # which imports what it needs while the songs are separated
+        for together in _by_different_names(missing):
+            separate(**options.part(SeparateOptions, source=together).values())
+        if missing:
+            songs = _separated(options, sources)
+        for source in sources:
+            if source not in songs:
+                raise CatalogError(
+                    failure_of(layout, source)
+                    or f"{source} could not be separated into vocals and accompaniment; "
+                    f"see the metrics of {layout.root}"
+                )
+        pair = songs[sources[0]], songs[sources[1]]
+        settings = options.part(MashupSettings, out=str(layout.root))
+        run_id = runs.new_run_id("mashup")
+        return MashupSummary(run_id, options.out, tuple(mash_phase(settings, [pair], layout, run_id, where)))
 
 
 def _separated(options: MashupOptions, sources: list[str]) -> dict[str, SeparatedTrack]:
@@ -167,6 +166,9 @@ def find_mashups(options: FindMashupsOptions, _: None) -> MashupSummary:
     with cluster(tracks=max(1, todo, options.render), **options.cluster) as where:
         if todo:
             analyse_phase(unanalysed_tracks(layout), todo, layout, run_id, where)
+        from tasks.mashup.keys import key_table
+        from tasks.mashup.pairing import WEIGHTS
+
         pairs = rank_pairs(layout, key_table(), WEIGHTS, max(options.top, options.render))
         if pairs:
             write_rows(layout, run_id, pairs)
@@ -197,7 +199,7 @@ def mash_phase(
     pairs: list[tuple[SeparatedTrack, SeparatedTrack]],
     out: OutputLayout,
     run_id: str,
-    where: Cluster | None,
+    where: Cluster,
 ) -> list[MashupRow]:
     """Make every mash-up and write one row per pair as it ends.
 
@@ -206,15 +208,11 @@ def mash_phase(
         pairs: For each mash-up the song whose vocals are taken and the one whose accompaniment is.
         out: The run folder.
         run_id: The run.
-        where: The connected cluster; None to make them in this process.
+        where: The connected cluster.
 
     Returns:
         The rows; one per pair, also where it does not fit or has failed.
     """
-    if where is None:
-        rows = mash_pairs(settings, pairs)
-        write_rows(out, run_id, rows)
-        return rows
     batches = ([pair] for pair in pairs)
     with progress("mash", len(pairs), "pair") as line:
         outcomes = fan_out(where.client, partial(mash_pairs, settings), batches, window=where.window)

@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
+from flows.running.cluster import MASHING, SEPARATING
 from flows.running.environment import VERBOSE, WORKERS
 from flows.running.processes import spare_processes
 from flows.settings import Workers
@@ -12,8 +14,8 @@ from storage.files.location import is_url, location
 from tasks.cores import available_cores
 
 
-def workers_ahead(tracks: int, options: Workers, out: str) -> AbstractContextManager[None]:
-    """Start worker processes where there is something for them to do.
+def separating_ahead(tracks: int, options: Workers, out: str) -> AbstractContextManager[None]:
+    """Start worker processes where there is something to separate.
 
     Args:
         tracks: How many tracks there are at least; no more processes than that are started.
@@ -24,11 +26,19 @@ def workers_ahead(tracks: int, options: Workers, out: str) -> AbstractContextMan
         A context. What the flow has not taken in its body is ended with it.
     """
     elsewhere = options.dask or os.environ.get("UNBRAID_DASK")
-    if elsewhere or is_url(out) or OutputLayout(location(out)).runs.exists():
+    if not tracks or elsewhere or is_url(out) or OutputLayout(location(out)).runs.exists():
         return contextlib.nullcontext()
-    return spare_processes(
-        min(tracks, options.workers or available_cores()),
-        environment=WORKERS,
-        modules=["tasks.separate", "tasks.loading", "model.separation.stream"],
-        quiet=not os.environ.get(VERBOSE),
-    )
+    return _spare(min(tracks, options.workers or available_cores()), SEPARATING)
+
+
+def mashing_ahead() -> AbstractContextManager[None]:
+    """Start the process that will make a mash-up.
+
+    Returns:
+        A context, as that of `separating_ahead`.
+    """
+    return _spare(1, MASHING)
+
+
+def _spare(count: int, modules: Sequence[str]) -> AbstractContextManager[None]:
+    return spare_processes(count, environment=WORKERS, modules=modules, quiet=not os.environ.get(VERBOSE))

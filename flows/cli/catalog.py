@@ -8,7 +8,6 @@ import sys
 
 import click
 
-from flows.cli.ahead import workers_ahead
 from flows.cli.console import echo
 from flows.cli.options import chosen, with_output, with_parameters, with_settings
 from flows.cli.outcome import planned, print_json, show_pruning, show_separation
@@ -27,9 +26,11 @@ def separate(options: SeparateOptions, mp3: bool, as_json: bool) -> None:
 
     Run again, only what is new, changed or missing is done. One bad track is one failed row.
     """
+    from flows.cli.ahead import separating_ahead
+
     if mp3:
         options = options.replaced(format="mp3")
-    with workers_ahead(0 if options.dry_run else 1, options, options.out):
+    with separating_ahead(0 if options.dry_run else 1, options, options.out):
         from flows.separate import separate as flow
 
         summary = flow(**options.values())

@@ -6,7 +6,6 @@ from typing import Any
 
 import click
 
-from flows.cli.ahead import workers_ahead
 from flows.cli.console import echo
 from flows.cli.options import chosen, under_prefect, with_output, with_parameters
 from flows.cli.outcome import print_json
@@ -30,6 +29,8 @@ def mashup(find: str | None, as_json: bool, **values: Any) -> None:
 
     Exit code 4: the two do not fit (no beat, no vocals, tempi too far apart), and a sentence says why.
     """
+    from flows.cli.ahead import mashing_ahead, separating_ahead
+
     if find:
         if values["vocals_of"]:
             raise click.UsageError("give two songs or --find OUT, not both")
@@ -42,7 +43,7 @@ def mashup(find: str | None, as_json: bool, **values: Any) -> None:
         if not (values["vocals_of"] and values["accompaniment_of"] and values["out"]):
             raise click.UsageError("give two songs and --out, or --find OUT")
         options = chosen(MashupOptions, values)
-        with workers_ahead(2, options, options.out):
+        with separating_ahead(2, options, options.out), mashing_ahead():
             from flows.mashup import mashup as flow
 
             summary = flow(**options.values())

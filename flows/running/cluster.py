@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
@@ -35,6 +35,10 @@ _LOST_AFTER = "300s"
 # Of the resource GPU, which a worker offers once: a training takes all of it, separations as many shares as a process
 # has threads for them.
 GPU_TO_TRAIN, GPU_TO_SEPARATE = {"GPU": 1.0}, {"GPU": 1 / 16}
+
+
+# What local processes import as they start, whatever they are told later.
+SEPARATING, MASHING = ("tasks.separate", "tasks.loading"), ("tasks.mashup.render",)
 
 
 class ClusterError(StorageError):
@@ -297,12 +301,32 @@ def processes_ahead(
         yield processes
 
 
+@contextlib.contextmanager
+def one_process(modules: Sequence[str]) -> Iterator[Cluster]:
+    """A process for one piece of work, whose threads use the cores, beside whatever else this run starts.
+
+    Args:
+        modules: What it imports at once.
+
+    Yields:
+        A cluster of this process.
+    """
+    # One thread of torch's: several would wait for each other in every small step.
+    process = Processes(
+        1, environment=environment.WORKERS, modules=modules, setup=partial(prepare, None, 1),
+        quiet=not os.environ.get("UNBRAID_LOG"),
+    )  # fmt: skip
+    with contextlib.closing(process):
+        yield Cluster(process, 1)
+
+
 def _processes(model: ModelRequest | None, workers: int | None, tracks: int | None, memory: str) -> Processes:
     """Worker processes without a scheduler, which share out the cores."""
     sharing = sharing_here(model, workers, tracks)
     return Processes(
         sharing.processes,
         environment=environment.WORKERS,
+        modules=SEPARATING if model is not None else (),
         setup=partial(prepare, model, sharing.threads),
         memory=_memory_here() // available_cores() if memory == "auto" else int(_size(memory)),
         quiet=not os.environ.get("UNBRAID_LOG"),

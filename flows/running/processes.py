@@ -69,7 +69,7 @@ def spare_processes(
 ) -> Iterator[None]:
     """Start processes for whoever wants some in the body: what they import takes as long as working out what is to do.
 
-    `Processes` takes them before it starts others. Those that nobody has taken end with the body.
+    `Processes` takes those with its own modules before it starts others. Those that nobody has taken end with the body.
 
     Args:
         count: How many processes.
@@ -93,6 +93,7 @@ class Processes:
     Args:
         count: How many processes.
         environment: Environment variables that they get in addition to this process's.
+        modules: What every process imports as it starts.
         setup: Called in every process as it starts, before any other call.
         memory: Bytes of resident memory near which a process is ended; None for no limit.
         quiet: Whether their standard output and standard error are discarded.
@@ -103,11 +104,13 @@ class Processes:
         count: int,
         *,
         environment: Mapping[str, str],
+        modules: Sequence[str] = (),
         setup: Callable[[], None] | None = None,
         memory: int | None = None,
         quiet: bool = True,
     ) -> None:
-        self._environment, self._setup, self._memory, self._quiet = environment, setup, memory, quiet
+        self._environment, self._modules, self._setup = environment, tuple(modules), setup
+        self._memory, self._quiet = memory, quiet
         self._numbers = itertools.count()
         self._waiting: deque[Call] = deque()
         self._stillborn = 0
@@ -158,7 +161,11 @@ class Processes:
         self._processes = []
 
     def _start(self) -> "_Process":
-        process = _spare.pop() if _spare else _Process(self._environment, self._quiet)
+        process = next((spare for spare in _spare if spare.modules == self._modules), None)
+        if process is None:
+            process = _Process(self._environment, self._quiet, self._modules)
+        else:
+            _spare.remove(process)
         if self._setup is not None:
             process.set_up(self._setup)
         return process
@@ -211,7 +218,8 @@ def _ready(call: Call) -> bool:
 class _Process:
     """One worker process and the call it is at."""
 
-    def __init__(self, environment: Mapping[str, str], quiet: bool, modules: Sequence[str] = ()) -> None:
+    def __init__(self, environment: Mapping[str, str], quiet: bool, modules: Sequence[str]) -> None:
+        self.modules = tuple(modules)
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(

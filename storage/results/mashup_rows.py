@@ -5,6 +5,8 @@ import datetime
 
 from storage.results.separation_rows import now
 
+MISFIT = "misfit"  # the status of a pair that does not go together
+
 
 @dataclasses.dataclass(frozen=True)
 class MashupRow:

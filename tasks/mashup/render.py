@@ -14,7 +14,7 @@ from storage.audio.writer import write
 from storage.errors import StorageError
 from storage.files.layout import OutputLayout
 from storage.files.location import location
-from storage.results.mashup_rows import MashupRow
+from storage.results.mashup_rows import MISFIT, MashupRow
 from storage.results.metrics import FAILED, OK
 from storage.results.separated import SeparatedTrack
 from tasks.mashup import denoise, loudness, morph
@@ -29,7 +29,6 @@ from tasks.mashup.songs import read_accompaniment, read_song
 from tasks.mashup.stretch import warp
 from tasks.settings import MashupSettings
 
-MISFIT = "misfit"
 LOUDNESS_MODES = ("song", "frame")
 _LEAST_ACTIVITY = 0.05
 _LEAST_SECONDS = 4.0

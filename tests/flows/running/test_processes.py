@@ -112,18 +112,22 @@ def test_no_process_outlives_a_killed_flow():
 def test_spare_processes_are_taken_before_others_are_started_and_end_where_nobody_took_them():
     with spare_processes(2, environment={"UNBRAID_TEST": "spare"}, modules=["this"], quiet=True):
         children = {child.pid for child in psutil.Process().children()}
-        processes = Processes(1, environment={}, setup=os.getpid)
+        processes = Processes(1, environment={}, modules=["this"], setup=os.getpid)
         (call,) = ended(processes, processes.submit(os.getpid))
         assert call.result() in children
         (call,) = ended(processes, processes.submit(eval, "'this' in __import__('sys').modules"))
         assert call.result()
+        other = Processes(1, environment={}, setup=os.getpid)  # the one that is left has imported something else
+        (call,) = ended(other, other.submit(os.getpid))
+        assert call.result() not in children
     processes.close()
+    other.close()
     assert not children & {child.pid for child in psutil.Process().children()}
 
 
-def test_a_spare_process_that_cannot_import_is_replaced():
+def test_processes_that_cannot_import_what_they_need_end_the_run_with_a_sentence():
     with spare_processes(1, environment={}, modules=["no_such_module"], quiet=True):
-        processes = Processes(1, environment={}, setup=os.getpid)
-        (call,) = ended(processes, processes.submit(os.getpid))
-        assert call.result() != os.getpid()
+        processes = Processes(1, environment={}, modules=["no_such_module"], setup=os.getpid)
+        with pytest.raises(StorageError, match="no worker process could be started"):
+            ended(processes, processes.submit(os.getpid))
         processes.close()

@@ -49,8 +49,8 @@ class Scale:
         values, rounded = dense.view(-1), levels.view(-1)
         for start in range(0, len(values), _PART):
             part = slice(start, start + _PART)
-            # Half a level more, since the conversion cuts off.
-            rounded[part] = torch.add(self.zero + 0.5, values[part], alpha=1 / self.step)
+            # Half a level more, since the conversion cuts off; by way of 16 bits it takes less than half the time.
+            rounded[part] = torch.add(self.zero + 0.5, values[part], alpha=1 / self.step).to(torch.int16)
         return levels.permute(0, 3, 1, 2)
 
 

@@ -83,8 +83,8 @@ class StereoUNet(nn.Module):
             Masks in 0…1, (batch, masks, channels, bins, frames).
         """
         x = self.gather(magnitude)
-        x = x / torch.clamp(x[:, : self.channels].mean(dim=(1, 2, 3), keepdim=True), min=1e-8)
-        x = torch.log1p(4 * x) * self.input_scale + self.input_shift
+        gain = 4 / torch.clamp(x[:, : self.channels].mean(dim=(1, 2, 3), keepdim=True), min=1e-8)
+        x = torch.addcmul(self.input_shift, torch.log1p(x * gain), self.input_scale)
         logits = self._logits(x) if self._int8 is None else self._int8(x)
         with torch.autocast(x.device.type, enabled=False):
             logits = logits.unflatten(1, (self.estimated, self.channels))

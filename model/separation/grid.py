@@ -29,19 +29,30 @@ def on_grid(mixture: np.ndarray, stems: dict[str, np.ndarray], rest: str, bits: 
     for part in parts:
         placed = _placed(mixture[:, part], {name: stem[:, part] for name, stem in stems.items()}, rest, bits)
         for name, stem in placed.items():
-            out[name][:, part] = stem
+            np.multiply(stem, 1 / _steps(bits), out=out[name][:, part], casting="same_kind")
     return out
 
 
+def _steps(bits: int) -> float:
+    """How many of the integers' steps full scale has: a power of two, so scaling by it rounds nothing."""
+    return float(2 ** (bits - 1))
+
+
 def _placed(mixture: np.ndarray, stems: dict[str, np.ndarray], rest: str, bits: int) -> dict[str, np.ndarray]:
-    steps = float(2 ** (bits - 1))
-    low, high = -1.0, 1.0 - 1.0 / steps
+    """What `on_grid` returns, in steps of the integers."""
+    steps = _steps(bits)
+    low, high = -steps, steps - 1
     names = [name for name in stems if name != rest]
     # float64 holds sums of 24-bit integers exactly; float32 would not beyond full scale.
-    rounded = {name: np.clip(np.round(stems[name].astype(np.float64) * steps) / steps, low, high) for name in names}
-    remainder = np.round((mixture.astype(np.float64) - sum(rounded.values())) * steps) / steps
+    rounded = {}
+    remainder = np.multiply(mixture, steps, dtype=np.float64)
+    for name in names:
+        scaled = np.multiply(stems[name], steps, dtype=np.float64)
+        rounded[name] = np.clip(np.rint(scaled, out=scaled), low, high, out=scaled)
+        remainder -= scaled
+    np.rint(remainder, out=remainder)
     kept = np.clip(remainder, low, high)
-    excess = remainder - kept
+    excess = np.subtract(remainder, kept, out=remainder)
     for name in names:
         if not excess.any():
             break

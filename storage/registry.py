@@ -77,7 +77,7 @@ class Registry:
         for folder in (self.folder, self._shipped):
             for path in sorted(folder.glob(f"*{_SUFFIX}")):
                 match = _ID.match(path.stem)
-                if match and path.stem not in models:
+                if match and path.stem not in models and (is_url(path) or path.is_file()):
                     preset = match["preset"]
                     champion = champions.get(preset) == path.stem
                     models[path.stem] = RegisteredModel(path.stem, preset, path, champion, folder == self._shipped)
@@ -295,7 +295,10 @@ def _pointers(folder: Path) -> Pointers:
             pointers = json.loads(store.cat_file(key))
         else:
             pointers = json.loads(target.read_text())
-        return {preset: [ids] if isinstance(ids, str) else list(ids) for preset, ids in pointers.items()}
+        champions = {preset: [ids] if isinstance(ids, str) else list(ids) for preset, ids in pointers.items()}
+        if not all(isinstance(model_id, str) for ids in champions.values() for model_id in ids):
+            raise TypeError("a model id is no text")
+        return champions
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, AttributeError, TypeError) as error:

@@ -79,6 +79,23 @@ def test_what_is_no_weights_file_is_a_sentence_at_once(registry, tmp_path, kind,
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("text", ['{"stereo": [[["x"]], 3]}', "[1", "[]", '{"stereo": 3}', "\xff"])
+def test_pointers_that_are_damaged_are_a_sentence(registry, text):
+    model_id = registry.add("stereo", b"weights", "")
+    (registry.folder / "champions.json").write_bytes(text.encode("latin-1"))
+    for use in (registry.models, lambda: registry.promote(model_id), lambda: registry.find("stereo")):
+        with pytest.raises(RegistryError, match=r"champions\.json cannot be read"):
+            use()
+
+
+def test_what_has_a_models_name_and_is_no_file_is_no_model(registry):
+    model_id = registry.add("stereo", b"weights", "")
+    (registry.folder / "stereo-00000000.safetensors").mkdir()
+    (registry.folder / "stereo-00000001.safetensors").symlink_to("nowhere")
+    os.mkfifo(registry.folder / "stereo-00000002.safetensors")
+    assert [model.model_id for model in registry.models()] == [model_id]
+
+
 def test_an_unknown_model_is_a_sentence_that_names_those_there_are(registry):
     model_id = registry.add("stereo", b"weights", "")
     with pytest.raises(RegistryError, match=f"hq is not a registered model.*{model_id}"):

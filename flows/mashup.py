@@ -11,6 +11,7 @@ from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
 from flows.running.phases import phase
 from flows.running.progress import progress
+from flows.running.record import swept
 from flows.separate import separate
 from flows.settings import FindMashupsOptions, MashupOptions, SeparateOptions
 from model.errors import ModelError
@@ -163,7 +164,7 @@ def find_mashups(options: FindMashupsOptions, _: None) -> MashupSummary:
     run_id = runs.new_run_id("mashup")
     settings = options.part(MashupSettings, out=str(layout.root))
     todo = sum(1 for _ in unanalysed_tracks(layout))
-    with cluster(tracks=max(1, todo, options.render), **options.cluster) as where:
+    with swept(layout.mixes), cluster(tracks=max(1, todo, options.render), **options.cluster) as where:
         if todo:
             analyse_phase(unanalysed_tracks(layout), todo, layout, run_id, where)
         from tasks.mashup.keys import key_table

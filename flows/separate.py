@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 from flows.prune import prune_unwatched
 from flows.running.artifacts import publish
-from flows.running.cluster import GPU_TO_SEPARATE, address_of, cluster, processes_ahead
+from flows.running.cluster import GPU_TO_SEPARATE, Cluster, address_of, cluster, processes_ahead
 from flows.running.commit import clear_abandoned, commit
 from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
@@ -20,12 +21,12 @@ from flows.running.phases import phase
 from flows.running.plan import Counts, Planner, batches, one_batch, source_bytes
 from flows.running.processes import Processes
 from flows.running.progress import progress
-from flows.running.record import recorded
+from flows.running.record import OpenRun, recorded
 from flows.settings import PruneOptions, SeparateOptions
 from model.errors import ModelError
 from storage import runs
 from storage.errors import CatalogError
-from storage.files.atomic import remove_leftovers
+from storage.files import naming
 from storage.files.layout import OutputLayout
 from storage.files.location import absolute, absolute_sources, location
 from storage.results import metrics
@@ -150,18 +151,15 @@ def _run(
     parameters = {"source": options.source, "tracks": counts.all, **settings.model_dump(mode="json")}
     done = failed = 0
     audio_seconds = 0.0
-    with recorded(layout, run_id, parameters):
+    with recorded(layout, run_id, parameters) as run:
         if counts.todo:
-            with (
-                _tidied(layout, run_id),
-                cluster(
-                    model=settings.request, tracks=counts.todo, small=counts.small, ahead=ahead, **options.cluster
-                ) as where,
-            ):
+            with cluster(
+                model=settings.request, tracks=counts.todo, small=counts.small, ahead=ahead, **options.cluster
+            ) as where:
                 where.must_see(settings.out, counts.first)
                 todo = planner.todo(catalog_of(options))
                 settings = settings.replaced(known_stems=planner.done.stems, run_id=run_id, marked=True)
-                done, failed, audio_seconds = separate_phase(todo, counts.todo, layout, settings, run_id, where)
+                done, failed, audio_seconds = separate_phase(todo, counts.todo, run, settings, where)
         audio_seconds = round(audio_seconds, 3)
         pruned = prune_phase(options, planner) if options.prune else 0
         summary = RunSummary(
@@ -210,7 +208,7 @@ def _adding(options: SeparateOptions, settings: SeparateSettings) -> str | None:
 
 @phase("separate")
 def separate_phase(
-    todo: Iterator[CatalogTrack], total: int, out: OutputLayout, settings: SeparateSettings, run_id: str, where
+    todo: Iterator[CatalogTrack], total: int, run: OpenRun, settings: SeparateSettings, where: Cluster
 ) -> tuple[int, int, float]:
     """Keep a window of batches on the workers and write each one's rows as it ends.
 
@@ -219,9 +217,8 @@ def separate_phase(
     Args:
         todo: The planned tracks, as a stream.
         total: How many there are.
-        out: The output.
+        run: The run, which is told the folders that workers write to.
         settings: The workers' settings.
-        run_id: The run.
         where: The connected cluster.
 
     Returns:
@@ -235,7 +232,7 @@ def separate_phase(
     with_gpu = where.offering("GPU")
     resources = GPU_TO_SEPARATE if with_gpu.slots and settings.device != "cpu" else None
     where = with_gpu if resources else where
-    cut = _announced(batches(todo, where.slots, source_bytes), out, settings, run_id)
+    cut = _announced(batches(todo, where.slots, source_bytes), run, settings)
     with progress("separate", total) as line:
         # What the report needs takes a second to import: now, while this process waits for the workers.
         threading.Thread(target=_prepare_report, daemon=True).start()
@@ -252,7 +249,9 @@ def separate_phase(
             results = outcome.results
             if outcome.lost:
                 results = [lost_row(settings, outcome.items[0], outcome.lost)]
-            commit(out, run_id, results, line)
+            commit(run.out, run.run_id, results, line)
+            for track in outcome.items:
+                run.at_work.pop(track.track_id, None)
         return line.done, line.failed, line.audio_seconds
 
 
@@ -263,15 +262,23 @@ def _prepare_report() -> None:
 
 
 def _announced(
-    cut: Iterator[list[CatalogTrack]], out: OutputLayout, settings: SeparateSettings, run_id: str
+    cut: Iterator[list[CatalogTrack]], run: OpenRun, settings: SeparateSettings
 ) -> Iterator[list[CatalogTrack]]:
-    """The batches as they come. Before a batch replaces stems, that is written down as rows, which the batch's own rows
-    will replace: where the run is killed in between, nobody takes the new stems for the earlier ones.
+    """The batches as they come, their folders noted. Before a batch replaces stems, that is written down as rows, which
+    the batch's own rows will replace: where the run is killed in between, nobody takes the new stems for the earlier
+    ones.
     """
     for batch in cut:
+        run.at_work |= {track.track_id: _folder(settings, track) for track in batch}
         if any(track.replaces for track in batch):
-            metrics.write_part(out, run_id, [interrupted_row(settings, track) for track in batch])
+            metrics.write_part(run.out, run.run_id, [interrupted_row(settings, track) for track in batch])
         yield batch
+
+
+def _folder(settings: SeparateSettings, track: CatalogTrack) -> Path:
+    """The folder that a track's stems are written to."""
+    name = naming.stem_name(settings.place(track.place, track.path), settings.stems[0], "flac", settings.names)
+    return (settings.folder() / name).parent
 
 
 @phase("prune")
@@ -316,20 +323,6 @@ def close_phase(out: OutputLayout, summary: RunSummary) -> RunSummary:
     publish(out, summary.run_id, summary.report, summary.drift)
     runs.end(out, summary.run_id, runs.COMPLETED, dataclasses.asdict(summary))
     return summary
-
-
-@contextlib.contextmanager
-def _tidied(out: OutputLayout, run_id: str) -> Iterator[None]:
-    """Around the cluster of a run: where it is stopped, its rows are kept and nothing is left half-written. The workers
-    are gone by the time the tidying begins.
-    """
-    try:
-        yield
-    except BaseException:
-        remove_leftovers(out.root)
-        with contextlib.suppress(OSError):  # on a full disk the rows stay in parts, which the next run joins
-            metrics.compact(out, run_id)
-        raise
 
 
 def _settings(options: SeparateOptions) -> SeparateSettings:

@@ -11,6 +11,7 @@ from flows.running.cluster import GPU_TO_TRAIN, Cluster, cluster
 from flows.running.parameters import settings_flow
 from flows.running.phases import phase
 from flows.running.progress import Progress, progress
+from flows.running.record import swept
 from flows.settings import TrainOptions
 from model.preset import Preset
 from model.separation.arithmetic import resolved_device
@@ -75,7 +76,10 @@ def train(options: TrainOptions, checked: tuple[TrainRequest, Preset]) -> TrainR
     """
     request, preset = checked
     here_cuda = not options.dask and options.device != "cpu" and resolved_device("auto") == "cuda"
-    with cluster(options.dask, tracks=1, resources=GPU_TO_TRAIN if here_cuda else None) as where:
+    with (
+        swept(Path(request.folder)),
+        cluster(options.dask, tracks=1, resources=GPU_TO_TRAIN if here_cuda else None) as where,
+    ):
         report = train_phase(request, preset.training.steps, where)
     return register_phase(report, preset.name, options.promote) if options.publish else report
 

@@ -8,6 +8,7 @@ from flows.running.fanout import fan_out
 from flows.running.parameters import settings_flow
 from flows.running.phases import phase
 from flows.running.progress import progress
+from flows.running.record import swept
 from flows.settings import TuneOptions
 from storage import runs
 from storage.files.layout import OutputLayout
@@ -53,7 +54,7 @@ def tune(options: TuneOptions, planned: list[dict]) -> list[TrialRow]:
     layout = OutputLayout(location(options.out))
     folder = layout.root / "trainings" / run_id
     settings = options.part(TuneSettings, store=absolute(options.store), folder=str(folder.resolve()))
-    with cluster(tracks=len(chosen), **options.cluster) as where:
+    with swept(folder), cluster(tracks=len(chosen), **options.cluster) as where:
         rows = trials_phase(settings, chosen, layout, run_id, where)
     return sorted(rows, key=lambda row: -1e9 if row.csdr is None else row.csdr, reverse=True)
 

@@ -158,7 +158,7 @@ def interrupted_row(settings: SeparateSettings, track: CatalogTrack) -> StemRow:
 
 
 def _place(settings: SeparateSettings, track: CatalogTrack) -> str:
-    return track.place or naming.candidates(track.path, settings.names)[0]
+    return settings.place(track.place, track.path)
 
 
 def _target(settings: SeparateSettings, track: CatalogTrack, stem: str, extension: str) -> Path:

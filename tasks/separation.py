@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from storage.files import naming
 from storage.files.layout import OutputLayout
 from storage.files.location import location
 from tasks.settings import Device, Precision, Separation
@@ -61,6 +62,15 @@ class SeparateSettings(Separation):
     @property
     def _bitrate(self) -> list[int]:
         return [self.kbps] if self.kbps else []
+
+    def place(self, place: str | None, path: str) -> str:
+        """Where a track's stems lie below `folder`.
+
+        Args:
+            place: What the run has planned; None where it has not.
+            path: The track's path in its catalog.
+        """
+        return place or naming.candidates(path, self.names)[0]
 
     def folder(self) -> Path:
         """The folder that holds the stems' folders."""

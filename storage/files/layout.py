@@ -41,6 +41,10 @@ class OutputLayout:
         return self.root / "stems"
 
     @property
+    def mixes(self) -> Path:
+        return self.root / "mixes"
+
+    @property
     def metrics(self) -> Path:
         return self.root / "metrics"
 
@@ -125,7 +129,7 @@ class OutputLayout:
         Args:
             name: The mash-up's name, e.g. "A over B 1a2b3c4d"; parts that would leave the output are replaced.
         """
-        return self.root.joinpath("mixes", *safe_parts(name))
+        return self.mixes.joinpath(*safe_parts(name))
 
     def report(self, run_id: str) -> Path:
         """The HTML file of a run's results.
@@ -135,6 +139,14 @@ class OutputLayout:
         """
         return self.reports / f"{run_id}.html"
 
+    def tracebacks(self, run_id: str) -> Path:
+        """The folder of a run's internal errors.
+
+        Args:
+            run_id: The run.
+        """
+        return self.reports / f"{run_id}.errors"
+
     def traceback(self, run_id: str, track_id: str) -> Path:
         """The text file of a track's internal error.
 
@@ -142,7 +154,7 @@ class OutputLayout:
             run_id: The run.
             track_id: The track that met the error; its hash names the file, since an id may hold any character.
         """
-        return self.reports / f"{run_id}.errors" / f"{_short_hash(track_id)}.txt"
+        return self.tracebacks(run_id) / f"{_short_hash(track_id)}.txt"
 
     def players(self, run_id: str) -> Path:
         """The folder of what a run's report lets people hear of tracks whose stems are not kept.

@@ -27,7 +27,7 @@ from model.preset import Preset, load_trainable
 from model.separation.arithmetic import resolved_device
 from model.separation.fitting import LEAST_SONGS
 from model.separation.stream import Separator
-from storage.files.atomic import write_bytes, write_json
+from storage.files.atomic import remove_leftovers, write_bytes, write_json
 from storage.files.layout import TrainingLayout
 from storage.files.location import location
 from storage.store import Store, StoredTrack
@@ -119,6 +119,7 @@ def train(request: TrainRequest) -> TrainReport:
         "start": start[0] if start else None,
         "store": _digest(training, validation),
     }
+    remove_leftovers(folder.root)  # of a process that was killed
     trainer = Trainer(preset, seed=request.seed, device=device, precision=request.precision)
     state = RunState(attempt=request.attempt)
     if folder.checkpoint.exists():

@@ -2,8 +2,9 @@ import errno
 
 import pytest
 
+from flows.running import record
 from flows.running.commit import clear_abandoned
-from flows.running.record import recorded
+from flows.running.record import recorded, swept
 from storage import runs
 from storage.errors import MetricsError, OutputError, OutputInUse
 from storage.files.atomic import temporary_beside
@@ -19,9 +20,9 @@ def out(tmp_path):
 def test_a_run_that_breaks_says_so_in_its_record(out):
     with pytest.raises(ValueError, match="broke"), recorded(out, "r", {"a": 1}):
         raise ValueError("broke")
-    record = runs.read(out, "r")
-    assert (record["state"], record["summary"]["error"]) == ("failed", "ValueError: broke")
-    assert record["versions"]["torch"].startswith("2.13.0")
+    written = runs.read(out, "r")
+    assert (written["state"], written["summary"]["error"]) == ("failed", "ValueError: broke")
+    assert written["versions"]["torch"].startswith("2.13.0")
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
@@ -44,6 +45,48 @@ def test_a_stop_at_any_moment_of_the_start_leaves_no_record_that_says_it_goes_on
         pytest.fail("it went on")
     assert runs.read(out, "r")["state"] == "stopped"
     assert not out.run_beat("r").exists()
+
+
+def left_in(folder):
+    leftover = temporary_beside(folder / "vocals.flac")
+    leftover.parent.mkdir(parents=True, exist_ok=True)
+    leftover.touch()
+    return leftover
+
+
+def test_what_workers_left_half_written_is_deleted_where_they_were_at_work(out):
+    """In a catalog of a million folders only there: looking through all of them takes longer than a stop may."""
+    done = out.stems / "done" / "vocals.flac"
+    done.parent.mkdir(parents=True)
+    done.touch()
+    with pytest.raises(KeyboardInterrupt), recorded(out, "r", {}) as run:
+        run.at_work = {"a": out.stems / "a", "done": done.parent}
+        leftovers = [left_in(folder) for folder in (out.stems / "a", done.parent, out.players("r"), out.staging)]
+        raise KeyboardInterrupt
+    assert not any(leftover.exists() for leftover in leftovers)
+    assert done.exists()
+    assert not (out.stems / "a").exists()
+
+
+@pytest.mark.parametrize("signalled", [True, False])
+def test_after_a_signal_many_parts_wait_for_the_next_run(out, monkeypatch, signalled):
+    monkeypatch.setattr(record, "_QUICKLY_JOINED", 1)
+    monkeypatch.setattr("flows.running.signals.has_come", lambda: signalled)
+    with pytest.raises(KeyboardInterrupt), recorded(out, "separate-1", {}):
+        for track in "ab":
+            metrics.write_part(out, "separate-1", [metrics.StemRow("m", track, f"{track}.wav", "vocals", "ok")])
+        raise KeyboardInterrupt
+    assert metrics.compacted(out, "separate-1").exists() != signalled
+    clear_abandoned(out)
+    assert metrics.compacted(out, "separate-1").exists()
+    assert metrics.read_all(out).num_rows == 2
+
+
+def test_workers_of_a_run_without_a_record_leave_nothing_half_written_either(tmp_path):
+    with pytest.raises(KeyboardInterrupt), swept(tmp_path):
+        leftover = left_in(tmp_path / "trial-001" / "snapshots")
+        raise KeyboardInterrupt
+    assert not leftover.exists()
 
 
 def test_a_stop_before_there_is_a_record_raises_no_second_error(out, monkeypatch):

@@ -1,7 +1,7 @@
 """What the rows of separations say of each track."""
 
 import os
-from collections.abc import Container
+from collections.abc import Callable, Container
 from itertools import compress, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -31,13 +31,13 @@ class Intake:
     """
 
     def __init__(self, done: "DoneTracks", target: "Target", out: OutputLayout) -> None:
-        self._done, self._target, self._there = done, target, _Presence(out)
+        self._done, self._target, self._there = done, target, _presence(out)
         root = out.stems_of(target.model_id if target.beside else None)
         self._below = (
             f"{root.relative_to(out.root).as_posix()}/"  # what the paths of stems in tracks' places begin with
         )
         # Every template begins with the place, so the path of a stem is its place and one of these.
-        self._endings = [naming.stem_name("", stem, target.format, target.template) for stem in target.stems]
+        self._endings = [(stem, naming.stem_name("", stem, target.format, target.template)) for stem in target.stems]
 
     def take(self, rows: pa.RecordBatch) -> None:
         """Note what rows say.
@@ -118,12 +118,10 @@ class Intake:
 
     def _missing(self, place: str, made: Container[str | None]) -> tuple[str, ...]:
         """Which of the required stems a place lacks, of those that its separation made."""
-        missing = []
-        for stem, ending in zip(self._target.stems, self._endings, strict=True):
-            path = f"{self._below}{place}{ending}"
-            if path not in made or not self._there(path):
-                missing.append(stem)
-        return tuple(missing)
+        start, there = self._below + place, self._there
+        return tuple(
+            [stem for stem, ending in self._endings if (path := start + ending) not in made or not there(path)]
+        )
 
     def _tells_the_end(self, row: TrackRow) -> bool:
         """Is the row of a separation as it is required, which left stems in the track's place or failed?"""
@@ -133,24 +131,24 @@ class Intake:
         return in_place or (row.status == FAILED and row.format in (None, self._target.format))
 
 
-class _Presence:
-    """Does a file of an output exist? An object store's names are listed once, and 8 bytes of each are kept."""
+def _presence(out: OutputLayout) -> Callable[[str], bool]:
+    """Does a file of an output exist, by its path below the output?
 
-    def __init__(self, out: OutputLayout) -> None:
-        self._root = str(out.root)
-        self._listed: HashSet | None = None
-        if is_url(out.root):
-            self._listed = HashSet()
-            store, key = object_at(out.root)
-            for folder in ("stems", "models"):
-                for name in store.find(f"{key.rstrip('/')}/{folder}"):
-                    self._listed.add(name)
-            self._key = key.rstrip("/")
+    An object store's names are listed once, and 8 bytes of each are kept. On a disk every file is looked for: tracks
+    have folders of their own, and listing one takes twice as long as looking for two files in it.
+    """
+    root = f"{out.root}/"
 
-    def __call__(self, name: str) -> bool:
-        if self._listed is not None:
-            return f"{self._key}/{name}" in self._listed
+    def there(name: str) -> bool:
         try:
-            return os.access(f"{self._root}/{name}", os.F_OK)  # half the time of os.path.exists
+            return os.access(root + name, os.F_OK)  # half the time of os.path.exists
         except ValueError:  # no name of a file
             return False
+
+    if not is_url(out.root):
+        return there
+    store, key = object_at(out.root)
+    root, names = f"{key.rstrip('/')}/", HashSet()
+    for folder in ("stems", "models"):
+        names.update(store.find(f"{root}{folder}"))
+    return lambda name: root + name in names

@@ -3,7 +3,8 @@
 import csv
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from storage.errors import CatalogError
@@ -16,6 +17,7 @@ MANIFESTS = (".csv", ".parquet")
 # Whoever writes a manifest must not choose which servers this machine talks to: beside files it may name objects of
 # stores, to which the user has keys.
 _STORES = re.compile("(s3a?|gs|gcs|az|abfss?|adl|oss|oci|swift|memory)://", re.IGNORECASE)
+_ROWS = 1000  # that are read at a time
 _NOT_PLAIN = {"", ".", ".."}  # parts of a path that pathlib does something about
 
 
@@ -33,19 +35,23 @@ def manifest_tracks(manifest: Path, allow_http: bool) -> Iterator[CatalogTrack]:
     Raises:
         CatalogError: The manifest cannot be read, lacks a path, or names what it may not.
     """
-    folder = _prefix(manifest.parent)
-    for number, row in enumerate(_rows(manifest), start=1):
-        name = _text(row.get("path"))
-        if not name:
-            raise CatalogError(f"{manifest} has no path in row {number}; every row needs one")
-        stems = [(stem, text) for stem in STEMS if stem in row and (text := _text(row[stem]))]
-        web = None if allow_http else _on_other_servers([name, *(text for _, text in stems)])
-        if web:
-            raise CatalogError(f"{manifest} names {web} in row {number}; give --allow-http to fetch what it names")
-        source, place = _source_and_place(folder, name)
-        references = [(stem, Source(_source_and_place(folder, text)[0])) for stem, text in stems]
-        relative = shown(place)
-        yield CatalogTrack(_text(row.get("track_id")) or relative, relative, source, tuple(references))
+    folder, number = _prefix(manifest.parent), 0
+    for columns in _columns(manifest):
+        stems = [stem for stem in STEMS if stem in columns]
+        ids = columns.get("track_id") or [None] * len(columns["path"])
+        for value, given, *values in zip(columns["path"], ids, *(columns[stem] for stem in stems), strict=True):
+            number += 1
+            name = _text(value)
+            if not name:
+                raise CatalogError(f"{manifest} has no path in row {number}; every row needs one")
+            texts = [(stem, text) for stem, each in zip(stems, values, strict=True) if (text := _text(each))]
+            web = None if allow_http else _on_other_servers([name, *(text for _, text in texts)] if texts else [name])
+            if web:
+                raise CatalogError(f"{manifest} names {web} in row {number}; give --allow-http to fetch what it names")
+            source, place = _source_and_place(folder, name)
+            references = [(stem, Source(_source_and_place(folder, text)[0])) for stem, text in texts]
+            relative = shown(place)
+            yield CatalogTrack(_text(given) or relative, relative, source, tuple(references))
 
 
 def _on_other_servers(names: list[str]) -> str | None:
@@ -63,6 +69,8 @@ def _prefix(folder: Path) -> str:
 
 def _text(value: object) -> str:
     """A manifest's value as text: ids may be numbers, which a column with gaps makes fractions of (7.0)."""
+    if isinstance(value, str):
+        return value.strip()
     if value is None or value != value:
         return ""
     if isinstance(value, bytes):  # a column of bytes, which file names are
@@ -91,7 +99,8 @@ def _source_and_place(folder: str, name: str) -> tuple[str, str]:
     return str(source), str(path)
 
 
-def _rows(manifest: Path) -> Iterator[dict]:
+def _columns(manifest: Path) -> Iterator[dict[str, Sequence[object]]]:
+    """A manifest's rows, some at a time, as columns: `path`, and whichever others it has."""
     if manifest.suffix.lower() == ".parquet":
         import pyarrow
         import pyarrow.parquet
@@ -102,8 +111,8 @@ def _rows(manifest: Path) -> Iterator[dict]:
                 if "path" not in names:
                     raise CatalogError(f"{manifest} has no column 'path'; it has {', '.join(names)}")
                 columns = [name for name in ("path", "track_id", *STEMS) if name in names]
-                for batch in opened.iter_batches(batch_size=10_000, columns=columns):
-                    yield from batch.to_pylist()
+                for batch in opened.iter_batches(batch_size=_ROWS, columns=columns):
+                    yield batch.to_pydict()
         except (OSError, pyarrow.ArrowException) as error:
             raise CatalogError(f"{manifest} is not a readable Parquet file ({error})") from error
         return
@@ -114,6 +123,10 @@ def _rows(manifest: Path) -> Iterator[dict]:
             if "path" not in names:
                 header = ", ".join(names) or "none"
                 raise CatalogError(f"{manifest} has no column 'path' in its first line; it has {header}")
-            yield from (dict(zip(names, row, strict=False)) for row in rows if row)
+            lines = filter(None, rows)
+            while block := list(islice(lines, _ROWS)):
+                if any(len(row) != len(names) for row in block):
+                    block = [(row + [""] * len(names))[: len(names)] for row in block]
+                yield dict(zip(names, zip(*block, strict=True), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise CatalogError(f"{manifest} is not a CSV file in UTF-8 ({error})") from error

@@ -1,3 +1,4 @@
+import csv
 import os
 from pathlib import Path, PurePosixPath
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from storage import runs
 from storage.audio.reader import read
 from storage.errors import CatalogError, StorageError
-from storage.files.layout import OutputLayout
+from storage.files.layout import OutputLayout, source_name
 from storage.sources.catalog import list_catalog, stream_catalog
 from storage.sources.manifest import _prefix, _source_and_place
 
@@ -231,3 +232,21 @@ def test_what_a_manifest_names_lies_where_pathlib_would_put_it(name, folder):
     assert source == str(Path(folder) / name)
     if not name.startswith("/") and ".." not in name.split("/"):
         assert place == PurePosixPath(name).as_posix()
+
+
+@given(start=st.sampled_from(["/", ""]), name=st.text(st.sampled_from("ab./ ~é"), min_size=1, max_size=10))
+def test_a_source_is_named_by_its_absolute_path(start, name):
+    assert source_name(start + name) == os.path.abspath(start + name)
+
+
+def test_lines_of_a_manifest_may_be_blank_short_or_long(tmp_path):
+    lines = ["vocals,path,track_id"]
+    for number in range(2500):  # more than are read at a time
+        end = {0: ",", 1: f",id {number}", 2: f",id {number},more,fields"}.get(number % 4, "")
+        lines += [f"v{number}.wav,{number}.wav{end}"] + [""] * (number % 5 == 0)
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    expected = [
+        (row["path"], row["track_id"] or row["path"], str(tmp_path / row["vocals"])) for row in csv.DictReader(lines)
+    ]
+    tracks = stream_catalog(tmp_path / "list.csv")
+    assert [(track.path, track.track_id, track.references[0][1].path) for track in tracks] == expected

@@ -98,17 +98,22 @@ def player(title: str, signals: dict[str, np.ndarray], rate: int, *, start: floa
         facts: (name, value) pairs shown beside it.
         muted: Names of the stems that are silent at first; the first alone where None.
     """
-    with ThreadPoolExecutor() as pool:  # the encoder leaves Python's lock alone, and takes longer than the pictures
+    with ThreadPoolExecutor() as pool:  # encoders and transforms leave Python's lock alone
+        powers = list(pool.map(lambda signal: levels(signal, rate, width=_WIDTH, rows=_ROWS), signals.values()))
         sounds = pool.map(lambda signal: opus(signal, rate), signals.values())
-        powers = {name: levels(signal, rate, width=_WIDTH, rows=_ROWS) for name, signal in signals.items()}
-        loudest = max((float(power.max(initial=0)) for power in powers.values()), default=0.0)
-        images = [picture(power, loudest=loudest) for power in powers.values()]
+        loudest = max((float(power.max(initial=0)) for power in powers), default=0.0)
+        images = list(pool.map(lambda power: picture(power, loudest=loudest), powers))
         lanes = [
             Lane(name, data_uri(image, "image/webp"), data_uri(sound, "audio/ogg"))
             for name, image, sound in zip(signals, images, sounds, strict=True)
         ]
     seconds = max((signal.shape[1] for signal in signals.values()), default=0) / rate
     return Player(title, lanes, seconds, marks(rate, rows=_ROWS), start, label=label, facts=facts or [], muted=muted)
+
+
+def rehearse() -> None:
+    """Import and compute once what `player` needs for stereo at 44.1 kHz, such as encoders and the frequency axis."""
+    player("", {MIXTURE: np.zeros((2, 1 << 14), np.float32)}, 44100)
 
 
 def excerpt_player(title: str, stems: dict[str, str | os.PathLike], source: str | None = None, *, label: str = "",

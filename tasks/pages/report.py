@@ -22,7 +22,7 @@ from storage.results.summary import (
 )
 from tasks.pages.charts import Histogram, histogram
 from tasks.pages.kept import kept_players
-from tasks.pages.players import Player, excerpt_player
+from tasks.pages.players import Player, excerpt_player, rehearse
 from tasks.pages.render import clock, compiled, number, render, share
 
 _EACH = 3  # of the worst, middle and best tracks can be played
@@ -82,10 +82,10 @@ def drop_unheard_players(out: OutputLayout, run_id: str) -> None:
 
 
 def prepare_report() -> None:
-    """Import and compile what `write_report` needs, ahead of time."""
-    import soxr  # noqa: F401
-
-    compiled("report.html")
+    """Import, compile and compute what `write_report` needs, ahead of time."""
+    for template in ("report.html", "base.html", "macros.html"):
+        compiled(template)
+    rehearse()
 
 
 def latest_run(out: OutputLayout) -> str:

@@ -95,7 +95,10 @@ def mashup(options: MashupOptions, checked: tuple[list[str], dict[str, Separated
     layout = OutputLayout(location(options.out))
     sources, songs = checked
     missing = [source for source in dict.fromkeys(sources) if source not in songs]
-    with one_process(MASHING) as where:  # which imports what it needs while the songs are separated
+    with (
+        swept(layout.mixes),
+        one_process(MASHING) as where,
+    ):  # which imports what it needs while the songs are separated
         for together in _by_different_names(missing):
             separate(**options.part(SeparateOptions, source=together).values())
         if missing:

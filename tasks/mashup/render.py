@@ -12,6 +12,7 @@ import numpy as np
 
 from storage.audio.writer import write
 from storage.errors import StorageError
+from storage.files.atomic import remove_leftovers
 from storage.files.layout import OutputLayout
 from storage.files.location import location
 from storage.results.mashup_rows import MISFIT, MashupRow
@@ -146,6 +147,7 @@ def _mashed(
     voice = voice[:, : base.shape[1]]
     voice, base, row = _balanced(settings, voice, base, rate, row, pool)
     folder = OutputLayout(location(settings.out)).mashup(folder_name(a, b))
+    remove_leftovers(folder, deep=False)  # of a process that was killed
     title = (
         f"{a.name} over {b.name}: {singer.grid.tempo:.1f} on {band.grid.tempo:.1f} beats per minute, "
         f"{semitones:+d} semitones"

@@ -6,7 +6,9 @@ import pytest
 
 import flows.mashup
 from flows.mashup import mashup
+from flows.settings import MashupOptions
 from storage.errors import CatalogError
+from storage.files.atomic import temporary_beside
 from storage.files.fingerprint import fingerprint
 from storage.files.layout import OutputLayout
 from storage.results import metrics
@@ -112,3 +114,18 @@ def test_a_song_that_cannot_be_separated_says_why(songs, separations, pairs, out
 def test_no_list_of_songs_is_written_that_another_mashup_would_overwrite(songs, separations, pairs, out):
     mashup(songs("a/one.wav"), songs("a/two.wav"), str(out.root))
     assert not (out.root / "mixes").exists()
+
+
+def test_a_mashup_that_is_stopped_leaves_nothing_half_written(tmp_path, monkeypatch, pairs):
+    leftover = temporary_beside(tmp_path / "mixes" / "a over b" / "mix.flac")
+
+    def stopped(*_):
+        leftover.parent.mkdir(parents=True)
+        leftover.touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flows.mashup, "mash_phase", stopped)
+    options = MashupOptions(vocals_of="a", accompaniment_of="b", out=str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        mashup.function(options, (["a", "b"], {"a": None, "b": None}))
+    assert not leftover.exists()

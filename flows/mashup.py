@@ -163,11 +163,12 @@ def find_mashups(options: FindMashupsOptions, _: None) -> MashupSummary:
         SettingsError: A setting is unknown or has a value that it cannot have.
         CatalogError: Nothing in OUT has vocals and accompaniment.
     """
-    layout = OutputLayout(location(options.out))
+    layout = OutputLayout(location(absolute(options.out)))  # workers of a cluster have other working folders
     run_id = runs.new_run_id("mashup")
     settings = options.part(MashupSettings, out=str(layout.root))
     todo = sum(1 for _ in unanalysed_tracks(layout))
     with swept(layout.mixes), cluster(tracks=max(1, todo, options.render), **options.cluster) as where:
+        where.must_see(str(layout.root))
         if todo:
             analyse_phase(unanalysed_tracks(layout), todo, layout, run_id, where)
         from tasks.mashup.keys import key_table

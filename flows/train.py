@@ -19,6 +19,7 @@ from storage.errors import StorageError
 from storage.files.layout import TrainingLayout, trainings
 from storage.files.location import absolute
 from tasks.loading import registry
+from tasks.settings import is_weights_file
 from tasks.training.card import model_card
 from tasks.training.ready import check_folder, check_store, trainable
 from tasks.training.train import TrainReport, TrainRequest
@@ -72,6 +73,7 @@ def train(options: TrainOptions, checked: tuple[TrainRequest, Preset]) -> TrainR
         PresetError: There is no such preset or setting.
         RegistryError: There is no such model to start from.
         StoreError: The store cannot be trained on, or the run's folder is in use.
+        ClusterError: A worker does not see the store, the run's folder or the weights to start from.
         TrainingLost: The worker died, or the scheduler went away.
     """
     request, preset = checked
@@ -80,6 +82,11 @@ def train(options: TrainOptions, checked: tuple[TrainRequest, Preset]) -> TrainR
         swept(Path(request.folder)),
         cluster(options.dask, tracks=1, resources=GPU_TO_TRAIN if here_cuda else None) as where,
     ):
+        if where.address is not None:
+            Path(request.folder).mkdir(parents=True, exist_ok=True)
+            where.must_see(request.store, request.folder)
+            if request.start and is_weights_file(request.start):
+                where.must_see(request.start)
         report = train_phase(request, preset.training.steps, where)
     return register_phase(report, preset.name, options.promote) if options.publish else report
 

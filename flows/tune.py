@@ -55,6 +55,7 @@ def tune(options: TuneOptions, planned: list[dict]) -> list[TrialRow]:
     folder = layout.root / "trainings" / run_id
     settings = options.part(TuneSettings, store=absolute(options.store), folder=str(folder.resolve()))
     with swept(folder), cluster(tracks=len(chosen), **options.cluster) as where:
+        where.must_see(settings.store)
         rows = trials_phase(settings, chosen, layout, run_id, where)
     return sorted(rows, key=lambda row: -1e9 if row.csdr is None else row.csdr, reverse=True)
 

@@ -10,6 +10,7 @@ from model.header import preset_in, read_header
 from model.preset import Preset, borrowing_presets, load_preset
 from model.weights import shipped_weights
 from storage.registry import Registry
+from tasks.settings import is_weights_file
 
 if TYPE_CHECKING:
     from model.checkpoint import Weights
@@ -141,7 +142,7 @@ def lasting_name(name: str, model_id: str) -> str:
     Returns:
         The id of a registered model; the name of a weights file or of another project's model as it is.
     """
-    return name if ":" in name or name.endswith(".safetensors") else model_id
+    return name if ":" in name or is_weights_file(name) else model_id
 
 
 def _preset_of(name: str) -> tuple[str, Preset]:

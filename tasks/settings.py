@@ -170,6 +170,15 @@ def size_of_memory(value: str) -> str:
     return value
 
 
+def is_weights_file(name: str) -> bool:
+    """Whether a model is named by the path or URL of its weights file.
+
+    Args:
+        name: The model as the user names it.
+    """
+    return name.endswith(".safetensors")
+
+
 def same_everywhere(name: str | None) -> str | None:
     """A file's name that means the same in every working folder: workers of a cluster have folders of their own.
 

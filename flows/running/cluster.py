@@ -22,7 +22,7 @@ from flows.running.processes import Processes
 from storage.errors import StorageError
 from storage.files.location import is_url
 from tasks.cores import Sharing, available_cores, gpu_bytes, local_gpu, shared_gpu, shared_out
-from tasks.settings import ModelRequest
+from tasks.settings import ModelRequest, is_weights_file
 from tasks.worker import prepare, unseen
 
 _START_SECONDS = 60
@@ -107,8 +107,8 @@ class Cluster:
         for worker, missing in self.client.run(unseen, [path for path in paths if not is_url(path)]).items():
             if missing:
                 raise ClusterError(
-                    f"the worker {worker} does not see {missing[0]}; catalog and output must have the same paths "
-                    "on all machines (a shared file system, or URLs of an object store)"
+                    f"the worker {worker} does not see {missing[0]}; what a run reads and writes must have the same "
+                    "path on all machines (a shared file system, or URLs of an object store)"
                 )
 
 
@@ -154,8 +154,8 @@ def cluster(
         The connected cluster. Local workers share out the cores among themselves as torch threads.
 
     Raises:
-        ClusterError: Nothing answers at the address, the scheduler there has no workers, no local worker starts, or
-            `memory` is not a size.
+        ClusterError: Nothing answers at the address, the scheduler there has no workers, one of them does not see the
+            model's file, no local worker starts, or `memory` is not a size.
         ModelError: The model is to run on a GPU that is not here.
     """
     address = address_of(address)
@@ -214,8 +214,11 @@ def cluster(
         slots = sum(client.nthreads().values())
         if address and not slots:
             raise ClusterError(f"the scheduler at {address} has no workers; start some with `unbraid worker {address}`")
+        where = Cluster(client, slots if address else count * sharing.files, address)
+        if model is not None and is_weights_file(model.model):
+            where.must_see(model.model)
         _register(client, ResidentModel(model, sharing.threads, quiet=not address))
-        yield Cluster(client, slots if address else count * sharing.files, address)
+        yield where
 
 
 def sharing_here(model: ModelRequest | None, workers: int | None = None, tracks: int | None = None) -> Sharing:

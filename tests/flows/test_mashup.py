@@ -1,12 +1,13 @@
 """What a mash-up separates, and what it finds separated already."""
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 
 import flows.mashup
-from flows.mashup import mashup
-from flows.settings import MashupOptions
+from flows.mashup import find_mashups, mashup
+from flows.settings import FindMashupsOptions, MashupOptions
 from storage.errors import CatalogError
 from storage.files.atomic import temporary_beside
 from storage.files.fingerprint import fingerprint
@@ -129,3 +130,22 @@ def test_a_mashup_that_is_stopped_leaves_nothing_half_written(tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         mashup.function(options, (["a", "b"], {"a": None, "b": None}))
     assert not leftover.exists()
+
+
+def test_workers_of_a_cluster_are_told_where_the_catalog_is_by_its_absolute_path(tmp_path, monkeypatch):
+    told = []
+
+    @contextlib.contextmanager
+    def elsewhere(**_):
+        yield SimpleNamespace(must_see=told.append)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(flows.mashup, "cluster", elsewhere)
+    monkeypatch.setattr(flows.mashup, "unanalysed_tracks", lambda out: told.append(str(out.root)) or ["song"])
+    monkeypatch.setattr(flows.mashup, "analyse_phase", lambda *_: None)
+    monkeypatch.setattr(flows.mashup, "rank_pairs", lambda *_: ["pair"])
+    monkeypatch.setattr(flows.mashup, "write_rows", lambda *_: None)
+    monkeypatch.setattr(flows.mashup, "_songs_of", lambda *_: ["pair"])
+    monkeypatch.setattr(flows.mashup, "mash_phase", lambda settings, *_: told.append(settings.out) or [])
+    find_mashups.function(FindMashupsOptions(out="out", dask="tcp://far:1", render=1), None)
+    assert set(told) == {str(tmp_path / "out")}

@@ -9,6 +9,7 @@ import pytest
 
 from flows.running import cluster as module
 from flows.running.cluster import Cluster, ClusterError, cluster
+from tasks.settings import ModelRequest
 
 
 class Workers:
@@ -50,3 +51,33 @@ def test_shared_memory_that_cannot_be_written_is_a_sentence_at_once(monkeypatch)
     monkeypatch.setattr(os, "access", lambda path, mode: path != "/dev/shm" and access(path, mode))
     with pytest.raises(ClusterError, match="/dev/shm cannot be written to"), cluster(workers=1):
         pytest.fail("it started")
+
+
+def test_a_worker_that_does_not_see_the_models_file_says_so_before_the_run(tmp_path, monkeypatch):
+    """Its own error would be that the file, which the user sees, is not there."""
+    import distributed
+
+    class Client(Workers):
+        def __init__(self, *_, **__):
+            super().__init__({"/data/songs"})
+
+        def nthreads(self):
+            return {"tcp://far:2": 1}
+
+        def register_plugin(self, plugin):
+            pytest.fail("the worker was set up")
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+    monkeypatch.setattr(distributed, "Client", Client)
+    monkeypatch.setattr("flows.running.cluster._greet", lambda address: None)
+    weights = str(tmp_path / "x.safetensors")
+    with (
+        pytest.raises(ClusterError, match=r"does not see .*x\.safetensors; what a run reads"),
+        cluster("tcp://far:1", model=ModelRequest(model=weights)),
+    ):
+        pytest.fail("the run began")

@@ -118,3 +118,8 @@ def test_wide_rows_are_printed_line_by_line_on_a_terminal(monkeypatch, capsys):
         "-- 2 ----",
         "path  c",
     ]
+
+
+@pytest.mark.parametrize(("failed", "failed_before", "code"), [(0, 0, 0), (0, 5, 0), (1, 0, 3), (2, 5, 3)])
+def test_only_new_failures_change_the_exit_code(failed, failed_before, code):
+    assert RunSummary("r", "out", 1, failed, 0, failed_before, 1.0, None).exit_code == code

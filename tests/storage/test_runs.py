@@ -93,6 +93,13 @@ def test_a_run_whose_beats_look_old_is_left_alone_when_it_beats_again(out, monke
     again.join()
 
 
+def test_a_killed_run_whose_last_beat_lies_in_the_future_does_not_block_until_then(out, monkeypatch, quick):
+    """The clock was set back since."""
+    begin_elsewhere(out, "separate-1", monkeypatch)
+    age(out, "separate-1", -86400)
+    assert runs.close_abandoned(out) == ["separate-1"]
+
+
 def test_a_run_without_a_beat_is_fresh_while_its_record_is(out, monkeypatch, quick):
     begin_elsewhere(out, "separate-1", monkeypatch)
     with pytest.raises(MetricsError, match="is being written to by separate-1"):

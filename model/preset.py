@@ -24,8 +24,9 @@ class Inference:
     """Frames of the network's hop. A segment is context + core + context; on a GPU `batch` of them go at once.
 
     `views` are factors on the file's sample rate at which the network is applied to it, each with windows that
-    much longer; the output is the estimates' mean. Below `spatial_hz`, left and right are filtered together
-    (model/separation/spatial.py); 0 leaves it at masks.
+    much longer; the output is the estimates' mean. Below `repetition_hz`, masks are changed by what repeats in the
+    segment (model/separation/repetition.py); below `spatial_hz`, left and right are filtered together
+    (model/separation/spatial.py); 0 leaves either out.
     """
 
     core_frames: int
@@ -33,6 +34,7 @@ class Inference:
     batch: int
     views: tuple[float, ...] = (1.0,)
     spatial_hz: float = 0.0
+    repetition_hz: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,11 @@ class Preset:
     def spatial_bins(self) -> int:
         """How many bins, from the lowest on, have their two channels filtered together; the same at every rate."""
         return round(self.inference.spatial_hz * self.n_fft / self.sample_rate)
+
+    @property
+    def repetition_bins(self) -> int:
+        """How many bins, from the lowest on, have their masks changed by what repeats; the same at every rate."""
+        return round(self.inference.repetition_hz * self.n_fft / self.sample_rate)
 
     @property
     def estimated(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from model.preset import Preset
 from model.separation.arithmetic import compute_alone
 from model.separation.evidence import mask_sums
 from model.separation.masking import Masker
+from model.separation.repetition import use_repetition
 from model.separation.segments import Segment
 from model.separation.spatial import filter_together
 from model.spectra.frontend import OVERLAP, analysis, magnitudes, synthesis
@@ -159,6 +160,9 @@ class Together:
         masks = self._masker.together(seen, shape.channels)
         core = slice(self._context, shape.frames - self._context)
         # What fills a segment up is silence, so the frames beyond its own add zeros to the last of its samples.
+        mixtures = [magnitude[: shape.channels, core][:, :count] for magnitude, count in zip(seen, frames, strict=False)]
+        for mixture, of_segment, count in zip(mixtures, masks, frames, strict=False):
+            use_repetition(mixture, of_segment[:, :, :count], self._preset.repetition_bins)
         stems = spectra[:, None, :, core] * masks
         for stem, spectrum, of_segment, count in zip(stems, spectra[:, :, core], masks, frames, strict=False):
             filter_together(
@@ -166,8 +170,8 @@ class Together:
             )
         signals = synthesis(stems.flatten(0, 2), shape.n_fft).unflatten(0, stems.shape[:3])
         sums = [
-            mask_sums(magnitude[: shape.channels, core][:, :count], of_segment[:, :, :count])
-            for magnitude, of_segment, count in zip(seen, masks, frames, strict=False)
+            mask_sums(mixture, of_segment[:, :, :count])
+            for mixture, of_segment, count in zip(mixtures, masks, frames, strict=False)
         ]
         return signals[: len(frames)], sums
 

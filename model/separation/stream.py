@@ -22,6 +22,7 @@ from model.separation.arrays import as_channels, like
 from model.separation.evidence import Evidence, mask_sums
 from model.separation.masking import Masker, padded
 from model.separation.prediction import Calibration
+from model.separation.repetition import use_repetition
 from model.separation.segments import Segment
 from model.separation.shared_batch import SharedBatches
 from model.separation.spatial import stem_spectra
@@ -148,19 +149,16 @@ class Separator:
             for segment, spectrum in zip(segments, spectra, strict=True)
         ]
         channels = len(spectra[0])
-        masks = self._masker.masks(seen, channels, self.batch)
-        return [
-            (
-                torch.stack(
-                    [
-                        synthesis(stem, segment.n_fft)
-                        for stem in stem_spectra(segment.core(spectrum), of_segment, self.preset.spatial_bins)
-                    ]
-                ),
-                mask_sums(segment.core(magnitude[:channels, segment.before :]), of_segment),
-            )
-            for segment, spectrum, magnitude, of_segment in zip(segments, spectra, seen, masks, strict=True)
-        ]
+        estimates = []
+        for segment, spectrum, magnitude, masks in zip(
+            segments, spectra, seen, self._masker.masks(seen, channels, self.batch), strict=True
+        ):
+            mixture = segment.core(magnitude[:channels, segment.before :])
+            use_repetition(mixture, masks, self.preset.repetition_bins)
+            stems = stem_spectra(segment.core(spectrum), masks, self.preset.spatial_bins)
+            signals = torch.stack([synthesis(stem, segment.n_fft) for stem in stems])
+            estimates.append((signals, mask_sums(mixture, masks)))
+        return estimates
 
 
 class SeparationStream:

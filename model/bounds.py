@@ -34,7 +34,8 @@ _WHOLE = {
     "context": (0, 64),
     "dense": (1, 4_096),
 }
-_REAL = {"views": (0.25, 4.0), "threshold": (0.0, 1.0), "spatial_hz": (0.0, 400_000.0), "repetition_hz": (0.0, 400_000.0)}
+_HZ = 0.0, 400_000.0
+_REAL = {"views": (0.25, 4.0), "threshold": (0.0, 1.0), "spatial_hz": _HZ, "repetition_hz": _HZ}
 _ANY = 1e9  # for all other numbers: finite, and no count of anything that is allocated
 _LISTS = ("views", "widths")  # of those above; the others are single numbers
 _LONGEST_LIST = 64

@@ -160,7 +160,9 @@ class Together:
         masks = self._masker.together(seen, shape.channels)
         core = slice(self._context, shape.frames - self._context)
         # What fills a segment up is silence, so the frames beyond its own add zeros to the last of its samples.
-        mixtures = [magnitude[: shape.channels, core][:, :count] for magnitude, count in zip(seen, frames, strict=False)]
+        mixtures = [
+            magnitude[: shape.channels, core][:, :count] for magnitude, count in zip(seen, frames, strict=False)
+        ]
         for mixture, of_segment, count in zip(mixtures, masks, frames, strict=False):
             use_repetition(mixture, of_segment[:, :, :count], self._preset.repetition_bins)
         stems = spectra[:, None, :, core] * masks

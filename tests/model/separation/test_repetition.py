@@ -64,7 +64,8 @@ def test_other_stems_keep_their_shares_of_what_the_vocals_leave():
     use_repetition(magnitude, masks, BINS)
     assert not torch.allclose(masks[0], voice)
     assert torch.allclose(masks[1], drums_of_rest * (1 - masks[0]), atol=1e-5)
-    assert masks.min() >= 0 and masks.sum(0).max() <= 1 + 1e-5
+    assert masks.min() >= 0
+    assert masks.sum(0).max() <= 1 + 1e-5
 
 
 def test_only_the_lower_bins_change_and_none_where_the_preset_says_0():
@@ -91,7 +92,9 @@ def test_silence_and_any_level_give_masks(level):
     for mask in (voice, torch.zeros_like(voice), torch.ones_like(voice)):
         masks = mask[None].clone()
         use_repetition(magnitude * level, masks, BINS)
-        assert torch.isfinite(masks).all() and masks.min() >= 0 and masks.max() <= 1
+        assert torch.isfinite(masks).all()
+        assert masks.min() >= 0
+        assert masks.max() <= 1
 
 
 def test_the_evidence_does_not_depend_on_the_level_of_the_song():

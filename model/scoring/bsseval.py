@@ -16,13 +16,14 @@ the filters are solved from, are the sum of its windows' and of what crosses the
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
 from model.scoring.normal_equations import FILTER_LENGTH, projection
 
-_FFT_LENGTH = 5000  # a block and 511 samples after it; 2³·5⁴, and ten blocks per second at 44.1 kHz
+_FFT_LENGTH = 2500  # a block and 511 samples after it; 2²·5⁴, and 23 blocks per second at 44.1 kHz
 _BORDER_LENGTH = 1536  # 511 samples on either side of a border, and 511 lags
 _WINDOWS_AT_A_TIME = 4
 _BORDERS_AT_A_TIME = 16
@@ -179,16 +180,26 @@ def _window_correlations(part: torch.Tensor, count: int) -> torch.Tensor:
     windowed = part.new_empty(windows, count, channels, FILTER_LENGTH)
     padded = part.new_zeros(channels, room)
     reversed_ = part.new_zeros(count, blocks, _FFT_LENGTH)
+    # Buffers for all windows: large tensors made anew in each would cost more than what is computed in them.
+    frequencies = _FFT_LENGTH // 2 + 1
+    complex_ = partial(torch.empty, dtype=torch.complex128, device=part.device)
+    x_spectra, z_spectra = complex_(count, blocks, frequencies), complex_(blocks, channels, frequencies)
+    x, z = complex_(frequencies, count, blocks), complex_(frequencies, blocks, channels)
+    products, by_pair = complex_(frequencies, count, channels), complex_(count * channels, frequencies)
+    correlations = part.new_empty(count * channels, _FFT_LENGTH)
     for window in range(windows):
         padded[:, :samples] = part[:, window]
         # What a block sees beyond its 511 samples only reaches lags that nobody reads.
         reaching = padded.unfold(1, _FFT_LENGTH, size)
         reversed_[..., :size] = reaching[:count, :, :size].flip(-1)
-        x = torch.fft.rfft(reversed_).flatten(0, 1).T.contiguous().unflatten(1, (count, blocks))
-        z = torch.fft.rfft(reaching.transpose(0, 1)).flatten(0, 1).T.contiguous().unflatten(1, (blocks, channels))
-        products = torch.bmm(x, z).flatten(1).T.contiguous()
-        correlations = torch.fft.irfft(products, n=_FFT_LENGTH)[:, size - 1 : size + lags]
-        windowed[window] = correlations.unflatten(0, (count, channels))
+        torch.fft.rfft(reversed_, out=x_spectra)
+        torch.fft.rfft(reaching.transpose(0, 1), out=z_spectra)
+        x.copy_(x_spectra.permute(2, 0, 1))
+        z.copy_(z_spectra.permute(2, 0, 1))
+        torch.bmm(x, z, out=products)
+        by_pair.copy_(products.flatten(1).T)
+        torch.fft.irfft(by_pair, n=_FFT_LENGTH, out=correlations)
+        windowed[window] = correlations[:, size - 1 : size + lags].unflatten(0, (count, channels))
     return windowed
 
 

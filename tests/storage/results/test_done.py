@@ -117,6 +117,21 @@ def test_only_a_failure_of_what_is_required_counts(tmp_path):
     assert [done.ended(track, "f") for track in others] == [False, None, None, None]
 
 
+def test_a_name_is_anothers_where_any_of_its_files_still_exists(tmp_path):
+    out = OutputLayout(tmp_path / "out")
+    for name in ("old", "new"):
+        (tmp_path / name).touch()
+    rows = [
+        StemRow("m-1", "a", "a", stem, "ok", settings_hash="now", source_fingerprint="f", source=str(tmp_path / source),
+                stem_path=path)
+        for source in ("gone", "old") for stem, path in (("vocals", "stems/a/vocals.flac"), ("drums", None))
+    ]  # fmt: skip
+    metrics.write_part(out, "r", rows)
+    done = done_tracks(out, TARGET)
+    assert done.anothers([("a", str(tmp_path / "new")), ("b", str(tmp_path / "new"))]) == [True, False]
+    assert done.stems == ("vocals",)  # drums were scored and not kept
+
+
 DIFFERING = ("model", "settings", "fingerprint", "source", "format", "folder", "template", "place", "status", "stems")
 
 

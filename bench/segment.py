@@ -83,7 +83,7 @@ def watch(network: torch.nn.Module, runs: list[dict[str, float]], products: list
     """
     for name, stage in (
         ("analysis", "STFT"), ("magnitudes", "magnitudes"), ("stem_spectra", "filter and masks"),
-        ("synthesis", "inverse STFT"), ("mask_sums", "mask sums"),
+        ("use_repetition", "what repeats"), ("synthesis", "inverse STFT"), ("mask_sums", "mask sums"),
     ):  # fmt: skip
         setattr(stream, name, timed(runs, stage, getattr(stream, name)))
     for module, stage in ((network.gather, "bins to rows"), (network.spread, "rows to bins")):

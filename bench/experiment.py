@@ -4,8 +4,8 @@
 
 The songs are the nine of dsd100_dev_excerpts and the twelve of musdb18_7s/valid, from ../shared/data. WEIGHTS are files
 or ids of registered models. The interval is a paired bootstrap over the 21 songs (BCa, 90 %, 9 999 draws): what to
-expect on other songs of the same kind. Scores are cached in the temporary folder under a hash of the weights, so a run
-is scored once.
+expect on other songs of the same kind. Scores are cached in the temporary folder under a hash of the weights and of
+the code in model/, so a run is scored once.
 """
 
 import argparse
@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import bootstrap
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
 from model.checkpoint import Weights
 from model.scoring.scores import window_sdr
@@ -27,7 +28,7 @@ from model.separation.stream import Separator
 from storage.audio.reader import read
 from tasks.loading import registry
 
-SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+SHARED = ROOT.parent / "shared" / "data"
 SETS = {"nine": SHARED / "dsd100_dev_excerpts", "twelve": SHARED / "musdb18_7s" / "valid"}
 KEPT = Path(tempfile.gettempdir()) / "unbraid-experiment"
 
@@ -88,7 +89,8 @@ def scores(name: str, views: tuple[float, ...] | None, precision: str) -> dict:
         Set → song → stem → cSDR in dB.
     """
     _, data = registry().read(name)
-    key = hashlib.sha256(data + repr((views, precision)).encode()).hexdigest()[:16]
+    code = b"".join(path.read_bytes() for path in sorted((ROOT / "model").rglob("*.py")))
+    key = hashlib.sha256(data + code + repr((views, precision)).encode()).hexdigest()[:16]
     kept = KEPT / f"{key}.json"
     if kept.exists():
         return json.loads(kept.read_text())

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     separator = load_separator("stereo", device="cpu", precision="int8")
+    assert isinstance(separator, stream.Separator)
     samples = (FRAMES - 1) * 1024 + 4096
     audio, rate = read(options.song) if options.song else (compose(0, 30.0).mixture, RATE)
     mixture = np.ascontiguousarray(np.tile(audio[:2], (1, 2))[:, :samples], np.float32)
@@ -73,7 +75,7 @@ def main() -> None:
         print(f"{stage:22} {spent:7.1f} ms" + (f"   at least {bound[stage]:5.1f}" if stage in bound else ""))
 
 
-def watch(network: torch.nn.Module, runs: list[dict[str, float]], products: list[tuple[float, float]]) -> None:
+def watch(network: Any, runs: list[dict[str, float]], products: list[tuple[float, float]]) -> None:
     """Have the stages add their time to the latest run.
 
     Args:
@@ -99,8 +101,8 @@ def watch(network: torch.nn.Module, runs: list[dict[str, float]], products: list
         runs[-1]["convolutions"] = runs[-1].get("convolutions", 0.0) + spent
         return out
 
-    int8.Int8Conv2d._computed = convolution
-    stereo.Quantised.of = timed(runs, "float32 to levels", stereo.Quantised.of)
+    setattr(int8.Int8Conv2d, "_computed", convolution)  # noqa: B010
+    setattr(stereo.Quantised, "of", timed(runs, "float32 to levels", stereo.Quantised.of))  # noqa: B010
 
 
 def timed(runs: list[dict[str, float]], stage: str, function: Callable) -> Callable:

@@ -172,8 +172,9 @@ def mixed_history(generator, target) -> list[StemRow]:
 def replayed(out, target, rows) -> tuple:
     """A track's rows, oldest first: (the fingerprint it failed with, its place, missing stems, separation in place)."""
     below = f"models/{target.model_id}/" if target.beside else "stems/"
-    failed = in_place = place = None
-    paths = {}  # that each separation made
+    failed = in_place = None
+    place: str | None = None
+    paths: dict[tuple, set[str | None]] = {}  # that each separation made
     for row in sorted(rows, key=lambda row: row.finished_at):
         here = (row.stem_path or "").startswith(below)
         if (row.model_id, row.settings_hash in target.settings) == (target.model_id, True):
@@ -189,6 +190,7 @@ def replayed(out, target, rows) -> tuple:
                 paths.setdefault(in_place, set()).add(row.stem_path)
     if in_place is None or in_place[0] != target.model_id or in_place[1] not in target.settings:
         return failed, place, None, None
+    assert place is not None  # where something is in place
     required = [(stem, below + naming.stem_name(place, stem, target.format, target.template)) for stem in target.stems]
     missing = [stem for stem, path in required if path not in paths[in_place] or not (out.root / path).exists()]
     return failed, place, tuple(missing), in_place

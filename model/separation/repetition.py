@@ -14,7 +14,6 @@ import torch
 
 # Frames this near are not compared: they sound alike because they overlap, or because a chord is held.
 _GAP_REST, _GAP_VOICE = 12, 3
-_SMOOTHING = 3  # frames over which likeness is averaged
 _SHARPNESS_REST, _SHARPNESS_VOICE = 100.0, 50.0  # of the softmax over cosines
 _LOWEST = 8  # bins below, under 86 Hz, say little about likeness
 _LEAST = 1e-3  # a mask nearer than this to 0 or 1 is certain
@@ -73,9 +72,11 @@ def log_odds(magnitude: torch.Tensor, voice: torch.Tensor) -> tuple[torch.Tensor
 def _expected(stem: torch.Tensor, gap: int, sharpness: float) -> torch.Tensor:
     """log of the power that a stem has in frames like this one, (channels, frames, bins)."""
     sound = stem.sum(0)[:, _LOWEST:].sqrt_()
-    sound = torch.nn.functional.avg_pool1d(sound.t(), _SMOOTHING, 1, _SMOOTHING // 2, count_include_pad=False).t()
-    sound = sound / (sound.norm(dim=1, keepdim=True) + _TINY)
-    likeness = (sound @ sound.t()).mul_(sharpness)
+    smooth = sound.clone()  # with the frames before and after; all are scaled to one length
+    smooth[1:] += sound[:-1]
+    smooth[:-1] += sound[1:]
+    smooth /= smooth.norm(dim=1, keepdim=True) + _TINY
+    likeness = (smooth @ smooth.t()).mul_(sharpness)
     frames = torch.arange(len(likeness), device=stem.device)
     likeness.masked_fill_((frames[:, None] - frames).abs() <= gap, -torch.inf)
     weights = likeness.softmax(1)

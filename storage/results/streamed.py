@@ -6,8 +6,10 @@ import pyarrow.dataset as ds
 
 
 class StreamedDataset(ds.FileSystemDataset):
-    """A dataset that reads one file at a time and little ahead, and forgets footers: by default Arrow holds row groups of
-    four files, which is more than all that DuckDB may use, and every footer for the next time, 0.1 MB per file.
+    """A dataset that reads one file at a time and little ahead, and forgets footers.
+
+    By default Arrow holds row groups of four files, which is more than all that DuckDB may use, and every footer for
+    the next time, 0.1 MB per file.
     """
 
     def scanner(self, *args: Any, **kwargs: Any) -> ds.Scanner:

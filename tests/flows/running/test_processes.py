@@ -110,8 +110,9 @@ def test_no_process_outlives_a_killed_flow():
 
 
 def test_spare_processes_are_taken_before_others_are_started_and_end_where_nobody_took_them():
+    earlier = {child.pid for child in psutil.Process().children()}  # of other tests
     with spare_processes(2, environment={"UNBRAID_TEST": "spare"}, modules=["this"], quiet=True):
-        children = {child.pid for child in psutil.Process().children()}
+        children = {child.pid for child in psutil.Process().children()} - earlier
         processes = Processes(1, environment={}, modules=["this"], setup=os.getpid)
         (call,) = ended(processes, processes.submit(os.getpid))
         assert call.result() in children

@@ -110,13 +110,12 @@ def dataset(files: Iterable[RunFile], schema: pa.Schema) -> "ds.Dataset":
             store, name = object_at(file.path)
             filesystem = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(store))
         belongs = ds.field(RUN_ID.name) == file.run_id
-        fragments.append(parquet.make_fragment(name, filesystem, partition_expression=belongs))
+        fragment = parquet.make_fragment(name, filesystem, partition_expression=belongs)
         try:
-            # By another fragment, which is dropped: it keeps what it read of a footer, 0.1 MB, and a run can leave
-            # tens of thousands of parts.
-            parquet.make_fragment(name, filesystem).ensure_complete_metadata()
+            fragment.ensure_complete_metadata()
         except (OSError, pa.ArrowException) as error:
             raise _unreadable(file.path, error) from error
+        fragments.append(fragment)
     return StreamedDataset(fragments, schema, parquet, filesystem)
 
 

@@ -6,10 +6,8 @@ import pyarrow.dataset as ds
 
 
 class StreamedDataset(ds.FileSystemDataset):
-    """A dataset that reads one file at a time and little ahead, and forgets footers.
-
-    By default Arrow holds row groups of four files, which is more than all that DuckDB may use, and every footer for
-    the next time, 0.1 MB per file.
+    """A dataset that reads one file at a time and little ahead: by default Arrow holds row groups of four files, which
+    is more than all that DuckDB may use.
     """
 
     def scanner(self, *args: Any, **kwargs: Any) -> ds.Scanner:
@@ -19,5 +17,4 @@ class StreamedDataset(ds.FileSystemDataset):
             *args: Those of `pyarrow.dataset.Dataset.scanner`.
             **kwargs: Those of `pyarrow.dataset.Dataset.scanner`.
         """
-        little = {"batch_readahead": 2, "fragment_readahead": 1, "use_threads": False, "cache_metadata": False}
-        return super().scanner(*args, **{**little, **kwargs})
+        return super().scanner(*args, **{"batch_readahead": 2, "fragment_readahead": 1, "use_threads": False, **kwargs})

@@ -75,18 +75,31 @@ def material(stems: tuple[str, ...], quarters: tuple[int, ...]) -> Iterator[Song
     Returns:
         (name, stem → float32 (channels, samples), rate in Hz) of each song.
     """
-    for folder in sorted((SHARED / "musdb18_7s" / "train").iterdir()):
-        yield from as_stems(folder.name, *stem_folder(folder), stems)
-    for folder in sorted((SHARED / "real_stems").iterdir()):
-        parts, rate = stem_folder(folder)
-        for start in (25, 60):
-            cut = {stem: signal[:, start * rate : (start + 9) * rate] for stem, signal in parts.items()}
-            yield from as_stems(folder.name, cut, rate, stems)
+    yield from real_songs(stems, seconds=9)
     if len(stems) == 2:
         yield from mir1k(lambda singer: singer not in HELD_OUT_SINGERS, each=2)
     for index, path in enumerate(sorted((SHARED / "instrumentals").iterdir())):
         if index % 4 in quarters:
             yield without_voice(path, stems)
+
+
+def real_songs(stems: tuple[str, ...], seconds: int) -> Iterator[Song]:
+    """The songs of musdb18_7s/train, and two stretches of each of real_stems.
+
+    Args:
+        stems: The model's stems.
+        seconds: Length of a stretch.
+
+    Returns:
+        (name, stem → float32 (channels, samples), rate in Hz) of each.
+    """
+    for folder in sorted((SHARED / "musdb18_7s" / "train").iterdir()):
+        yield from as_stems(folder.name, *stem_folder(folder), stems)
+    for folder in sorted((SHARED / "real_stems").iterdir()):
+        parts, rate = stem_folder(folder)
+        for start in (25, 60):
+            cut = {stem: signal[:, start * rate : (start + seconds) * rate] for stem, signal in parts.items()}
+            yield from as_stems(folder.name, cut, rate, stems)
 
 
 def mir1k(chosen, each: int) -> Iterator[Song]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import soxr
 import torch
-from calibrate import SHARED, as_stems, stem_folder
+from calibrate import real_songs
 
 from model.checkpoint import Weights
 from model.preset import Preset
@@ -72,20 +72,13 @@ def main(path: Path, bins: int) -> None:
 
 def material(preset: Preset) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Vocals and the rest of each song, (1, samples) each at the preset's rate."""
-    for source in ("musdb18_7s/train", "real_stems"):
-        for folder in sorted((SHARED / source).iterdir()):
-            parts, rate = stem_folder(folder)
-            for start in (0,) if source.startswith("musdb") else (25, 60):
-                cut = {stem: signal[:, start * rate : (start + 10) * rate] for stem, signal in parts.items()}
-                for _, stems, _ in as_stems(folder.name, cut, rate, ("vocals", "accompaniment")):
-                    mono = [
-                        torch.from_numpy(
-                            np.ascontiguousarray(soxr.resample(stem.mean(0), rate, preset.sample_rate), np.float32)
-                        )
-                        for stem in (stems["vocals"], stems["accompaniment"])
-                    ]
-                    if all(stem.square().mean() > 1e-7 for stem in mono):
-                        yield mono[0][None], mono[1][None]
+    for _, stems, rate in real_songs(("vocals", "accompaniment"), seconds=10):
+        vocals, rest = (
+            torch.from_numpy(np.ascontiguousarray(soxr.resample(stem.mean(0), rate, preset.sample_rate), np.float32))
+            for stem in (stems["vocals"], stems["accompaniment"])
+        )
+        if all(stem.square().mean() > 1e-7 for stem in (vocals, rest)):
+            yield vocals[None], rest[None]
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from model.bounds import excerpt
-from model.errors import CheckpointError, ModelError
+from model.errors import CheckpointError
 from model.header import preset_in, read_header
 from model.networks import NETWORKS, network_class
 from model.preset import Preset
@@ -89,8 +89,8 @@ class Weights:
             network = build(self.preset)
         self._check_fit(network)
         # Copies: a network in use changes its weights in place.
-        own = {name: self.tensors[name].to(empty.dtype, copy=True) for name, empty in network.state_dict().items()}
-        network.load_state_dict(own, assign=True)
+        copies = {name: self.tensors[name].to(empty.dtype, copy=True) for name, empty in network.state_dict().items()}
+        network.load_state_dict(copies, assign=True)
         return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _check_fit(self, network: torch.nn.Module) -> None:
@@ -121,8 +121,6 @@ def build(preset: Preset) -> torch.nn.Module:
     """
     try:
         return network_class(preset.network)(bins=preset.bins, **preset.network_options)
-    except ModelError as error:
-        raise CheckpointError(f"the network of preset {preset.name} cannot be built: {excerpt(error)}") from error
     except Exception as error:  # its options may be anything
         raise CheckpointError(f"the network of preset {preset.name} cannot be built: {excerpt(error)}") from error
 

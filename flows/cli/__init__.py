@@ -15,6 +15,7 @@ import click
 from flows.cli import catalog, mashup, pages, training, worker
 from flows.cli.console import printable
 from flows.running import signals
+from flows.running.environment import is_quiet
 from flows.running.orphans import own_is_lost
 from tasks.settings import SettingsError
 
@@ -49,7 +50,7 @@ class _Sentences(click.Group):
                 _leave(end.code)
             raise
         except Exception as error:
-            if os.environ.get("UNBRAID_LOG"):
+            if not is_quiet():
                 raise
             _say(_sentence(error))
             code = EXIT_USAGE if isinstance(error, SettingsError) else EXIT_ERROR

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 from flows.running.cluster import MASHING, SEPARATING
-from flows.running.environment import VERBOSE, WORKERS
+from flows.running.environment import WORKERS, is_quiet
 from flows.running.processes import spare_processes
 from flows.settings import Workers
 from storage.files.layout import OutputLayout
@@ -41,4 +41,4 @@ def mashing_ahead() -> AbstractContextManager[None]:
 
 
 def _spare(count: int, modules: Sequence[str]) -> AbstractContextManager[None]:
-    return spare_processes(count, environment=WORKERS, modules=modules, quiet=not os.environ.get(VERBOSE))
+    return spare_processes(count, environment=WORKERS, modules=modules, quiet=is_quiet())

@@ -180,7 +180,7 @@ def cluster(
     if not address:
         # Local runs serve no pages: what is left of the HTTP server answers nothing.
         settings |= {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
-    if not os.environ.get("UNBRAID_LOG"):
+    if environment.is_quiet():
         for library in ("tornado.application", "asyncio", "distributed.client"):  # a traceback for every lost worker
             logging.getLogger(library).setLevel(logging.CRITICAL)
     with dask.config.set(settings), contextlib.ExitStack() as stack:
@@ -317,7 +317,7 @@ def one_process(modules: Sequence[str]) -> Iterator[Cluster]:
     # One thread of torch's: several would wait for each other in every small step.
     process = Processes(
         1, environment=environment.WORKERS, modules=modules, setup=partial(prepare, None, 1),
-        quiet=not os.environ.get("UNBRAID_LOG"),
+        quiet=environment.is_quiet(),
     )  # fmt: skip
     with contextlib.closing(process):
         yield Cluster(process, 1)
@@ -332,7 +332,7 @@ def _processes(model: ModelRequest | None, workers: int | None, tracks: int | No
         modules=SEPARATING if model is not None else (),
         setup=partial(prepare, model, sharing.threads),
         memory=_memory_here() // available_cores() if memory == "auto" else int(_size(memory)),
-        quiet=not os.environ.get("UNBRAID_LOG"),
+        quiet=environment.is_quiet(),
     )
 
 

@@ -48,13 +48,18 @@ FORCED = "UNBRAID_PREFECT"
 _SERVER = "PREFECT_API_URL"
 
 # Set by the user to see all that is kept from the screen: tracebacks, the logs of Dask, Prefect and the workers.
-VERBOSE = "UNBRAID_LOG"
+_VERBOSE = "UNBRAID_LOG"
 _SPEAKING = {"PREFECT_LOGGING_LEVEL": "INFO", "DASK_LOGGING__DISTRIBUTED": "info"}
+
+
+def is_quiet() -> bool:
+    """Whether the user has left what is usually kept from the screen where it is."""
+    return not os.environ.get(_VERBOSE)
 
 
 def be_verbose() -> None:
     """Show what is usually kept from the screen, in this process and those that it starts."""
-    os.environ[VERBOSE] = os.environ.get(VERBOSE) or "1"
+    os.environ[_VERBOSE] = os.environ.get(_VERBOSE) or "1"
     os.environ.update(_SPEAKING)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
 
@@ -62,7 +67,7 @@ def be_verbose() -> None:
 def prepare() -> None:
     """Set what the user has not set. Call before importing prefect or distributed."""
     mark_children()
-    if os.environ.get(VERBOSE):
+    if not is_quiet():
         be_verbose()
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)

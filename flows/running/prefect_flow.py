@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from prefect import Flow
 from prefect.states import Cancelled, Completed, Failed, State
 
 from flows.running.artifacts import run_name
-from flows.running.environment import prefect_server
+from flows.running.environment import is_quiet, prefect_server
 from flows.running.orphans import own_is_lost
 from flows.running.parameters import Checked, Options, Result, SettingsFlow
 from storage.errors import OutputInUse, StorageError
@@ -156,7 +155,7 @@ def _ask_no_more() -> None:
 
 def _without_tracebacks() -> None:
     """A server that is lost is one sentence, and not pages of tracebacks and of events that it was not told."""
-    if not os.environ.get("UNBRAID_LOG"):
+    if is_quiet():
         for name in ("prefect.flow_runs", "prefect.task_runs"):
             logging.getLogger(name).addFilter(_cut_traceback)
         logging.getLogger("prefect._internal.concurrency").addFilter(lambda record: False)

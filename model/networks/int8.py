@@ -69,8 +69,8 @@ class Quantised:
             x: float32 (items, channels, rows, columns); its extremes and 0 are represented.
             highest: What the scale goes up to at least.
         """
-        lowest, own = (value.item() for value in _dense(x).aminmax())
-        scale = Scale.over(lowest, max(own, highest))
+        lowest, largest = (value.item() for value in _dense(x).aminmax())
+        scale = Scale.over(lowest, max(largest, highest))
         return cls(scale.levels(x), scale)
 
 

@@ -6,7 +6,6 @@ import torch
 from model.scoring.weighting import KWeighting
 
 SILENCE_LUFS = -70.0  # BS.1770-4's absolute gate
-_AT_ONCE = 1 << 15  # samples
 _BLOCK_PARTS = 4  # a gating block is 400 ms and starts every 100 ms
 _ACTIVE_BELOW_MIXTURE = 20.0  # LU under the mixture's loudness at which a stem stops counting as active
 _TAPS_PER_PHASE = 12
@@ -39,8 +38,7 @@ class LoudnessMeter:
             rate: Its sample rate in Hz.
         """
         meter = cls(rate, audio.shape[0])
-        for first in range(0, audio.shape[1], _AT_ONCE):  # what stays in cache is weighted in half the time
-            meter.push(audio[:, first : first + _AT_ONCE])
+        meter.push(audio)
         return meter
 
     def push(self, block: np.ndarray) -> None:

@@ -115,7 +115,7 @@ def compact(out: OutputLayout, run_id: str) -> Path | None:
     if [file.path for file in files] != [target]:
         joined = joined_names(out, run_id) | {file.path.name for file in files if file.path != target}
         metadata = {_JOINED: ",".join(sorted(joined)).encode()}
-        rows = parquet.select(parquet.dataset(files, SCHEMA), _SORTED)
+        rows = parquet.select(parquet.stream(files, SCHEMA), _SORTED)
         parquet.write_rows(_each_once(rows), SCHEMA, target, out.staging, metadata)
     for part in _parts(out, run_id):
         part.unlink(missing_ok=True)

@@ -1,5 +1,9 @@
 import dataclasses
 import datetime
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +15,8 @@ from storage.results import metrics
 from storage.results.done import Target, done_tracks
 from storage.results.metrics import SCHEMA, StemRow
 from storage.results.query import query
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def row(track="t1", stem="vocals", status="ok", model="stereo-00000000", **values):
@@ -292,3 +298,29 @@ def test_current_rows_are_the_latest_of_every_stem_and_say_whether_it_is_on_the_
 def test_a_folder_without_metrics_is_a_sentence(tmp_path):
     with pytest.raises(MetricsError, match="has no metrics"):
         query(tmp_path, "select 1")
+
+
+_JOINING = """
+import resource, sys
+from pathlib import Path
+from storage.files.layout import OutputLayout
+from storage.results import metrics
+out = OutputLayout(Path(sys.argv[1]))
+metrics.compact(out, "few")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+metrics.compact(out, "many")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_joining_many_parts_takes_little_more_memory_than_joining_few(out):
+    rows = [row(f"t{number}", stem) for number in range(50) for stem in ("vocals", "accompaniment")]
+    for run, parts in (("few", 100), ("many", 1500)):
+        part = metrics.write_part(out, run, rows)
+        for number in range(parts - 1):
+            shutil.copyfile(part, part.with_name(f"part-{number}.parquet"))
+    joined = subprocess.run(
+        [sys.executable, "-c", _JOINING, str(out.root)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert int(joined.stdout) < 40_000  # KiB; with every footer kept, 0.1 MB for each part more
+    assert metrics.read_all(out, "many").num_rows == len(rows)

@@ -1,16 +1,21 @@
 """Fits the calibration of the predicted scores for some weights, and writes the weights with it.
 
-    python bench/calibrate.py WEIGHTS.safetensors OUT.safetensors [REMIXES]
+    python bench/calibrate.py WEIGHTS.safetensors OUT.safetensors [--remixes 2] [--unseen HALF0 HALF1]
 
 For the preset of the weights and for every preset that borrows them, each applied as its TOML file now says, on music
 of ../shared/data that no score is judged on: musdb18_7s/train, real_stems, two clips of each MIR-1K singer but annar
-and Kenshin, and three quarters of `instrumentals` for music without a voice; each song at REMIXES (2) vocal levels from
+and Kenshin, and three quarters of `instrumentals` for music without a voice; each song at several vocal levels from
 −12 to +6 dB. A preset that borrows the weights gets one level per song and a quarter of `instrumentals`, since it takes
-several times as long. The tensors are copied unchanged. Run it before bench/ship.py: the calibration is part of the
-file, so the model's id changes with it. It takes four to five CPU minutes for stereo and about six for hq, shared by
-the cores; `bench/predict.py OUT.safetensors [PRESET]` judges the result.
+several times as long. With --unseen the songs are separated by other weights than those that are calibrated: each half
+of them by weights that did not learn from it (bench/halves.py trains them), since a network is surer of songs that it
+has learned from than of a catalog's.
+
+The tensors are copied unchanged. Run it before bench/ship.py: the calibration is part of the file, so the model's id
+changes with it. It takes four to five CPU minutes for stereo and about six for hq, shared by the cores;
+`bench/predict.py OUT.safetensors [PRESET]` judges the result.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Iterator
@@ -18,12 +23,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from halves import half
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from model.checkpoint import Weights
 from model.preset import borrowing_presets, load_preset
+from model.separation.fitting import Observation
 from model.separation.stream import Separator
 from storage.audio.reader import read
 from tasks.training.calibrate import borrowed, calibrated, observations
@@ -34,26 +41,28 @@ Song = tuple[str, dict[str, np.ndarray], int]
 _AUDIO = (".wav", ".flac", ".opus", ".ogg")
 
 
-def main(source: Path, target: Path, remixes: int) -> None:
-    """Fit the calibrations, print how well they hold, and write them with the weights.
-
-    Args:
-        source: The weights.
-        target: The file to write.
-        remixes: Vocal levels per song for the preset of the weights.
-    """
-    weights = Weights.from_bytes(source.read_bytes(), source.name)
+def main() -> None:
+    """Fit the calibrations, print how well they hold, and write them with the weights."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--remixes", type=int, default=2, help="vocal levels per song for the preset of the weights")
+    parser.add_argument("--unseen", type=Path, nargs=2, default=(), metavar=("HALF0", "HALF1"))
+    options = parser.parse_args()
+    weights = as_applied(options.source)
+    separating = [as_applied(path) for path in options.unseen] or [weights]
     trained = weights.preset.name
-    # How a network is applied may have changed since it was trained.
-    applied = replace(weights.preset, inference=load_preset(trained).inference)
-    weights = replace(weights, preset=applied)
-    observed = {}
+    observed: dict[str, list[Observation]] = {}
     for preset in (trained, *(name for name, lender in borrowing_presets().items() if lender == trained)):
         began = time.perf_counter()
         lent = preset != trained
-        separator = borrowed(weights, preset) if lent else Separator.from_weights(weights)
-        songs = material(separator.stems, quarters=(0,) if lent else (0, 1, 3))
-        observed[preset] = observations(separator, songs, 1 if lent else remixes)
+        observed[preset] = []
+        for index, network in enumerate(separating):
+            separator = borrowed(network, preset) if lent else Separator.from_weights(network)
+            songs = material(separator.stems, quarters=(0,) if lent else (0, 1, 3))
+            if options.unseen:
+                songs = (song for song in songs if half(song[0]) == index)
+            observed[preset] += observations(separator, songs, 1 if lent else options.remixes)
         print(f"{preset}: {len(observed[preset])} mixtures in {time.perf_counter() - began:.0f} s", flush=True)
     fitted = calibrated(weights, observed)
     for preset, calibration in fitted.calibrations.items():
@@ -62,7 +71,17 @@ def main(source: Path, target: Path, remixes: int) -> None:
                 f"{preset}, {stem}: mean error {line['error']:.2f} dB on songs left out, "
                 f"80 % within {line['low']:+.1f} … {line['high']:+.1f} dB, {line['songs']} songs"
             )
-    target.write_bytes(fitted.to_bytes())
+    options.target.write_bytes(fitted.to_bytes())
+
+
+def as_applied(path: Path) -> Weights:
+    """Weights, applied as their preset's TOML file now says, which may have changed since they were trained.
+
+    Args:
+        path: The weights.
+    """
+    weights = Weights.from_bytes(path.read_bytes(), path.name)
+    return replace(weights, preset=replace(weights.preset, inference=load_preset(weights.preset.name).inference))
 
 
 def material(stems: tuple[str, ...], quarters: tuple[int, ...]) -> Iterator[Song]:
@@ -187,6 +206,4 @@ def _sum(signals: list[np.ndarray]) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (3, 4):
-        sys.exit(__doc__)
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) == 4 else 2)
+    main()

@@ -119,7 +119,7 @@ def _fit_stem(observations: list[Observation], stem: str) -> StemFit | None:
     if len(songs) < LEAST_SONGS:
         return None
     # Mixtures of one song resemble each other, so each song counts once, however many mixtures were made of it.
-    shares = len(rows) / len(songs) / mixtures[of_song]
+    shares = 1 / mixtures[of_song]
     features = np.array([row for _, row in rows])
     scores = np.clip([seen.scores[stem] for seen, _ in rows], *_SCORES)
     errors = np.zeros(len(scores))

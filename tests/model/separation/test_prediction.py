@@ -133,6 +133,7 @@ def test_each_song_counts_once_however_many_mixtures_were_made_of_it():
     assert often.weights == pytest.approx(once.weights, abs=0.1)
     assert (often.low, often.high) == pytest.approx((once.low, once.high), abs=0.1)
     assert often.songs == once.songs == 18
+    assert fit([*songs * 12]).stems["vocals"].weights == pytest.approx(fit(songs).stems["vocals"].weights, abs=1e-6)
 
 
 @pytest.mark.parametrize(("level", "known"), [(0.1, True), (1e-3, False)])

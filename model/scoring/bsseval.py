@@ -26,8 +26,11 @@ from model.scoring.normal_equations import FILTER_LENGTH, projection
 _FFT_LENGTH = 2500  # a block and 511 samples after it; 2²·5⁴, and 23 blocks per second at 44.1 kHz
 _BORDER_LENGTH = 1536  # 511 samples on either side of a border, and 511 lags
 _WINDOWS_AT_A_TIME = 4
+_CHANNELS_AT_A_TIME = 16
 _BORDERS_AT_A_TIME = 16
-_KEEP_BYTES = 300 << 20  # correlations of windows are kept for the second pass up to this size, else computed again
+_KEEP_BYTES = (
+    300 << 20
+)  # per system: up to this, windows' correlations are kept for the second pass, not computed again
 _CANCELLED = 1e-10  # an energy below this share of those it is the sum of has lost its digits
 
 
@@ -183,23 +186,35 @@ def _window_correlations(part: torch.Tensor, count: int) -> torch.Tensor:
     # Buffers for all windows: large tensors made anew in each would cost more than what is computed in them.
     frequencies = _FFT_LENGTH // 2 + 1
     complex_ = partial(torch.empty, dtype=torch.complex128, device=part.device)
-    x_spectra, z_spectra = complex_(count, blocks, frequencies), complex_(blocks, channels, frequencies)
-    x, z = complex_(frequencies, count, blocks), complex_(frequencies, blocks, channels)
-    products, by_pair = complex_(frequencies, count, channels), complex_(count * channels, frequencies)
-    correlations = part.new_empty(count * channels, _FFT_LENGTH)
+    x_spectra, x = complex_(count, blocks, frequencies), complex_(frequencies, count, blocks)
+    # Some channels of z at a time: the buffers of eight systems' channels together leave the cache.
+    groups = [
+        range(first, min(first + _CHANNELS_AT_A_TIME, channels)) for first in range(0, channels, _CHANNELS_AT_A_TIME)
+    ]
+    buffers = {
+        many: (
+            complex_(blocks, many, frequencies), complex_(frequencies, blocks, many),
+            complex_(frequencies, count, many), complex_(count * many, frequencies),
+            part.new_empty(count * many, _FFT_LENGTH),
+        )
+        for many in {len(group) for group in groups}
+    }  # fmt: skip
     for window in range(windows):
         padded[:, :samples] = part[:, window]
         # What a block sees beyond its 511 samples only reaches lags that nobody reads.
         reaching = padded.unfold(1, _FFT_LENGTH, size)
         reversed_[..., :size] = reaching[:count, :, :size].flip(-1)
         torch.fft.rfft(reversed_, out=x_spectra)
-        torch.fft.rfft(reaching.transpose(0, 1), out=z_spectra)
         x.copy_(x_spectra.permute(2, 0, 1))
-        z.copy_(z_spectra.permute(2, 0, 1))
-        torch.bmm(x, z, out=products)
-        by_pair.copy_(products.flatten(1).T)
-        torch.fft.irfft(by_pair, n=_FFT_LENGTH, out=correlations)
-        windowed[window] = correlations[:, size - 1 : size + lags].unflatten(0, (count, channels))
+        for group in groups:
+            z_spectra, z, products, by_pair, correlations = buffers[len(group)]
+            torch.fft.rfft(reaching[group.start : group.stop].transpose(0, 1), out=z_spectra)
+            z.copy_(z_spectra.permute(2, 0, 1))
+            torch.bmm(x, z, out=products)
+            by_pair.copy_(products.flatten(1).T)
+            torch.fft.irfft(by_pair, n=_FFT_LENGTH, out=correlations)
+            lagged = correlations[:, size - 1 : size + lags].unflatten(0, (count, len(group)))
+            windowed[window, :, group.start : group.stop] = lagged
     return windowed
 
 
@@ -222,7 +237,7 @@ def _energies(song: _Song) -> dict[str, np.ndarray]:
     """Energies of the parts of every estimate in every window, each (estimates, windows)."""
     count = len(song.x)
     bytes_each = count * (count + len(song.y)) * FILTER_LENGTH * 8
-    keep = song.windows * bytes_each <= _KEEP_BYTES
+    keep = song.windows * bytes_each <= _KEEP_BYTES * song.systems
     kept: list[torch.Tensor] = []
     energies = {name: np.zeros((song.estimates, song.windows)) for name in _NAMES}
     total = _border_correlations(song)

@@ -66,20 +66,17 @@ def without(store: Path, target: Path, missing: int) -> None:
         target: The new one, whose metadata are not consolidated yet.
         missing: The half that is left out.
     """
-    for split in (folder for folder in store.iterdir() if folder.is_dir()):
-        for dataset in split.iterdir():
-            for track in [dataset] if dataset.is_file() else dataset.iterdir():
-                name = track.name.split("_")[0] if dataset.name == "mir1k" else track.name
-                if track.is_dir() and dataset.name in HALVED and half(name) == missing:
-                    continue
-                link = target / track.relative_to(store)
-                link.parent.mkdir(parents=True, exist_ok=True)
-                if not link.exists():
-                    link.symlink_to(track.resolve())
+    for track in store.glob("*/*/*"):
+        dataset = track.parent.name
+        name = track.name.split("_")[0] if dataset == "mir1k" else track.name
+        link = target / track.relative_to(store)
+        if track.is_dir() and not link.exists() and not (dataset in HALVED and half(name) == missing):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(track.resolve())
     for attributes in (store / "zarr.json", *store.glob("*/zarr.json"), *store.glob("*/*/zarr.json")):
         copy = target / attributes.relative_to(store)
-        copy.unlink(missing_ok=True)
-        copy.write_bytes(attributes.read_bytes())  # the root's is written anew, and links would lead into `store`
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(attributes.read_bytes())
 
 
 if __name__ == "__main__":

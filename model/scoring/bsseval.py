@@ -26,11 +26,9 @@ from model.scoring.normal_equations import FILTER_LENGTH, projection
 _FFT_LENGTH = 2500  # a block and 511 samples after it; 2²·5⁴, and 23 blocks per second at 44.1 kHz
 _BORDER_LENGTH = 1536  # 511 samples on either side of a border, and 511 lags
 _WINDOWS_AT_A_TIME = 4
-_CHANNELS_AT_A_TIME = 16
+_CHANNELS_AT_A_TIME = 16  # of z: the buffers of eight systems together would leave the cache
 _BORDERS_AT_A_TIME = 16
-_KEEP_BYTES = (
-    300 << 20
-)  # per system: up to this, windows' correlations are kept for the second pass, not computed again
+_KEEP_BYTES = 300 << 20  # per system: so much of the windows' correlations is kept for the second pass; more is not
 _CANCELLED = 1e-10  # an energy below this share of those it is the sum of has lost its digits
 
 
@@ -187,10 +185,7 @@ def _window_correlations(part: torch.Tensor, count: int) -> torch.Tensor:
     frequencies = _FFT_LENGTH // 2 + 1
     complex_ = partial(torch.empty, dtype=torch.complex128, device=part.device)
     x_spectra, x = complex_(count, blocks, frequencies), complex_(frequencies, count, blocks)
-    # Some channels of z at a time: the buffers of eight systems' channels together leave the cache.
-    groups = [
-        range(first, min(first + _CHANNELS_AT_A_TIME, channels)) for first in range(0, channels, _CHANNELS_AT_A_TIME)
-    ]
+    groups = [range(channels)[first : first + _CHANNELS_AT_A_TIME] for first in range(0, channels, _CHANNELS_AT_A_TIME)]
     buffers = {
         many: (
             complex_(blocks, many, frequencies), complex_(frequencies, blocks, many),

@@ -82,14 +82,45 @@ class StereoUNet(nn.Module):
         Returns:
             Masks in 0…1, (batch, masks, channels, bins, frames).
         """
+        logits = self.logits(self.rows(magnitude))
+        with torch.autocast(logits.device.type, enabled=False):
+            return self.spread(self.masks_of(logits))
+
+    def rows(self, magnitude: torch.Tensor) -> torch.Tensor:
+        """What the convolutions see of a batch of patches.
+
+        Args:
+            magnitude: As for `forward`.
+
+        Returns:
+            Compressed relative magnitudes, (batch, seen channels, rows, frames).
+        """
         x = self.gather(magnitude)
         gain = 4 / torch.clamp(x[:, : self.channels].mean(dim=(1, 2, 3), keepdim=True), min=1e-8)
-        x = torch.addcmul(self.input_shift, torch.log1p(x * gain), self.input_scale)
-        logits = self._logits(x) if self._int8 is None else self._int8(x)
-        with torch.autocast(x.device.type, enabled=False):
-            logits = logits.unflatten(1, (self.estimated, self.channels))
-            mask = torch.softmax(logits, dim=1) if self.exclusive else torch.sigmoid(logits)
-            return self.spread(mask)
+        return torch.addcmul(self.input_shift, torch.log1p(x * gain), self.input_scale)
+
+    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+        """What the convolutions make of it.
+
+        Args:
+            rows: What `rows` returned.
+
+        Returns:
+            (batch, masks · channels, rows, frames).
+        """
+        return self._logits(rows) if self._int8 is None else self._int8(rows)
+
+    def masks_of(self, logits: torch.Tensor) -> torch.Tensor:
+        """The masks that logits mean, before they are interpolated to bins.
+
+        Args:
+            logits: What `logits` returned.
+
+        Returns:
+            Masks in 0…1, (batch, masks, channels, rows, frames).
+        """
+        apart = logits.unflatten(1, (self.estimated, self.channels))
+        return torch.softmax(apart, dim=1) if self.exclusive else torch.sigmoid(apart)
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -276,7 +276,7 @@ class _View:
         n_fft, hop = self._front_end.n_fft, self._front_end.hop
         self._ready.append(
             Segment(
-                samples=self._buffer[:, : (seen - self._first - 1) * hop + n_fft].clone(),
+                samples=self._buffer[:, : (seen - self._first - 1) * hop + n_fft],
                 n_fft=n_fft,
                 hop=hop,
                 first=self._next - self._first,
@@ -287,7 +287,8 @@ class _View:
         )
         self._next = stop
         first = max(0, self._next - self._context)
-        self._buffer = self._buffer[:, (first - self._first) * hop :].clone()
+        # Views: the next block's arrival copies what is left, and a file given as one block has but one copy.
+        self._buffer = self._buffer[:, (first - self._first) * hop :]
         self._first = first
 
     def _begin(self) -> None:

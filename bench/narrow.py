@@ -1,6 +1,6 @@
 """Makes a network of the StereoUNet kind narrower: fewer channels, nearly the same masks, less time.
 
-    python bench/narrow.py WEIGHTS STORE FOLDER --widths 24 40 64 96 128 128 [--steps 1500] [--device cpu]
+    python bench/narrow.py WEIGHTS STORE FOLDER [--widths 24 40 64 96 128 128] [--steps 700] [--mixtures stereo]
 
 Channels that the others can stand in for go, what is left is fitted to give what the wide network gives
 (`model/learning/narrowing.py`), then it learns from the wide network's masks of random mixtures of the store
@@ -29,6 +29,7 @@ from model.learning.narrowing import narrowed
 from model.learning.trainer import Batch
 from model.networks.stereo import StereoUNet
 from model.preset import Preset, load_trainable
+from model.separation.arithmetic import resolved_device
 from model.spectra.frontend import analysis, magnitudes
 from storage.files.location import location
 from storage.store import Store
@@ -45,23 +46,26 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("store")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--widths", type=int, nargs="+", required=True)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument(
+        "--widths", type=int, nargs="+", help="channels of the encoder's levels; the preset's by default"
+    )
+    parser.add_argument("--mixtures", metavar="PRESET", help="make them as this preset's training does, not WEIGHTS'")
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--learning-rate", type=float, default=3e-4)
     parser.add_argument("--seed", type=int, default=31)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     weights = Weights.from_bytes(options.weights.read_bytes(), str(options.weights))
-    fields = {**weights.preset.network_options, "widths": options.widths}
+    shipped = load_trainable(weights.preset.name)
+    fields = {**weights.preset.network_options, "widths": options.widths or shipped.network_options["widths"]}
     preset = replace(weights.preset, network_options=fields)
-    # Mixtures as the preset's own training makes them.
-    mixing = replace(load_trainable(preset.name, continued=True), network_options=fields)
+    mixing = load_trainable(options.mixtures or preset.name, continued=True)
     wide, narrow = weights.network(), build(preset)
     assert isinstance(wide, StereoUNet)
     assert isinstance(narrow, StereoUNet)
     tracks = Store.open(location(options.store)).tracks("train")
-    learning, validation = split_for_validation(tracks, preset.stems)
+    learning, validation = split_for_validation(tracks, mixing.stems)
     start = options.folder / "start.pt"
     if not start.exists():
         source = example_source(options.store, learning, mixing, options.seed + 1)
@@ -71,7 +75,7 @@ def main() -> None:
     narrow.load_state_dict(torch.load(start))
     held_source = example_source(options.store, validation, mixing, options.seed + 2)
     held = torch.cat([seen(held_source.batch(step), preset) for step in range(HELD_BATCHES)])
-    device = torch.device(options.device)
+    device = torch.device(resolved_device(options.device))
     wide, narrow, held = wide.to(device), narrow.to(device, memory_format=torch.channels_last), held.to(device)  # type: ignore[call-overload]
     told = masks(wide, held)
     print(f"fitted: {agreement(told, masks(narrow, held), held):.2f} dB on held-out songs", flush=True)
@@ -80,7 +84,7 @@ def main() -> None:
     if checkpoint.exists():
         distiller.restore(torch.load(checkpoint))
     average: Any = build(preset).eval().to(device)
-    feed = Feed(options.store, learning, mixing, options.seed, workers=0, device=options.device)
+    feed = Feed(options.store, learning, mixing, options.seed, workers=0, device=device.type)
     saved = time.monotonic()
     for batch in feed.batches(distiller.step, options.steps):
         distiller.learn(seen(batch, preset).to(device))

@@ -5,7 +5,8 @@
 Makes a catalog of FLACs (the songs given, cut or repeated to length; else made songs), separates it through the
 real flow into FLAC stems with metrics, and prints × real time, how busy the cores were, and where one core's time
 goes. Demucs and Open-Unmix are measured for comparison, with random weights of their published sizes, where their
-packages are installed; a Spleeter-shaped network (the preset four-stem, untrained) always is. With --against or --json
+packages are installed; a Spleeter-shaped network (an untrained four-stem of more channels) always is. With --against or
+--json
 only what a commit changes is measured: the flow end to end, and one song on one core.
 """
 
@@ -243,6 +244,7 @@ def timed(function: Callable, stage: str, spent: dict[str, float]) -> Callable:
 
 
 _TURNS = 7
+_SPLEETER_WIDTHS = [32, 64, 128, 192, 256, 256]  # four stems by one network; Spleeter has one of 16 to 512 for each
 _LONG = 5.0  # seconds that a minute of audio takes; whoever takes longer has one turn
 
 
@@ -257,7 +259,8 @@ def peers(root: Path) -> None:
     from tasks.loading import load_separator
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    names = {"ours": "stereo", "Spleeter-shaped": random_weights("four-stem", root)}
+    shaped = random_weights("four-stem", root, **{"network_options.widths": _SPLEETER_WIDTHS})
+    names = {"ours": "stereo", "Spleeter-shaped": shaped}
     for name, make in (("Open-Unmix", openunmix), ("HTDemucs", htdemucs)):
         try:
             names[name] = make(root / name)

@@ -193,7 +193,9 @@ def _examples(
         norm = _blocks(wide)[name].norm
         scale = (norm.weight / (norm.running_var + norm.eps).sqrt()).abs()
     for patch in patches:
-        inputs, outputs = _passing(name, network, patch)[0], _passing(name, wide, patch)[1]
+        inputs, outputs = _passing(name, wide, patch)
+        if network is not wide:
+            inputs, _ = _passing(name, network, patch)
         if bias is not None:
             outputs = outputs - bias[:, None, None]
         elif kept is None and scale is not None:

@@ -61,7 +61,7 @@ def main() -> None:
     fields = {**weights.preset.network_options, "widths": options.widths or shipped.network_options["widths"]}
     preset = replace(weights.preset, network_options=fields)
     mixing = load_trainable(options.mixtures or preset.name, continued=True)
-    wide, narrow = weights.network(), build(preset)
+    wide, narrow = weights.network(), build(preset).eval()
     assert isinstance(wide, StereoUNet)
     assert isinstance(narrow, StereoUNet)
     tracks = Store.open(location(options.store)).tracks("train")

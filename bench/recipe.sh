@@ -66,8 +66,8 @@ print(max(load_preset(name, continued=bool(start)).training.validate_every, int(
   esac
   $unbraid train "$store" "${options[@]}" 2>&1 | tee -a "$work/$preset.log"
   if [ "$made" != "$run/best.safetensors" ]; then
-    $python bench/narrow.py "$run/best.safetensors" "$store" "$work/narrow/$preset" --device "$device" \
-      ${NARROW_STEPS:+--steps "$NARROW_STEPS"} 2>&1 | tee -a "$work/$preset.log"
+    $python bench/narrow.py "$run/best.safetensors" "$store" "$work/narrow/$preset" --device "$device" 2>&1 |
+      tee -a "$work/$preset.log"
   fi
   cp "$made" "$work/$preset.safetensors"
   cp "$run/log.jsonl" "$work/$preset.jsonl"

@@ -243,7 +243,7 @@ def timed(function: Callable, stage: str, spent: dict[str, float]) -> Callable:
     return generate if inspect.isgeneratorfunction(function) else call
 
 
-_TURNS = 7
+_TURNS = 9
 _SPLEETER_WIDTHS = [32, 64, 128, 192, 256, 256]  # four stems by one network; Spleeter has one of 16 to 512 for each
 _LONG = 5.0  # seconds that a minute of audio takes; whoever takes longer has one turn
 
@@ -276,7 +276,7 @@ def peers(root: Path) -> None:
     for _ in range(_TURNS):
         for name, separator in separators.items():
             if not seconds[name]:
-                separator.separate(audio[:, : 10 * RATE], RATE)
+                separator.separate(audio[:, : 30 * RATE], RATE)
             elif seconds[name][0] > _LONG:
                 continue
             began = time.perf_counter()

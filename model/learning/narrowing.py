@@ -7,6 +7,7 @@ from the input on, the weights of every narrow convolution are fitted to give, f
 what the wide one gives (He et al., "Channel pruning for accelerating very deep neural networks", 2017).
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -206,13 +207,21 @@ def _examples(
         yield features[:, chosen].t(), targets[:, chosen].t()
 
 
+class _Passed(Exception):
+    """The convolution that was waited for has computed; what comes after it is not needed."""
+
+
 def _passing(name: str, network: StereoUNet, patch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What goes into a convolution of a network, and what comes out."""
     passed = []
-    hook = _convolutions(network)[name].register_forward_hook(
-        lambda module, inputs, output: passed.append((inputs[0], output))
-    )
-    network(patch)
+
+    def take(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        passed.append((inputs[0], output))
+        raise _Passed
+
+    hook = _convolutions(network)[name].register_forward_hook(take)
+    with contextlib.suppress(_Passed):
+        network(patch)
     hook.remove()
     return passed[0]
 

@@ -21,11 +21,12 @@ def test_the_shipped_hq_is_stereos_file_with_other_views():
     assert model_stems("hq") == (hq.model_id, ("vocals", "accompaniment"))
 
 
-def test_a_preset_that_borrows_weights_sets_only_its_views_and_is_not_trained():
+def test_a_preset_that_borrows_weights_sets_only_how_it_looks_at_a_song_and_is_not_trained():
     assert borrowing_presets() == {"hq": "stereo"}
     hq, stereo = load_preset("hq"), load_preset("stereo")
     assert (hq.network_options, hq.training, hq.mixing) == (stereo.network_options, stereo.training, stereo.mixing)
-    assert hq.inference.core_frames == stereo.inference.core_frames
+    assert hq.inference.core_frames > stereo.inference.core_frames
+    assert hq.inference.spatial_hz == stereo.inference.spatial_hz  # what it does not say is the lender's
     with pytest.raises(PresetError, match="train stereo"):
         load_trainable("hq")
 

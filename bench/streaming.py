@@ -45,6 +45,7 @@ def measure(minutes: float, model: str) -> dict:
     from storage.audio.writer import AudioWriter, StemFormat
     from storage.results.metrics import StemRow
     from storage.sources.catalog import CatalogTrack
+    from tasks.loading import model_stems
     from tasks.separate import SeparateSettings, separate_batch
 
     with tempfile.TemporaryDirectory() as folder:
@@ -53,9 +54,8 @@ def measure(minutes: float, model: str) -> dict:
         with AudioWriter(path, StemFormat("flac", "int16"), RATE, 2, None) as writer:
             for _ in range(round(minutes * 6)):
                 writer.write((0.1 * random.standard_normal((2, 10 * RATE))).astype(np.float32))
-        settings = SeparateSettings(
-            out=folder, model=model, device="cpu", model_id="bench", stems=("vocals", "accompaniment")
-        )
+        model_id, stems = model_stems(model)
+        settings = SeparateSettings(out=folder, model=model, device="cpu", model_id=model_id, stems=stems)
         began = time.perf_counter()
         done = separate_batch(settings, [CatalogTrack("long", "long.flac", str(path))])
         rows = [row for row in done if isinstance(row, StemRow)]

@@ -6,8 +6,7 @@ Makes a catalog of FLACs (the songs given, cut or repeated to length; else made 
 real flow into FLAC stems with metrics, and prints × real time, how busy the cores were, and where one core's time
 goes. Demucs and Open-Unmix are measured for comparison, with random weights of their published sizes, where their
 packages are installed; a Spleeter-shaped network (an untrained four-stem of more channels) always is. With --against or
---json
-only what a commit changes is measured: the flow end to end, and one song on one core.
+--json only what a commit changes is measured: the flow end to end, and one song on one core.
 """
 
 import argparse

@@ -10,6 +10,8 @@ import math
 
 import torch
 
+from model.learning.losses import complete
+from model.learning.trainer import cosine_rate, follow
 from model.networks import int8
 from model.networks.stereo import StereoUNet
 
@@ -64,7 +66,7 @@ class Distiller:
             the difference.
         """
         for group in self._optimiser.param_groups:
-            group["lr"] = self.learning_rate(self.step)
+            group["lr"] = cosine_rate(self._rate, self.step, warmup=self._warmup, steps=self._steps)
         with torch.no_grad():
             rows = self._wide.rows(magnitude)
             # One by one: 8-bit integers have one scale per batch.
@@ -72,27 +74,21 @@ class Distiller:
             heard = magnitude[:, : self._narrow.channels]
             energy, size = self._relative(heard.square()), self._relative(heard)
         given = self._narrow.masks_of(self._narrow.logits(rows))
+        parts = told.shape[1] + 1  # the masks, and what they leave
         missed = ((given - told).square() * energy).mean()
         roots = [
             (torch.sqrt(mine + _EPSILON) - torch.sqrt(its + _EPSILON)).square() * size[:, 0]
-            for mine, its in zip(_complete(given), _complete(told), strict=True)
+            for mine, its in zip(complete(given, parts), complete(told, parts), strict=True)
         ]
         loss = missed + _COMPRESSED * torch.stack([root.mean() for root in roots]).sum()
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._narrow.parameters(), _CLIP)
         self._optimiser.step()
+        follow(self.average, self._narrow, self._ema, self.step)
         self.step += 1
-        self._follow()
         agreed = float((told.square() * energy).mean()) / max(_EPSILON**2, float(missed.detach()))
         return 10 * math.log10(max(_EPSILON, agreed))
-
-    def learning_rate(self, step: int) -> float:
-        """The rate of a step, from 0."""
-        if step < self._warmup:
-            return self._rate * (step + 1) / self._warmup
-        progress = min(1.0, (step - self._warmup) / max(1, self._steps - self._warmup))
-        return self._rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
     def state(self) -> dict:
         """What `restore` goes on from, for `torch.save`."""
@@ -111,15 +107,3 @@ class Distiller:
         """Bins (batch, channels, bins, frames) as weights of rows, (batch, 1, channels, rows, frames), mean 1."""
         rows = torch.matmul(self._bins_to_rows, bins)
         return (rows / rows.mean(dim=(1, 2, 3), keepdim=True).clamp(min=1e-12))[:, None]
-
-    @torch.no_grad()
-    def _follow(self) -> None:
-        decay = min(self._ema, self.step / (9 + self.step))  # early on it forgets the start faster
-        for name, value in self._narrow.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - decay)
-
-
-def _complete(masks: torch.Tensor) -> list[torch.Tensor]:
-    """Masks (batch, masks, …) one by one; a last one is what they leave."""
-    return [*masks.unbind(1), torch.clamp(1 - masks.sum(1), min=0)]

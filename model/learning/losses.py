@@ -111,7 +111,7 @@ def mask_loss(
             miss = (m * x - along) * scale
             power = miss.square() + ((across * scale).square() + EPSILON)
             error = error + (power / energy if squared else torch.sqrt(power))
-        for m, stem in zip(_complete(masks[part], stems), spectra.stems[part].unbind(1), strict=True):
+        for m, stem in zip(complete(masks[part], stems), spectra.stems[part].unbind(1), strict=True):
             difference = torch.sqrt(m + EPSILON) * root - torch.sqrt(stem * scale)
             roots = roots + (difference.square() if squared else difference.abs())
         weighted = error / estimated + roots * (compressed / stems)
@@ -119,7 +119,7 @@ def mask_loss(
     return total / share
 
 
-def _complete(masks: torch.Tensor, stems: int) -> list[torch.Tensor]:
+def complete(masks: torch.Tensor, stems: int) -> list[torch.Tensor]:
     """The masks of all stems, of (batch, masks, …): the last one's is what the others leave where there is none."""
     given = list(masks.unbind(1))
     return given if len(given) == stems else [*given, torch.clamp(1 - masks.sum(1), min=0)]

@@ -119,7 +119,7 @@ class Trainer:
         self.gradient_norm = gradient
         self.optimiser.step()
         self.step += 1
-        self._follow()
+        follow(self.average, self.network, self.settings.ema, self.step)
         return value
 
     def start_from(self, weights: Weights) -> int:
@@ -156,13 +156,9 @@ class Trainer:
             step: Steps done before the one that is to take this rate, from 0.
         """
         settings = self.settings
-        rate = settings.learning_rate
-        if step < settings.warmup:
-            return rate * (step + 1) / settings.warmup
-        if settings.schedule == "constant":
-            return rate
-        progress = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-        return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+        if settings.schedule == "constant" and step >= settings.warmup:
+            return settings.learning_rate
+        return cosine_rate(settings.learning_rate, step, warmup=settings.warmup, steps=settings.steps)
 
     def separator(self) -> Separator:
         """A separator with the averaged weights as they are now."""
@@ -226,17 +222,6 @@ class Trainer:
             return contextlib.nullcontext()
         return torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True)
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        # Early on the average would remember the random start; let it forget faster then.
-        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        values = self.network.state_dict()
-        moving = [name for name, value in values.items() if value.is_floating_point()]
-        # All at once: on a GPU one launch and not a hundred.
-        torch._foreach_lerp_([self.average[name] for name in moving], [values[name] for name in moving], 1 - decay)
-        for name in values.keys() - set(moving):
-            self.average[name].copy_(values[name])
-
     def _spectra(self, batch: Batch) -> tuple[Spectra, torch.Tensor]:
         """The batch's magnitudes, and its band (batch, 1, bins, 1)."""
         preset = self.preset
@@ -246,6 +231,40 @@ class Trainer:
         hertz = torch.arange(preset.bins, device=self.device) * preset.sample_rate / preset.n_fft
         band = (hertz <= batch.bandwidth.to(self.device)[:, None]).float()[:, None, :, None]
         return Spectra.of(stems[..., : preset.bins], masks=preset.masks, mid_side=preset.mid_side), band
+
+
+def cosine_rate(rate: float, step: int, *, warmup: int, steps: int) -> float:
+    """A learning rate that rises linearly over the warm-up and falls as a cosine to a hundredth.
+
+    Args:
+        rate: The highest.
+        step: Steps done before the one that is to take it, from 0.
+        warmup: Steps over which it rises.
+        steps: All steps.
+    """
+    if step < warmup:
+        return rate * (step + 1) / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    return rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+
+
+@torch.no_grad()
+def follow(average: dict[str, torch.Tensor], network: torch.nn.Module, ema: float, step: int) -> None:
+    """Move the average of a network's weights towards them.
+
+    Args:
+        average: The average, a state dict; it is changed.
+        network: The network.
+        ema: The average's decay.
+        step: Steps done; early on the average would remember the start, so it forgets faster then.
+    """
+    decay = min(ema, (1 + step) / (10 + step))
+    values = network.state_dict()
+    moving = [name for name, value in values.items() if value.is_floating_point()]
+    # All at once: on a GPU one launch and not a hundred.
+    torch._foreach_lerp_([average[name] for name in moving], [values[name] for name in moving], 1 - decay)
+    for name in values.keys() - set(moving):
+        average[name].copy_(values[name])
 
 
 def _has_triton(device: torch.device) -> bool:

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from model.checkpoint import Weights, build
 from model.learning.distillation import Distiller
-from model.learning.narrowing import narrowed
+from model.learning.narrowing import fit_narrower
 from model.learning.trainer import Batch
 from model.networks.stereo import StereoUNet
 from model.preset import Preset, load_trainable
@@ -70,7 +70,7 @@ def main() -> None:
     if not start.exists():
         source = example_source(options.store, learning, mixing, options.seed + 1)
         batches = [seen(source.batch(step), preset) for step in range(CHOOSING_BATCHES)]
-        narrowed(wide, narrow, [patch for batch in batches for patch in batch.split(1)])
+        fit_narrower(wide, narrow, [patch for batch in batches for patch in batch.split(1)])
         save(narrow.state_dict(), start)
     narrow.load_state_dict(torch.load(start))
     held_source = example_source(options.store, validation, mixing, options.seed + 2)

@@ -30,7 +30,7 @@ _AT_ONCE = 8  # a share of the channels that are too many goes before the costs 
 
 
 @torch.no_grad()
-def narrowed(wide: StereoUNet, narrow: StereoUNet, patches: Sequence[torch.Tensor]) -> None:
+def fit_narrower(wide: StereoUNet, narrow: StereoUNet, patches: Sequence[torch.Tensor]) -> None:
     """Give a network with fewer channels the weights with which it computes what a wider one does.
 
     Args:

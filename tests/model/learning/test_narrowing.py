@@ -8,7 +8,7 @@ import torch
 
 from model.learning import narrowing
 from model.learning.distillation import Distiller
-from model.learning.narrowing import narrowed
+from model.learning.narrowing import fit_narrower
 from model.networks.stereo import StereoUNet
 
 SIZES: dict[str, Any] = {"bins": 65, "rows": 32, "channels": 2, "mid_side": True}
@@ -89,30 +89,30 @@ def test_channels_that_repeat_others_go_without_a_trace(exclusive):
     many = with_repeated_channels(few, MANY)
     assert disagreement(many, few) < 1e-4  # the test's own network is what it says
     narrow = StereoUNet(**SIZES, widths=FEW, estimated=few.estimated, exclusive=exclusive)
-    narrowed(many, narrow, patches(24))
+    fit_narrower(many, narrow, patches(24))
     assert disagreement(many, narrow) < 0.03
 
 
 def test_what_is_left_is_fitted_to_stand_in_for_what_goes(monkeypatch):
     many = with_repeated_channels(network(FEW), MANY)
     fitted, cut = (StereoUNet(**SIZES, widths=FEW) for _ in range(2))
-    narrowed(many, fitted, patches(24))
+    fit_narrower(many, fitted, patches(24))
     monkeypatch.setattr(narrowing, "_fit", lambda *arguments: None)
-    narrowed(many, cut, patches(24))  # the same channels, their weights as they were
+    fit_narrower(many, cut, patches(24))  # the same channels, their weights as they were
     assert disagreement(many, fitted) < 0.3 * disagreement(many, cut)
 
 
 def test_a_network_of_the_same_widths_stays_what_it_is():
     many = network(FEW)
     same = StereoUNet(**SIZES, widths=FEW)
-    narrowed(many, same, patches(8))
+    fit_narrower(many, same, patches(8))
     assert disagreement(many, same) < 1e-3
 
 
 @pytest.mark.parametrize("widths", [(8, 6, 8), (4, 6), (4, 6, 8, 8)])
 def test_a_network_that_is_not_narrower_is_refused(widths):
     with pytest.raises(ValueError, match="not a narrower form"):
-        narrowed(network(FEW), StereoUNet(**SIZES, widths=widths), patches(2))
+        fit_narrower(network(FEW), StereoUNet(**SIZES, widths=widths), patches(2))
 
 
 @pytest.mark.parametrize("exclusive", [False, True])

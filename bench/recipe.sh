@@ -41,6 +41,16 @@ if [ ! -e "$work/ingested" ]; then
   for stem in drums bass; do into "$store" "$work/data/learn/$stem" --stem $stem; done
   into "$store" "$work/data/learn/made"
   into "$store" "$shared/mir1k" --test-artist annar --test-artist Kenshin
+  scores=() # songs as MIDI files, where Debian's packages of them are installed (bench/midi.py)
+  for source in /usr/share/games/openttd/baseset/openmsx /usr/share/games/doom/*.wad /usr/share/planetblupi/music; do
+    [ ! -e "$source" ] || scores+=("$source")
+  done
+  if command -v fluidsynth > /dev/null && [ ${#scores[@]} -gt 0 ]; then
+    $python bench/midi.py "$work/data/midi" "${scores[@]}"
+    into "$store" "$work/data/midi" --name midi
+  else
+    echo "no fluidsynth or no MIDI songs, passed over"
+  fi
   touch "$work/ingested"
 fi
 

@@ -40,8 +40,8 @@ above says how many hours of each; their licences, as their sources state them:
   others not stated), non-commercial and research use.
 - `mir1k`: MIR-1K (Mandarin karaoke, amateur singers, 8 kHz band), research use; annar and Kenshin left out.
 - `instrumentals`: backings of games, free songs and real bands; CC0, CC-BY, CC-BY-SA, GPL, or not stated.
-- `midi`: 134 songs played by the sound fonts FluidR3 GM and MuseScore General (MIT): Freedoom's (BSD), OpenTTD's OpenMSX
-  and Planet Blupi's (GPL).
+- `midi`: 134 songs played by the sound fonts FluidR3 GM and MuseScore General (MIT): Freedoom's (BSD), OpenTTD's
+  OpenMSX and Planet Blupi's (GPL).
 - `hunt_inst`, `hunt_voice`: nine rock and metal instrumentals (muldjord: CC BY-SA 3.0; sectoid: MIT; João Erbetta: not
   stated), five files of solo singing (vocadito: CC BY 4.0; choir parts: not stated).
 - `everythingisfree`: five songs by ichbinsoftware, CC0; `drums`, `bass`: loops and hits, CC0.

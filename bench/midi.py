@@ -14,6 +14,7 @@ planetblupi-music-midi.
 import argparse
 import io
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -49,6 +50,11 @@ def main() -> None:
     parser.add_argument("--font", nargs="+", default=[_FONT])
     parser.add_argument("--seconds", type=float, default=110.0)
     options = parser.parse_args()
+    if shutil.which("fluidsynth") is None:
+        parser.error("fluidsynth is not installed; on Debian: apt install fluidsynth fluid-soundfont-gm")
+    for path in (*options.font, *options.sources):
+        if not Path(path).exists():
+            parser.error(f"there is no {path}")
     for name, data in songs(options.sources):
         folder = options.folder / name
         if folder.exists():

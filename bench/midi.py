@@ -29,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from storage.audio.reader import read
 from storage.audio.writer import write
+from storage.files.atomic import temporary_beside
+from tasks.score import to_length
 
 RATE = 44100
 STEMS = ("drums", "bass", "other")
@@ -173,11 +175,11 @@ def save(stems: dict[str, np.ndarray], folder: Path) -> None:
         folder: The song's folder, which is there complete or not at all.
     """
     samples = max(audio.shape[1] for audio in stems.values())
-    even = {stem: np.pad(audio, ((0, 0), (0, samples - audio.shape[1]))) for stem, audio in stems.items()}
+    even = {stem: to_length(audio, samples) for stem, audio in stems.items()}
     peak = float(np.abs(np.sum(list(even.values()), axis=0)).max())
     if not peak:
         return
-    new = folder.with_name(folder.name + ".new")
+    new = temporary_beside(folder)  # `unbraid ingest` passes over it where a killed run left it
     for stem, audio in even.items():
         if np.abs(audio).max() > _SILENT * peak:
             write(new / f"{stem}.flac", audio * (_PEAK / peak), RATE)

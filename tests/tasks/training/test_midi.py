@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "bench"))
 from midi import STEMS, lumps, parts, save, songs
 
 from storage.audio.reader import read
+from storage.audio.writer import write
+from storage.sources.datasets import discover
 
 TICKS = 480
 
@@ -115,3 +117,18 @@ def test_stems_are_written_at_one_scale_and_silent_ones_not_at_all(tmp_path):
     scale = (back["drums"] * drums).sum() / (drums * drums).sum()
     assert np.abs(back["drums"] - scale * drums).max() < 1e-3
     assert np.abs(back["bass"][:, :3000] - scale * bass).max() < 1e-3
+
+
+def test_a_run_killed_while_it_writes_leaves_no_song_to_ingest(tmp_path, monkeypatch):
+    stems = {stem: np.full((2, 100), 0.1, np.float32) for stem in ("drums", "bass")}
+    save(stems, tmp_path / "one")
+
+    def killed(path, audio, rate):
+        if path.stem == "bass":
+            raise KeyboardInterrupt
+        write(path, audio, rate)
+
+    monkeypatch.setattr("midi.write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save(stems, tmp_path / "two")
+    assert [track.name for track in discover(tmp_path)] == ["one"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 EPSILON = 1e-8
+_BINS, _FRAMES = 128, 16  # are computed at a time on a CPU
 
 
 @dataclass(frozen=True)
@@ -39,24 +40,30 @@ class Spectra:
             masks: How many masks the network gives (`Preset.masks`); `along` and `across` are of that many stems.
             mid_side: Whether the network also sees mid and side of a stereo mixture.
         """
-        kept: list[list[torch.Tensor]] = [[], [], [], [], []]
+        examples, sources, channels, frames, bins = stems.shape
+        plane = stems.real.new_empty
+        seen = plane(examples, 4 if mid_side and channels == 2 else channels, bins, frames)
+        sizes = plane(examples, sources, channels, bins, frames)
+        along = plane(examples, min(masks, sources), channels, bins, frames)
+        across = torch.empty_like(along)
         for part in _parts(stems):
-            real, imaginary = (plane.transpose(-1, -2).contiguous() for plane in (stems[part].real, stems[part].imag))
-            whole_real, whole_imaginary = real.sum(1), imaginary.sum(1)
-            size = _size(whole_real, whole_imaginary)
-            over = 1 / torch.clamp(size, min=EPSILON)
-            turn_real, turn_imaginary = (whole_real * over)[:, None], (whole_imaginary * over)[:, None]
-            seen = size
-            if mid_side and size.shape[1] == 2:
-                (left, right), (left_i, right_i) = whole_real.unbind(1), whole_imaginary.unbind(1)
-                middle, side = _size(left + right, left_i + right_i), _size(left - right, left_i - right_i)
-                seen = torch.cat([size, torch.stack([middle, side], dim=1) * 0.5], dim=1)
-            some_real, some_imaginary = real[:, :masks], imaginary[:, :masks]
-            along = (some_real * turn_real).addcmul_(some_imaginary, turn_imaginary)
-            across = (some_imaginary * turn_real).addcmul_(some_real, turn_imaginary, value=-1)
-            for values, value in zip(kept, (seen, size, _size(real, imaginary), along, across), strict=True):
-                values.append(value)
-        return cls(*(torch.cat(values) for values in kept))
+            for some in _pieces(frames, _FRAMES, stems):
+                piece = stems[part, ..., some, :]
+                real, imaginary = (each.transpose(-1, -2).contiguous() for each in (piece.real, piece.imag))
+                whole_real, whole_imaginary = real.sum(1), imaginary.sum(1)
+                size = _size(whole_real, whole_imaginary)
+                seen[part, :channels, :, some] = size
+                if seen.shape[1] > channels:
+                    (left, right), (left_i, right_i) = whole_real.unbind(1), whole_imaginary.unbind(1)
+                    seen[part, 2, :, some] = _size(left + right, left_i + right_i).mul_(0.5)
+                    seen[part, 3, :, some] = _size(left - right, left_i - right_i).mul_(0.5)
+                sizes[part, ..., some] = _size(real, imaginary)
+                over = size.clamp_(min=EPSILON).reciprocal_()
+                turn_real, turn_imaginary = whole_real.mul_(over)[:, None], whole_imaginary.mul_(over)[:, None]
+                real, imaginary = real[:, :masks], imaginary[:, :masks]
+                along[part, ..., some] = (real * turn_real).addcmul_(imaginary, turn_imaginary)
+                across[part, ..., some] = (imaginary * turn_real).addcmul_(real, turn_imaginary, value=-1)
+        return cls(seen, seen[:, :channels], sizes, along, across)
 
 
 def _parts(batch: torch.Tensor) -> list[slice]:
@@ -66,6 +73,12 @@ def _parts(batch: torch.Tensor) -> list[slice]:
     if batch.device.type == "cpu":
         return [slice(item, item + 1) for item in range(len(batch))]
     return [slice(None)]
+
+
+def _pieces(length: int, size: int, batch: torch.Tensor) -> list[slice]:
+    """An axis in pieces of `size` on a CPU, so that their planes stay in a core's cache; whole on a GPU."""
+    size = size if batch.device.type == "cpu" else length
+    return [slice(start, start + size) for start in range(0, length, size)]
 
 
 def _size(real: torch.Tensor, imaginary: torch.Tensor) -> torch.Tensor:
@@ -96,33 +109,111 @@ def mask_loss(
     Returns:
         A scalar.
     """
-    total = masks.new_zeros(())
-    share = band.mean().clamp(min=EPSILON) * spectra.mixture.numel()
-    estimated, stems = masks.shape[1], spectra.stems.shape[1]
-    for part in _parts(masks):
-        b, x = band[part], spectra.mixture[part]
-        scale = 1 / torch.clamp(x.mean((1, 2, 3), keepdim=True), min=EPSILON)
-        root = torch.sqrt(x * scale)
-        energy = torch.clamp((x * scale).square().mean((1, 2, 3), keepdim=True), min=EPSILON)
-        error: torch.Tensor | int = 0
-        roots: torch.Tensor | int = 0
-        planes = (values[part].unbind(1) for values in (masks, spectra.along, spectra.across))
-        for m, along, across in zip(*planes, strict=True):
-            miss = (m * x - along) * scale
-            power = miss.square() + ((across * scale).square() + EPSILON)
-            error = error + (power / energy if squared else torch.sqrt(power))
-        for m, stem in zip(complete(masks[part], stems), spectra.stems[part].unbind(1), strict=True):
-            difference = torch.sqrt(m + EPSILON) * root - torch.sqrt(stem * scale)
-            roots = roots + (difference.square() if squared else difference.abs())
-        weighted = error / estimated + roots * (compressed / stems)
-        total = total + (weighted * b).sum()
-    return total / share
+    return _MaskLoss.apply(masks, spectra, band, compressed, squared)
+
+
+class _MaskLoss(torch.autograd.Function):
+    """`mask_loss` and its gradient in one pass, a few bins of an example at a time: autograd would write each of some
+    thirty intermediate planes to memory and read it back.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, masks: torch.Tensor, spectra: Spectra, band: torch.Tensor, compressed: float, squared: bool
+    ) -> torch.Tensor:
+        total = masks.new_zeros(())
+        gradient = torch.empty_like(masks)
+        for part in _parts(masks):
+            x = spectra.mixture[part]
+            scale = 1 / torch.clamp(x.mean((1, 2, 3), keepdim=True), min=EPSILON)
+            weight = scale / masks.shape[1]
+            share = torch.sqrt(scale) * (compressed / spectra.stems.shape[1])
+            if squared:
+                energy = x.square().mean((1, 2, 3), keepdim=True) * scale.square()
+                weight, share = weight * scale / torch.clamp(energy, min=EPSILON), share * torch.sqrt(scale)
+            for bins in _pieces(masks.shape[-2], _BINS, masks):
+                each = (part, slice(None), slice(None), bins)
+                planes = (values[each].unbind(1) for values in (masks, spectra.stems, spectra.along, spectra.across))
+                value, slopes = _distance(
+                    x[:, :, bins], *planes, weight=weight, share=share, least=EPSILON / scale.square(), squared=squared
+                )
+                total += value.mul_(band[part, :, bins]).sum()
+                for number, slope in enumerate(slopes):
+                    torch.mul(slope, band[part, :, bins], out=gradient[part, number, :, bins])
+        over = band.mean().clamp(min=EPSILON) * spectra.mixture.numel()
+        ctx.save_for_backward(gradient, over)
+        return total / over
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grown: torch.Tensor) -> tuple[torch.Tensor, None, None, None, None]:
+        gradient, over = ctx.saved_tensors
+        return gradient * (grown / over), None, None, None, None
+
+
+def _distance(
+    x: torch.Tensor,
+    masks: tuple[torch.Tensor, ...],
+    stems: tuple[torch.Tensor, ...],
+    along: tuple[torch.Tensor, ...],
+    across: tuple[torch.Tensor, ...],
+    *,
+    weight: torch.Tensor,
+    share: torch.Tensor,
+    least: torch.Tensor,
+    squared: bool,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Each bin's loss and its derivative by each mask, all of shape (batch, channels, bins, frames).
+
+    Args:
+        x: |X|, of that shape, as all of the following.
+        masks: The given ones.
+        stems: |S| of all stems.
+        along: As in `Spectra`, of each given mask.
+        across: The same.
+        weight: Of the complex part, (batch, 1, 1, 1).
+        share: Of the compressed part, (batch, 1, 1, 1).
+        least: Added to the error's square, whose root has no derivative at 0, (batch, 1, 1, 1).
+        squared: As for `mask_loss`.
+    """
+    value, slopes = torch.zeros_like(x), []
+    for m, right, wrong in zip(masks, along, across, strict=True):
+        miss = (m * x).sub_(right)
+        error = (miss * miss).addcmul_(wrong, wrong).add_(least)
+        slope = miss.mul_(x).mul_(weight)
+        slopes.append(slope.mul_(2) if squared else slope.div_(error.sqrt_()))
+        value.addcmul_(error, weight)
+    root = torch.sqrt(x)
+    for number, (m, stem) in enumerate(zip(_complete(masks, len(stems)), stems, strict=True)):
+        half = torch.sqrt(m + EPSILON)
+        difference = (half * root).sub_(torch.sqrt(stem))
+        if squared:
+            slope = difference * share
+            value.addcmul_(slope, difference)
+        else:
+            value.addcmul_(difference.abs(), share)
+            slope = difference.sign_().mul_(share / 2)
+        slope.mul_(root).div_(half)
+        if number < len(slopes):
+            slopes[number].add_(slope)
+        else:
+            slope.mul_(_sum(masks) <= 1)  # where the others leave nothing, the last mask stays closed
+            for other in slopes:
+                other.sub_(slope)
+    return value, slopes
 
 
 def complete(masks: torch.Tensor, stems: int) -> list[torch.Tensor]:
     """The masks of all stems, of (batch, masks, …): the last one's is what the others leave where there is none."""
-    given = list(masks.unbind(1))
-    return given if len(given) == stems else [*given, torch.clamp(1 - masks.sum(1), min=0)]
+    return _complete(masks.unbind(1), stems)
+
+
+def _complete(masks: tuple[torch.Tensor, ...], stems: int) -> list[torch.Tensor]:
+    return [*masks] if len(masks) == stems else [*masks, torch.clamp(1 - _sum(masks), min=0)]
+
+
+def _sum(masks: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return masks[0] if len(masks) == 1 else torch.stack(masks).sum(0)
 
 
 def magnitude_l1(masks: torch.Tensor, spectra: Spectra) -> torch.Tensor:

@@ -222,6 +222,7 @@ class Trainer:
             return contextlib.nullcontext()
         return torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True)
 
+    @torch.no_grad()
     def _spectra(self, batch: Batch) -> tuple[Spectra, torch.Tensor]:
         """The batch's magnitudes, and its band (batch, 1, bins, 1)."""
         preset = self.preset

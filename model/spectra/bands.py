@@ -9,8 +9,8 @@ from model.spectra import axis
 class Gather(nn.Module):
     """(…, bins, frames) → (…, rows, frames), by the triangles of `model.spectra.axis.gathering`.
 
-    With gradients, and on a GPU, it is one matrix product. On a CPU without gradients, rows are computed in groups,
-    each from the bins that have weights in it: a fifth of the time, and the same to rounding.
+    On a GPU it is one matrix product. On a CPU rows are computed in groups, each from the bins that have weights in
+    it: a fifth of the time, and the same to rounding.
 
     Args:
         bins: Bins of the linear axis, those of the input.
@@ -34,7 +34,7 @@ class Gather(nn.Module):
         Returns:
             (…, rows, frames).
         """
-        if torch.is_grad_enabled() or bins.device.type != "cpu":
+        if bins.device.type != "cpu":
             return torch.matmul(self.weights, bins)
         return _banded(self.weights, self._blocks, bins)
 
@@ -42,8 +42,8 @@ class Gather(nn.Module):
 class Spread(nn.Module):
     """(…, rows, frames) → (…, bins, frames), by linear interpolation between row centres.
 
-    With gradients it is one matrix product. Without, bins are computed in groups on a CPU, each from the rows
-    that have weights in it; elsewhere two rows are read per bin.
+    On a CPU bins are computed in groups, each from the rows that have weights in it. Elsewhere it is one matrix product
+    with gradients; without, two rows are read per bin.
 
     Args:
         bins: Bins of the linear axis, those of the output.
@@ -72,10 +72,10 @@ class Spread(nn.Module):
         Returns:
             (…, bins, frames).
         """
-        if torch.is_grad_enabled():
-            return torch.matmul(self.weights, rows)
         if rows.device.type == "cpu":
             return _banded(self.weights, self._blocks, rows)
+        if torch.is_grad_enabled():
+            return torch.matmul(self.weights, rows)
         low = rows.index_select(-2, self.below)
         return low.lerp_(rows.index_select(-2, self.below + 1), self.share[:, None].expand_as(low))
 
@@ -90,9 +90,36 @@ def _blocks(weights: torch.Tensor, size: int) -> list[tuple[slice, slice]]:
 
 
 def _banded(weights: torch.Tensor, blocks: list[tuple[slice, slice]], x: torch.Tensor) -> torch.Tensor:
-    """A banded matrix times x (…, columns, frames), whose memory is frame by frame, as an STFT leaves it."""
+    """A banded matrix times x (…, columns, frames)."""
+    if torch.is_grad_enabled():
+        return _Banded.apply(weights, blocks, x)
+    # Without gradients x comes frame by frame in memory, as an STFT leaves it.
     frames = x.transpose(-1, -2)
     out = frames.new_empty((*frames.shape[:-1], len(weights)))
     for rows, columns in blocks:
         out[..., rows] = torch.matmul(frames[..., columns], weights[rows, columns].T)
     return out.transpose(-1, -2)
+
+
+class _Banded(torch.autograd.Function):
+    """A banded matrix times x (…, columns, frames), whose memory is row by row, and its gradient to x."""
+
+    @staticmethod
+    def forward(ctx, weights: torch.Tensor, blocks: list[tuple[slice, slice]], x: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(weights)
+        ctx.blocks = blocks
+        out = x.new_empty((*x.shape[:-2], len(weights), x.shape[-1]))
+        for rows, columns in blocks:
+            out[..., rows, :] = torch.matmul(weights[rows, columns], x[..., columns, :])
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grown: torch.Tensor) -> tuple[None, None, torch.Tensor | None]:
+        if not ctx.needs_input_grad[2]:
+            return None, None, None
+        (weights,) = ctx.saved_tensors
+        gradient = grown.new_zeros((*grown.shape[:-2], weights.shape[1], grown.shape[-1]))
+        for rows, columns in ctx.blocks:
+            gradient[..., columns, :] += torch.matmul(weights[rows, columns].T, grown[..., rows, :])
+        return None, None, gradient

@@ -13,7 +13,7 @@ from model.spectra.windows import OVERLAP, FrontEnd
 __all__ = ["OVERLAP", "FrontEnd", "analysis", "magnitudes", "spectrogram", "synthesis", "waveform"]
 
 _COMPLEX = {torch.float32: torch.complex64, torch.float64: torch.complex128}
-_FRAMES = 16  # are worked on at a time on a CPU: what fits into its cache is several times as fast
+_FRAMES = 16  # of two channels are worked on at a time on a CPU: what fits into its cache is several times as fast
 _WINDOW_POWER = 1.5  # Σ over the four overlapping frames of a squared periodic Hann window
 
 
@@ -34,7 +34,8 @@ def analysis(signal: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:
         return torch.fft.rfft(framed * window)
     frames = framed.shape[-2]
     spectrum = torch.empty((*framed.shape[:-1], n_fft // 2 + 1), dtype=_COMPLEX[signal.dtype])
-    for part in _parts(frames):
+    signals = max(1, framed[..., 0, 0].numel())
+    for part in _parts(frames, max(1, 2 * _FRAMES // signals)):
         spectrum[..., part, :] = torch.fft.rfft(framed[..., part, :] * window)
     return spectrum
 
@@ -75,8 +76,8 @@ def _write_magnitudes(spectrum: torch.Tensor, out: torch.Tensor) -> None:
     out[..., 2:, :, :] /= 2
 
 
-def _parts(frames: int) -> list[slice]:
-    return [slice(start, start + _FRAMES) for start in range(0, frames, _FRAMES)]
+def _parts(frames: int, size: int = _FRAMES) -> list[slice]:
+    return [slice(start, start + size) for start in range(0, frames, size)]
 
 
 def _write_size(spectrum: torch.Tensor, out: torch.Tensor) -> None:

@@ -79,6 +79,41 @@ def test_bins_above_an_examples_band_do_not_count():
     assert float(mask_loss(mask[:, None], target, band)) == float(mask_loss(changed[:, None], target, band))
 
 
+def plain_mask_loss(masks, parts, band, squared):
+    """The distance as its docstring says it, from complex spectra, for autograd to differentiate."""
+    parts = parts.transpose(-1, -2)
+    mixture = parts.sum(1)
+    scale = 1 / mixture.abs().mean((1, 2, 3), keepdim=True)
+    estimated, stems = masks.shape[1], parts.shape[1]
+    missed = ((masks * mixture[:, None] - parts[:, :estimated]).abs() * scale[:, None]).square() + 1e-8
+    complete = masks if estimated == stems else torch.cat([masks, (1 - masks.sum(1, keepdim=True)).clamp(min=0)], 1)
+    roots = (complete + 1e-8).sqrt() * (mixture.abs() * scale).sqrt()[:, None] - (parts.abs() * scale[:, None]).sqrt()
+    if squared:
+        missed = missed / (mixture.abs() * scale).square().mean((1, 2, 3), keepdim=True)[:, None]
+    else:
+        missed, roots = missed.sqrt(), roots.abs().sqrt()
+    each = missed.sum(1) / estimated + roots.square().sum(1) * 0.5 / stems
+    return (each * band).sum() / (band.mean() * mixture.numel())
+
+
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize(("estimated", "stems"), [(1, 2), (2, 2), (3, 4), (4, 4)])
+def test_the_loss_and_its_gradient_are_those_of_the_formula(estimated, stems, squared):
+    torch.manual_seed(estimated)
+    bins = 2 * losses._BINS + 3
+    parts = torch.randn(2, stems, 2, losses._FRAMES + 3, bins, dtype=torch.complex128)
+    band = torch.ones(2, 1, bins, 1, dtype=torch.float64)
+    band[1, :, bins // 2 :] = 0
+    masks = torch.rand(2, estimated, 2, bins, losses._FRAMES + 3, dtype=torch.float64)
+    ours, theirs = masks.clone().requires_grad_(), masks.clone().requires_grad_()
+    loss = 3 * mask_loss(ours, Spectra.of(parts, masks=estimated), band, squared=squared)
+    plain = 3 * plain_mask_loss(theirs, parts, band, squared)
+    torch.testing.assert_close(loss, plain, rtol=1e-9, atol=0)
+    loss.backward()
+    plain.backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-6, atol=1e-12)
+
+
 def test_gradients_stay_finite_at_closed_and_open_masks_and_in_silence():
     silent = Spectra.of(torch.zeros(2, 2, 1, 8, 16, dtype=torch.complex64), masks=1)
     for target in (silent, spectra()[1]):
@@ -204,6 +239,7 @@ def test_a_gpus_whole_batch_has_the_loss_of_a_cpus_examples_one_by_one(name, mon
 
     one_by_one, expected = spectra_and_losses()
     monkeypatch.setattr(losses, "_parts", lambda batch: [slice(None)])
+    monkeypatch.setattr(losses, "_pieces", lambda length, size, batch: [slice(None)])
     at_once, values = spectra_and_losses()
     for field in ("seen", "mixture", "stems", "along", "across"):
         torch.testing.assert_close(getattr(at_once, field), getattr(one_by_one, field), rtol=1e-6, atol=1e-7)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from model.spectra.axis import gathering, row_centres, spreading
-from model.spectra.bands import Gather
+from model.spectra.bands import Gather, Spread
 
 
 @pytest.mark.parametrize(("bins", "rows"), [(2049, 512), (513, 128), (64, 64), (2049, 1024)])
@@ -40,3 +40,18 @@ def test_rows_gathered_without_gradients_are_those_of_the_matrix(bins, rows):
     gather = Gather(bins, rows)
     with torch.no_grad():
         torch.testing.assert_close(gather(magnitude), torch.from_numpy(gathering(bins, rows)) @ magnitude)
+
+
+@pytest.mark.parametrize(("bins", "rows"), [(2049, 512), (513, 128), (64, 64), (2049, 256)])
+@pytest.mark.parametrize("layer", [Gather, Spread])
+def test_with_gradients_values_and_gradients_are_those_of_the_matrix(layer, bins, rows):
+    torch.manual_seed(0)
+    matrix = torch.from_numpy(gathering(bins, rows) if layer is Gather else spreading(bins, rows))
+    ours = torch.rand(2, 3, matrix.shape[1], 7, requires_grad=True)
+    theirs = ours.detach().clone().requires_grad_()
+    slope = torch.randn(2, 3, matrix.shape[0], 7)
+    after, expected = layer(bins, rows)(ours), matrix @ theirs
+    torch.testing.assert_close(after, expected)
+    (after * slope).sum().backward()
+    (expected * slope).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)

@@ -39,3 +39,13 @@ def test_frames_are_scipys():
 
 def test_an_empty_signal_has_no_frames():
     assert spectrogram(torch.zeros(1, 0), DEFAULT).shape == (1, 0, 2049)
+
+
+@pytest.mark.parametrize("leading", [(), (3,), (5, 4), (40,)])
+def test_frames_of_many_signals_are_those_of_each(leading):
+    """On a CPU the more signals there are, the fewer frames are worked on at a time."""
+    torch.manual_seed(0)
+    signals = torch.randn(*leading, 2, 512 * 23)
+    together = analysis(signals, 2048, 512)
+    one_by_one = [analysis(signal, 2048, 512) for signal in signals.reshape(-1, 1, signals.shape[-1])]
+    torch.testing.assert_close(together, torch.stack(one_by_one).reshape(together.shape), rtol=0, atol=0)

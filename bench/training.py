@@ -23,6 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from flows.running.environment import WORKERS
+
 # Runs in a checkout of any age: batches ahead of the network, as that commit's training loop makes them.
 _TOGETHER = """
 import importlib, json, sys, time
@@ -204,7 +206,7 @@ def _source(arguments: argparse.Namespace):
 
 
 def together(checkout: Path, arguments: argparse.Namespace) -> dict:
-    """Train in another process with the code of a checkout, and measure it.
+    """Train in another process with the code of a checkout and a worker's environment, and measure it.
 
     Args:
         checkout: Root of the checkout.
@@ -221,7 +223,7 @@ def together(checkout: Path, arguments: argparse.Namespace) -> dict:
         script.write_text("if __name__ == '__main__':\n" + "\n".join(f"    {line}" for line in _TOGETHER.split("\n")))
         command = [sys.executable, str(script), arguments.store, arguments.preset, arguments.device]
         command += [str(arguments.steps), str(arguments.workers)]
-        environment = {**os.environ, "PYTHONPATH": str(checkout)}
+        environment = {**os.environ, **WORKERS, "PYTHONPATH": str(checkout)}
         out = subprocess.run(command, cwd=checkout, env=environment, check=True, capture_output=True, text=True).stdout
     return json.loads(out.strip().splitlines()[-1])
 

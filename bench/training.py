@@ -84,10 +84,13 @@ def main() -> None:
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
     from model.separation.arithmetic import resolved_device
+    from tasks.training.feed import chosen_workers
 
     arguments.device = resolved_device(arguments.device)
     # What is ready when a GPU begins lasts it for a second; a rate must come from well after that.
     arguments.steps = arguments.steps or (24 if arguments.device == "cpu" else 400)
+    if arguments.workers is None:
+        arguments.workers = chosen_workers(arguments.device.startswith("cuda"), 1000)  # as a long training does
     size = examples_and_network(arguments).batch
     results = {"now": [together(ROOT, arguments)]}
     if arguments.against:

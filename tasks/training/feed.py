@@ -24,6 +24,7 @@ from tasks.cores import available_cores
 from tasks.training.examples import LANES, ExampleSource, example_source
 
 _AHEAD = 3  # batches that wait for the network
+_MANY_STEPS = 100  # are worth the seconds that a process takes to start
 _MOST_WORKERS = 2 * LANES  # more would read every span three times
 
 
@@ -63,7 +64,7 @@ class Feed:
         tracks: The tracks to learn from.
         preset: The preset whose examples they are.
         seed: The run's seed.
-        workers: Processes that make examples; 0 makes them in a thread of this process. None chooses by cores.
+        workers: Processes that make examples; 0 makes them in a thread of this process. None chooses by cores, steps.
         device: Where batches are mixed: a GPU does it itself, while workers read what comes next.
 
     Raises:
@@ -77,7 +78,7 @@ class Feed:
         self._examples = Examples(store, tracks, preset, seed)
         self._local = example_source(store, tracks, preset, seed)  # says at once what is wrong with the store
         self._size = preset.training.batch_size
-        self.workers = chosen_workers(device.startswith("cuda")) if workers is None else workers
+        self._workers = workers
         self._device = device
         self.waited = 0.0
 
@@ -88,7 +89,12 @@ class Feed:
             start: The first step.
             stop: The step after the last.
         """
-        made = self._by_workers(start, stop) if self.workers else _in_a_thread(self._local, start, stop, self._device)
+        workers = (
+            chosen_workers(self._device.startswith("cuda"), stop - start) if self._workers is None else self._workers
+        )
+        made = (
+            self._by_workers(start, stop, workers) if workers else _in_a_thread(self._local, start, stop, self._device)
+        )
         with contextlib.closing(made):
             while True:
                 began = time.monotonic()
@@ -98,13 +104,13 @@ class Feed:
                     return
                 yield batch
 
-    def _by_workers(self, start: int, stop: int) -> Generator[Batch, None, None]:
+    def _by_workers(self, start: int, stop: int, workers: int) -> Generator[Batch, None, None]:
         loader = DataLoader(
             self._examples,
             batch_size=None,  # example by example, so that no two workers share a lane
             sampler=range(start * self._size, stop * self._size),
-            num_workers=self.workers,
-            prefetch_factor=-(-_AHEAD * self._size // self.workers),
+            num_workers=workers,
+            prefetch_factor=-(-_AHEAD * self._size // workers),
             multiprocessing_context="spawn",
         )
         with _may_have_children():
@@ -113,18 +119,22 @@ class Feed:
             yield self._local.mixed(list(itertools.islice(examples, self._size)), self._device)
 
 
-def chosen_workers(gpu: bool) -> int:
+def chosen_workers(gpu: bool, steps: int) -> int:
     """How many processes make examples: a power of two, so that a worker keeps its lanes.
 
-    A network on the CPU shares the cores with them, so a thread has to do; one on a GPU leaves the cores to them.
+    A network on a GPU leaves the cores to them. One on the CPU shares the cores with one process. With a thread it
+    would share the interpreter too, which costs a quarter of the speed but no start.
 
     Args:
         gpu: Whether the network runs on a GPU.
+        steps: How many steps of training are ahead.
 
     Returns:
         A power of two, at most 16; 0 for a thread of this process.
     """
-    return min(_MOST_WORKERS, 1 << (available_cores().bit_length() - 1)) if gpu else 0
+    if gpu:
+        return min(_MOST_WORKERS, 1 << (available_cores().bit_length() - 1))
+    return 1 if steps >= _MANY_STEPS else 0
 
 
 @contextlib.contextmanager

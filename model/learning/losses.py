@@ -133,7 +133,7 @@ class _MaskLoss(torch.autograd.Function):
                 weight, share = weight * scale / torch.clamp(energy, min=EPSILON), share * torch.sqrt(scale)
             for bins in _pieces(masks.shape[-2], _BINS, masks):
                 each = (part, slice(None), slice(None), bins)
-                planes = (values[each].unbind(1) for values in (masks, spectra.stems, spectra.along, spectra.across))
+                planes = (values[each] for values in (masks, spectra.stems, spectra.along, spectra.across))
                 value, slopes = _distance(
                     x[:, :, bins], *planes, weight=weight, share=share, least=EPSILON / scale.square(), squared=squared
                 )
@@ -153,10 +153,10 @@ class _MaskLoss(torch.autograd.Function):
 
 def _distance(
     x: torch.Tensor,
-    masks: tuple[torch.Tensor, ...],
-    stems: tuple[torch.Tensor, ...],
-    along: tuple[torch.Tensor, ...],
-    across: tuple[torch.Tensor, ...],
+    masks: torch.Tensor,
+    stems: torch.Tensor,
+    along: torch.Tensor,
+    across: torch.Tensor,
     *,
     weight: torch.Tensor,
     share: torch.Tensor,
@@ -166,10 +166,10 @@ def _distance(
     """Each bin's loss and its derivative by each mask, all of shape (batch, channels, bins, frames).
 
     Args:
-        x: |X|, of that shape, as all of the following.
-        masks: The given ones.
-        stems: |S| of all stems.
-        along: As in `Spectra`, of each given mask.
+        x: |X|, of that shape.
+        masks: (batch, masks, channels, bins, frames), as for `mask_loss`.
+        stems: |S|, (batch, stems, channels, bins, frames).
+        along: As in `Spectra`, of the masks' shape.
         across: The same.
         weight: Of the complex part, (batch, 1, 1, 1).
         share: Of the compressed part, (batch, 1, 1, 1).
@@ -177,14 +177,14 @@ def _distance(
         squared: As for `mask_loss`.
     """
     value, slopes = torch.zeros_like(x), []
-    for m, right, wrong in zip(masks, along, across, strict=True):
+    for m, right, wrong in zip(*(v.unbind(1) for v in (masks, along, across)), strict=True):
         miss = (m * x).sub_(right)
         error = (miss * miss).addcmul_(wrong, wrong).add_(least)
         slope = miss.mul_(x).mul_(weight)
         slopes.append(slope.mul_(2) if squared else slope.div_(error.sqrt_()))
         value.addcmul_(error, weight)
     root = torch.sqrt(x)
-    for number, (m, stem) in enumerate(zip(_complete(masks, len(stems)), stems, strict=True)):
+    for number, (m, stem) in enumerate(zip(complete(masks, stems.shape[1]), stems.unbind(1), strict=True)):
         half = torch.sqrt(m + EPSILON)
         difference = (half * root).sub_(torch.sqrt(stem))
         if squared:
@@ -197,7 +197,7 @@ def _distance(
         if number < len(slopes):
             slopes[number].add_(slope)
         else:
-            slope.mul_(_sum(masks) <= 1)  # where the others leave nothing, the last mask stays closed
+            slope.mul_(masks.sum(1) <= 1)  # where the others leave nothing, the last mask stays closed
             for other in slopes:
                 other.sub_(slope)
     return value, slopes
@@ -205,15 +205,8 @@ def _distance(
 
 def complete(masks: torch.Tensor, stems: int) -> list[torch.Tensor]:
     """The masks of all stems, of (batch, masks, …): the last one's is what the others leave where there is none."""
-    return _complete(masks.unbind(1), stems)
-
-
-def _complete(masks: tuple[torch.Tensor, ...], stems: int) -> list[torch.Tensor]:
-    return [*masks] if len(masks) == stems else [*masks, torch.clamp(1 - _sum(masks), min=0)]
-
-
-def _sum(masks: tuple[torch.Tensor, ...]) -> torch.Tensor:
-    return masks[0] if len(masks) == 1 else torch.stack(masks).sum(0)
+    given = list(masks.unbind(1))
+    return given if len(given) == stems else [*given, torch.clamp(1 - masks.sum(1), min=0)]
 
 
 def magnitude_l1(masks: torch.Tensor, spectra: Spectra) -> torch.Tensor:

@@ -89,12 +89,13 @@ class Feed:
             start: The first step.
             stop: The step after the last.
         """
-        workers = (
-            chosen_workers(self._device.startswith("cuda"), stop - start) if self._workers is None else self._workers
-        )
-        made = (
-            self._by_workers(start, stop, workers) if workers else _in_a_thread(self._local, start, stop, self._device)
-        )
+        workers = self._workers
+        if workers is None:
+            workers = chosen_workers(self._device.startswith("cuda"), stop - start)
+        if workers:
+            made = self._by_workers(start, stop, workers)
+        else:
+            made = _in_a_thread(self._local, start, stop, self._device)
         with contextlib.closing(made):
             while True:
                 began = time.monotonic()

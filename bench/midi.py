@@ -7,8 +7,8 @@ bass.flac and other.flac, which add up to the song; a song that is there stays. 
 and transposed by up to three semitones, as its name decides. What sings in a font is played by strings and pads
 instead: in a backing it would teach a network to leave voices there. Then `unbraid ingest FOLDER --name midi`.
 
-On Debian: apt install fluidsynth fluid-soundfont-gm, and for songs under free licences openttd-openmsx freedoom freedm
-planetblupi-music-midi.
+On Debian: apt install fluidsynth fluid-soundfont-gm, perhaps musescore-general-soundfont for a second font, and for
+songs under free licences openttd-openmsx freedoom freedm planetblupi-music-midi.
 """
 
 import argparse

@@ -7,8 +7,9 @@
 # --minutes N trains for N minutes: as many steps as the bench says fit, so that the schedule comes to its end, and
 # validated a dozen times at most, which a GPU's many steps would be every few seconds.
 # --preset is one preset instead of all; --from begins with a model's weights (the presets' section "continue").
-# Without --from, stereo and four-stem are trained with more channels than they ship with and made narrower then. What
-# `stereo` ships with was trained on from there: --preset stereo --from WORK/stereo.safetensors, in a WORK of its own.
+# What begins with random weights, stereo and a four-stem without it, is trained with more channels than it ships with
+# and made narrower then. What `stereo` ships with was trained on from there (--preset stereo --from
+# WORK/stereo.safetensors, in a WORK of its own), and `four-stem` begins with stereo's weights.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work= device=auto minutes= presets="stereo four-stem jansson crnn cnn" start= shared=../shared/data
@@ -47,7 +48,11 @@ if [ ! -e "$work/ingested" ]; then
     [ ! -e "$source" ] || scores+=("$source")
   done
   if command -v fluidsynth > /dev/null && [ ${#scores[@]} -gt 0 ]; then
-    $python bench/midi.py "$work/data/midi" "${scores[@]}"
+    fonts=()
+    for font in /usr/share/sounds/sf2/FluidR3_GM.sf2 /usr/share/sounds/sf3/MuseScore_General_Full.sf3; do
+      [ ! -e "$font" ] || fonts+=("$font")
+    done
+    $python bench/midi.py "$work/data/midi" "${scores[@]}" ${fonts:+--font "${fonts[@]}"}
     into "$store" "$work/data/midi" --name midi
   else
     echo "no fluidsynth or no MIDI songs, passed over"
@@ -59,7 +64,7 @@ for preset in $presets; do
   run=$work/runs/$preset
   options=(--preset "$preset" --device "$device" --run "$run" --resume)
   from=$start
-  [ "$preset" != four-stem ] || [ -n "$from" ] || [ ! -e "$work/runs/stereo/best.safetensors" ] || from=$work/runs/stereo/best.safetensors
+  [ "$preset" != four-stem ] || [ -n "$from" ] || [ ! -e "$work/stereo.safetensors" ] || from=$work/stereo.safetensors
   [ -z "$from" ] || options+=(--from "$from")
   if [ -n "$minutes" ]; then
     # One line of the bench says how many steps fit; kept, so that a run that goes on has the same schedule.
@@ -71,7 +76,7 @@ print(max(load_preset(name, continued=bool(start)).training.validate_every, int(
     options+=(--steps "$steps" --set "validate_every=$every")
   fi
   made=$run/best.safetensors
-  case $preset:$start in stereo: | four-stem:)
+  case $preset:$from in stereo: | four-stem:)
     options+=(--set 'network_options.widths=[32, 64, 128, 192, 256, 256]')
     made=$work/narrow/$preset/narrow.safetensors ;;
   esac

@@ -71,7 +71,8 @@ class MixingSettings:
     minus one. `vocal_db` is the range of the vocals' level against the backing, in RMS where both sound;
     `part_db` that of the parts of a backing of several, from one common level; of an accompaniment
     that is summed from parts, the range of a gain on each. `mono` is the share
-    of examples whose mixture is the same on both sides.
+    of examples whose mixture is the same on both sides. `same_track` is the chance that vocals come with their own
+    song's backing, and else that the parts of a backing come from one song, where that song has them all.
     """
 
     speed: float = 0.0

@@ -125,6 +125,8 @@ class Trainer:
     def start_from(self, weights: Weights) -> int:
         """Take over the tensors of another model that fit this network by name and shape; the rest stays as drawn.
 
+        A network with a method `adapted` is asked first what it makes of them.
+
         Args:
             weights: The other model, of any preset.
 
@@ -135,9 +137,10 @@ class Trainer:
             CheckpointError: None fits.
         """
         state = self.network.state_dict()
+        adapted = getattr(self.network, "adapted", lambda tensors: tensors)
         fitting = {
             name: tensor
-            for name, tensor in weights.tensors.items()
+            for name, tensor in adapted(weights.tensors).items()
             if name in state and state[name].shape == tensor.shape
         }
         if not fitting:

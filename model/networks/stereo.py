@@ -1,5 +1,7 @@
 """Our own U-Net: the network of the presets stereo, hq and four-stem."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -54,6 +56,29 @@ class StereoUNet(nn.Module):
             before = leaving + (widths[level - 1] if level else seen)
         self.masks = nn.Conv2d(before, channels * estimated, 3, padding=1)
         self._int8: _Int8Trunk | None = None
+
+    def adapted(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Another network's tensors as this one can start from.
+
+        A network with one mask per channel, a sigmoid, and one that shares the bins among K stems by a softmax give the
+        first stem the same mask if its logit is higher by log(K − 1) and the others' are zero:
+        exp(z + log(K − 1)) / (exp(z + log(K − 1)) + K − 1) = 1 / (1 + exp(−z)).
+
+        Args:
+            tensors: The state of another network.
+
+        Returns:
+            The tensors, those of its last layer for the masks of this network where they were for one.
+        """
+        weight, bias = tensors.get("masks.weight"), tensors.get("masks.bias")
+        if not self.exclusive or self.estimated < 2 or weight is None or bias is None:
+            return tensors
+        if weight.shape != (self.channels, *self.masks.weight.shape[1:]):
+            return tensors
+        added = (self.estimated - 1) * self.channels
+        weight = torch.cat([weight, weight.new_zeros(added, *weight.shape[1:])])
+        bias = torch.cat([bias + math.log(self.estimated - 1), bias.new_zeros(added)])
+        return {**tensors, "masks.weight": weight, "masks.bias": bias}
 
     def fuse(self, dtype: torch.dtype = torch.float32) -> None:
         """Fold the batch norms into their convolutions, for inference: the same masks to rounding, in less time.

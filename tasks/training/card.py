@@ -34,7 +34,8 @@ def model_card(data: bytes, name: str | None = None) -> str:
         lines += [
             "",
             f"Validation, {' and '.join(preset.estimated)}, mean over tracks kept out of training: "
-            f"cSDR {record['validation_csdr']:.2f} dB (each scored alone).",
+            f"cSDR {record['validation_csdr']:.2f} dB (each scored alone, the "
+            "highest and the lowest tenth of the scores left out).",
         ]
     if curve := record.get("validation_curve"):
         lines += ["", "By step: " + ", ".join(f"{step} {csdr:.2f}" for step, csdr in curve) + " dB."]

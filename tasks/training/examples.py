@@ -105,6 +105,18 @@ class _PooledExamples(abc.ABC):
         spans = self._pool.block(number % LANES, number // (LANES * self._size * _EXAMPLES_PER_SPAN))
         return spans, np.random.default_rng([self._seed, 1, number])
 
+    def _chosen(self, spans: list[list[Span]], random: np.random.Generator) -> list[Span]:
+        """Spans that give every stem once: of one song, of a song each, or vocals of one and a backing of another."""
+        chosen: list[Span] = []
+        stem = 0
+        while stem < len(spans):
+            span = spans[stem][random.integers(len(spans[stem]))]
+            if not (span.partners and random.random() < self._preset.mixing.same_track):
+                span = replace(span, partners=())
+            chosen.append(span)
+            stem += 1 + len(span.partners)
+        return chosen
+
 
 @dataclass(frozen=True)
 class WaveformIngredients:
@@ -174,16 +186,13 @@ class WaveformExamples(_PooledExamples):
     def _drawn(
         self, spans: list[list[Span]], random: np.random.Generator
     ) -> tuple[list[tuple[np.ndarray, float]], float]:
-        """A patch of every stem with its speed, and where their content ends: all of one song, or of a song each."""
-        settings = self._preset.mixing
-        first = spans[0][random.integers(len(spans[0]))]
-        if first.partners and random.random() < settings.same_track:
-            factor = _speed(settings, random)
-            together = self._cut(Span(_stacked(first), first.bandwidth), factor, random)
-            return [(patch, factor) for patch in _unstacked(together, first)], first.bandwidth * factor
-        chosen = [first] + [others[random.integers(len(others))] for others in spans[1:]]
-        factors = [_speed(settings, random) for _ in chosen]
-        patches = [(self._cut(span, factor, random), factor) for span, factor in zip(chosen, factors, strict=True)]
+        """A patch of every stem with its speed, and where their content ends."""
+        chosen = self._chosen(spans, random)
+        factors = [_speed(self._preset.mixing, random) for _ in chosen]
+        patches = []
+        for span, factor in zip(chosen, factors, strict=True):
+            together = self._cut(Span(_stacked(span), span.bandwidth), factor, random)
+            patches += [(patch, factor) for patch in _unstacked(together, span)]
         return patches, min(span.bandwidth * factor for span, factor in zip(chosen, factors, strict=True))
 
     def _another(self, spans: list[Span], random: np.random.Generator) -> tuple[np.ndarray, float]:
@@ -236,13 +245,9 @@ class SpectrogramExamples(_PooledExamples):
             number: The example's number in the run, from 0.
         """
         spans, random = self._spans_of(number)
-        first = spans[0][random.integers(len(spans[0]))]
-        if first.partners and random.random() < self._preset.mixing.same_track:
-            stems, bandwidth = _unstacked(self._cut(_stacked(first), random), first), first.bandwidth
-        else:
-            chosen = [first] + [others[random.integers(len(others))] for others in spans[1:]]
-            stems = [self._cut(span.signal, random) for span in chosen]
-            bandwidth = min(span.bandwidth for span in chosen)
+        chosen = self._chosen(spans, random)
+        bandwidth = min(span.bandwidth for span in chosen)
+        stems = [stem for span in chosen for stem in _unstacked(self._cut(_stacked(span), random), span)]
         stems = [_with_channels(stem, self._preset.channels)[:: random.choice([-1, 1])] for stem in stems]
         balance = mixing.balance(self._preset.mixing, random, len(stems))
         return SpectralIngredients(torch.from_numpy(np.stack(stems)), balance, bandwidth)

@@ -24,8 +24,8 @@ class Span:
     Attributes:
         signal: Its waveform (channels, samples) or spectra (channels, frames, bins).
         bandwidth: The frequency at which its content ends, in Hz.
-        partners: The other stems of the same track over the same stretch, in order; empty where the track lacks one or
-            the stem is not the first.
+        partners: The stems that come after this one in the preset, of the same track and stretch; empty where the
+            track lacks one of them.
     """
 
     signal: np.ndarray
@@ -93,7 +93,7 @@ class SpanPool:
             signal = self._read(track, stem, start, stop, random)
             if self._level(signal) > _AUDIBLE:
                 break
-        others = self._stems[1:] if stem == self._stems[0] else ()
+        others = self._stems[self._stems.index(stem) + 1 :]
         complete = all(has_stem(track, other) for other in others)
         partners = tuple(self._read(track, other, start, stop, random) for other in others if complete)
         return Span(signal, max(track.bandwidth_hz[part] for part in stem_parts(track, stem)), partners)

@@ -37,7 +37,13 @@ from tasks.settings import OneTraining, Precision
 from tasks.training.calibrate import calibrated, observations
 from tasks.training.feed import Feed
 from tasks.training.resume import ALL_STEPS, NO_IMPROVEMENT, RunState, resumed_state
-from tasks.training.validation import Reference, split_for_validation, validation_mixtures, validation_scores
+from tasks.training.validation import (
+    Reference,
+    mean_score,
+    split_for_validation,
+    validation_mixtures,
+    validation_scores,
+)
 
 log = logging.getLogger("unbraid.train")
 
@@ -70,7 +76,8 @@ class TrainReport:
         weights: Path of the best weights' file.
         steps: How many steps were done.
         best_step: The step of the best weights.
-        best_db: Their mean cSDR over the validation tracks, of the stems that the network estimates, in dB.
+        best_db: Their mean cSDR over the validation tracks (`validation.mean_score`), of the stems that the network
+            estimates, in dB.
         seconds: Time spent on steps, that of earlier commands included.
         stopped: Why it ended, in words.
         diverged: Whether it ended because the loss or its gradient was no longer finite.
@@ -234,7 +241,7 @@ class _Run:
         trainer, state = self._trainer, self._state
         separator = trainer.separator()
         scores = [pair for stems, rate in self._references for pair in validation_scores(separator, stems, rate)]
-        csdr, usdr = (float(np.mean([pair[i] for pair in scores if pair[i] is not None] or [-1e9])) for i in (0, 1))
+        csdr, usdr = (mean_score([pair[i] for pair in scores]) for i in (0, 1))
         _append(self._folder.log, {"step": trainer.step, "csdr": csdr, "usdr": usdr})
         refresh_training_page(self._folder, separator, self._references, trainer.step)
         log.info("step %d: cSDR %.2f dB, uSDR %.2f dB over %d tracks", trainer.step, csdr, usdr, len(self._references))
@@ -249,7 +256,8 @@ class _Run:
     def _snapshot(self) -> None:
         """Keep the averaged weights of this step in the run's folder, to average over steps and runs."""
         trainer = self._trainer
-        weights = Weights(trainer.preset, trainer.average, {**self._record, "best_step": trainer.step})
+        record = {**self._record, "best_step": trainer.step, "seconds": self._state.seconds}
+        weights = Weights(trainer.preset, trainer.average, record)
         target = self._folder.root / "snapshots" / f"{trainer.step:05d}.safetensors"
         write_bytes(target, weights.to_bytes(torch.float16))
 

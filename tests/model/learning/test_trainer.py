@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.checkpoint import pack, unpack
+from model.checkpoint import Weights, pack, unpack
 from model.learning import losses
 from model.learning import trainer as training
 from model.learning.losses import Spectra, magnitude_l1, mask_loss
@@ -162,6 +162,21 @@ def test_a_trainer_restored_from_a_file_goes_on_as_if_it_had_never_stopped(name)
     resumed.restore(*unpack(saved, "checkpoint"))
     assert [resumed.train(batch(preset, step)) for step in (1, 2)] == after
     assert all(torch.equal(straight.average[name], resumed.average[name]) for name in straight.average)
+
+
+def test_four_stems_begin_with_the_masks_of_the_two_that_they_start_from():
+    two, four = (load_preset(name, **{"network_options.widths": [8, 8, 8]}) for name in ("stereo", "four-stem"))
+    voice = Trainer(two, seed=1)
+    torch.nn.init.normal_(voice.network.masks.bias)
+    trainer = Trainer(four, seed=2)
+    every = voice.network.state_dict()
+    assert trainer.start_from(Weights(two, every, {})) == len(every)
+    seen = torch.rand(2, 4, 2049, 16)
+    with torch.no_grad():
+        masks = trainer.network.eval()(seen)
+        expected = voice.network.eval()(seen)
+    torch.testing.assert_close(masks[:, :1], expected)
+    torch.testing.assert_close(masks[:, 1:], (1 - expected).expand(-1, 3, -1, -1, -1) / 3)
 
 
 def test_the_learning_rate_warms_up_and_comes_down():

@@ -268,6 +268,28 @@ def test_voice_and_backing_come_from_one_song_by_chance_or_as_often_as_set(tones
     assert least <= (songs[:, 0] == songs[:, 1]).mean() <= most
 
 
+@pytest.mark.parametrize(("same_track", "least", "most"), [(0.0, 0.0, 0.2), (1.0, 1.0, 1.0)])
+def test_the_parts_of_a_backing_come_from_one_song_by_chance_or_as_often_as_set(tmp_path, same_track, least, most):
+    """Four voices without a backing, and five backings in parts without a voice, each song with its frequencies."""
+    lowest = {"vocals": 500, "drums": 1500, "bass": 2500, "other": 3500}
+    time_ = np.arange(44100 * 4) / 44100
+    for song in range(9):
+        for stem in ["vocals"] if song > 4 else ["drums", "bass", "other"]:
+            tone = 0.3 * np.sin(2 * np.pi * (lowest[stem] + 100 * song) * time_)[None]
+            write(tmp_path / "songs" / f"song {song}" / f"{stem}.wav", tone, 44100)
+    store = Store.create(tmp_path / "s.zarr", StoreFormat(n_fft=0, hop=0))
+    ingest_batch(str(tmp_path / "s.zarr"), discover(tmp_path / "songs", kind="stems"))
+    store.consolidate()
+    plain = {f"mixing.{name}": 0.0 for name in ("speed", "distort", "second_backing", "without_backing")}
+    preset = load_preset("four-stem", batch_size=60, frames=16, **{**plain, "mixing.same_track": same_track})
+    stems = example_source(str(tmp_path / "s.zarr"), store.tracks("train"), preset, 1).batch(0).stems[:, 1:]
+    hertz = np.fft.rfftfreq(stems.shape[-1], 1 / preset.sample_rate)
+    peaks = hertz[np.abs(np.fft.rfft(stems[:, :, 0].numpy() * np.hanning(stems.shape[-1]))).argmax(-1)]
+    songs = np.round((peaks - [1500, 2500, 3500]) / 100)
+    assert set(songs.ravel()) == set(range(5))
+    assert least <= (songs == songs[:, :1]).all(1).mean() <= most
+
+
 def test_examples_of_four_stems_have_sound_in_each(store):
     tracks = Store.open(Path(store)).tracks("train")
     batch = example_source(store, tracks, load_preset("four-stem", batch_size=4, frames=64), 1).batch(0)
@@ -279,7 +301,9 @@ def test_snapshots_of_the_average_are_kept_on_the_way(store, tmp_path, never_bet
     train(request(store, tmp_path / "run", {"snapshot_every": 3}))
     kept = sorted((tmp_path / "run" / "snapshots").iterdir())
     assert [path.name for path in kept] == ["00003.safetensors", "00006.safetensors"]
-    assert Weights.from_bytes(kept[0].read_bytes(), "third").record["best_step"] == 3
+    third = Weights.from_bytes(kept[0].read_bytes(), "third").record
+    assert third["best_step"] == 3
+    assert third["seconds"] > 0
 
 
 def test_worker_processes_make_the_batches_that_one_process_makes(store):

@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tasks.training.validation import split_for_validation
+from tasks.training.validation import mean_score, split_for_validation
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,15 @@ def test_what_a_small_store_keeps_for_validation_is_in_training_under_no_other_n
 def test_the_same_tracks_are_always_split_alike():
     many = [Track("x", f"singer {i % 40}", f"song {i}") for i in range(400)]
     assert set(split_for_validation(many)[1]) == set(split_for_validation(many[::-1])[1])
+
+
+def test_one_stem_that_is_nearly_silent_does_not_decide_which_weights_are_better():
+    """A nearly silent voice falls by more than all others rise together."""
+    before, after = [5.0] * 20 + [29.3], [5.5] * 20 + [-6.2]
+    assert sum(before) > sum(after)
+    assert mean_score(before) < mean_score(after)
+
+
+def test_the_mean_of_few_scores_is_that_of_all_that_there_are():
+    assert mean_score([1.0, None, 2.0, -6.0]) == pytest.approx(-1.0)
+    assert mean_score([None]) < -1e6

@@ -256,14 +256,19 @@ def tones(tmp_path_factory):
     return str(folder / "s.zarr")
 
 
+def songs_of(stems, preset, lowest):
+    """The song, (examples, stems), that the loudest tone of each stem says: 100 Hz each above the stem's lowest."""
+    hertz = np.fft.rfftfreq(stems.shape[-1], 1 / preset.sample_rate)
+    peaks = hertz[np.abs(np.fft.rfft(stems[:, :, 0].numpy() * np.hanning(stems.shape[-1]))).argmax(-1)]
+    return np.round((peaks - lowest) / 100)
+
+
 @pytest.mark.parametrize(("same_track", "least", "most"), [(0.0, 0.05, 0.4), (1.0, 1.0, 1.0)])
 def test_voice_and_backing_come_from_one_song_by_chance_or_as_often_as_set(tones, same_track, least, most):
     plain = {f"mixing.{name}": 0.0 for name in ("speed", "equalise", "without_vocals", "without_backing")}
     preset = load_preset("jansson", batch_size=60, frames=16, **{**plain, "mixing.same_track": same_track})
     stems = example_source(tones, Store.open(Path(tones)).tracks("train"), preset, 1).batch(0).stems
-    hertz = np.fft.rfftfreq(stems.shape[-1], 1 / preset.sample_rate)
-    peaks = hertz[np.abs(np.fft.rfft(stems[:, :, 0].numpy() * np.hanning(stems.shape[-1]))).argmax(-1)]
-    songs = np.round((peaks - [500, 2500]) / 100)
+    songs = songs_of(stems, preset, [500, 2500])
     assert set(songs.ravel()) == set(range(5))
     assert least <= (songs[:, 0] == songs[:, 1]).mean() <= most
 
@@ -283,9 +288,7 @@ def test_the_parts_of_a_backing_come_from_one_song_by_chance_or_as_often_as_set(
     plain = {f"mixing.{name}": 0.0 for name in ("speed", "distort", "second_backing", "without_backing")}
     preset = load_preset("four-stem", batch_size=60, frames=16, **{**plain, "mixing.same_track": same_track})
     stems = example_source(str(tmp_path / "s.zarr"), store.tracks("train"), preset, 1).batch(0).stems[:, 1:]
-    hertz = np.fft.rfftfreq(stems.shape[-1], 1 / preset.sample_rate)
-    peaks = hertz[np.abs(np.fft.rfft(stems[:, :, 0].numpy() * np.hanning(stems.shape[-1]))).argmax(-1)]
-    songs = np.round((peaks - [1500, 2500, 3500]) / 100)
+    songs = songs_of(stems, preset, [1500, 2500, 3500])
     assert set(songs.ravel()) == set(range(5))
     assert least <= (songs == songs[:, :1]).all(1).mean() <= most
 

@@ -1,6 +1,6 @@
 """Fits the calibration of the predicted scores for some weights, and writes the weights with it.
 
-    python bench/calibrate.py WEIGHTS.safetensors OUT.safetensors [--remixes 2] [--unseen HALF0 HALF1]
+    python bench/calibrate.py WEIGHTS.safetensors OUT.safetensors [--remixes 2] [--unseen HALF0 HALF1 | --like OLD]
 
 For the preset of the weights and for every preset that borrows them, each applied as its TOML file now says, on music
 of ../shared/data that no score is judged on: musdb18_7s/train, real_stems, two clips of each MIR-1K singer but annar
@@ -8,7 +8,8 @@ and Kenshin, and three quarters of `instrumentals` for music without a voice; ea
 −12 to +6 dB. A preset that borrows the weights gets one level per song and a quarter of `instrumentals`, since it takes
 several times as long. With --unseen the songs are separated by other weights than those that are calibrated: each half
 of them by weights that did not learn from it (bench/halves.py trains them), since a network is surer of songs that it
-has learned from than of a catalog's.
+has learned from than of a catalog's. With --like the calibrations of other weights, which learned from these songs too,
+are carried over: fitted is the step from one network to the other (`model.separation.fitting.carried_over`).
 
 The tensors are copied unchanged. Run it before bench/ship.py: the calibration is part of the file, so the model's id
 changes with it. It takes four to five CPU minutes for stereo and about six for hq, shared by the cores;
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,8 @@ sys.path.insert(0, str(ROOT))
 
 from model.checkpoint import Weights
 from model.preset import borrowing_presets, load_preset
-from model.separation.fitting import Observation
+from model.separation.fitting import Observation, carried_over
+from model.separation.prediction import Calibration
 from model.separation.stream import Separator
 from storage.audio.reader import read
 from tasks.training.calibrate import borrowed, calibrated, observations
@@ -48,11 +51,15 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--remixes", type=int, default=2, help="vocal levels per song for the preset of the weights")
     parser.add_argument("--unseen", type=Path, nargs=2, default=(), metavar=("HALF0", "HALF1"))
+    parser.add_argument("--like", type=Path, metavar="OLD", help="weights whose calibrations are carried over")
     options = parser.parse_args()
+    if options.like and options.unseen:
+        parser.error("--like carries a calibration over, --unseen fits one: give one of them")
     weights = as_applied(options.source)
-    separating = [as_applied(path) for path in options.unseen] or [weights]
+    old = as_applied(options.like) if options.like else None
+    separating = [as_applied(path) for path in options.unseen] or ([old, weights] if old else [weights])
     trained = weights.preset.name
-    observed: dict[str, list[Observation]] = {}
+    observed: dict[str, list[list[Observation]]] = {}  # preset → what each network did
     for preset in (trained, *(name for name, lender in borrowing_presets().items() if lender == trained)):
         began = time.perf_counter()
         lent = preset != trained
@@ -62,9 +69,18 @@ def main() -> None:
             songs = material(separator.stems, quarters=(0,) if lent else (0, 1, 3))
             if options.unseen:
                 songs = (song for song in songs if half(song[0]) == index)
-            observed[preset] += observations(separator, songs, 1 if lent else options.remixes)
-        print(f"{preset}: {len(observed[preset])} mixtures in {time.perf_counter() - began:.0f} s", flush=True)
-    fitted = calibrated(weights, observed)
+            observed[preset].append(observations(separator, songs, 1 if lent else options.remixes))
+        print(
+            f"{preset}: {sum(map(len, observed[preset]))} mixtures in {time.perf_counter() - began:.0f} s", flush=True
+        )
+    if old:
+        carried = {}
+        for preset, seen in observed.items():
+            calibration = Calibration.from_dict(old.calibrations[preset])
+            carried[preset] = carried_over(calibration, list(zip(*seen, strict=True))).to_dict()
+        fitted = replace(weights, calibrations={**weights.calibrations, **carried})
+    else:
+        fitted = calibrated(weights, {preset: list(chain(*seen)) for preset, seen in observed.items()})
     for preset, calibration in fitted.calibrations.items():
         for stem, line in calibration["stems"].items():
             print(

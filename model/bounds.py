@@ -28,6 +28,7 @@ _WHOLE = {
     "width": (1, 1_024),
     "bottleneck": (1, 256),
     "estimated": (1, _MOST_STEMS),
+    "unnamed": (0, _MOST_STEMS),
     "levels": (1, 8),
     "hidden": (1, 2_048),
     "layers": (1, 8),

@@ -4,7 +4,7 @@
 
 The folder of the package holds the shipped models; a user's own folder (UNBRAID_MODELS, or
 ~/.local/share/unbraid/models) is searched first. A preset may borrow another's weights: `hq` has no file
-of its own, and `hq-c04bf1d3` is the file `stereo-c04bf1d3.safetensors` under another view.
+of its own, and `hq-66f0566d` is the file `stereo-66f0566d.safetensors` under another view.
 """
 
 import dataclasses

@@ -21,8 +21,9 @@ class StereoUNet(nn.Module):
 
     With `mid_side` it sees |L + R| / 2 and |L − R| / 2 too (`model.spectra.frontend.magnitudes`): magnitudes of left
     and right alone do not tell a voice in the middle from a backing that is as loud on both sides. With
-    `exclusive` the masks are those of all `estimated` stems and sum to one (Spleeter's four-stem model shares
-    a bin among its stems the same way); without, each is a separate sigmoid.
+    `exclusive` the masks of all stems sum to one (Spleeter's four-stem model shares a bin among its stems the same
+    way); without, each is a separate sigmoid. `unnamed` more stems then share the bins and have their masks left out:
+    a network that knows drums and bass apart, but is asked for the vocals alone.
     """
 
     def __init__(
@@ -35,9 +36,11 @@ class StereoUNet(nn.Module):
         estimated: int = 1,
         mid_side: bool = False,
         exclusive: bool = False,
+        unnamed: int = 0,
     ) -> None:
         super().__init__()
         self.bins, self.channels, self.estimated, self.exclusive = bins, channels, estimated, exclusive
+        self.sharing = estimated + unnamed  # stems that the last layer has logits of
         self.multiple = 1 << len(widths)  # frames come in multiples of this
         seen = channels + 2 if mid_side else channels
         self.gather = Gather(bins, rows)
@@ -54,7 +57,7 @@ class StereoUNet(nn.Module):
             leaving = widths[level - 1] if level else widths[0] // 2
             self.up.append(_Up(before, leaving))
             before = leaving + (widths[level - 1] if level else seen)
-        self.masks = nn.Conv2d(before, channels * estimated, 3, padding=1)
+        self.masks = nn.Conv2d(before, channels * self.sharing, 3, padding=1)
         self._int8: _Int8Trunk | None = None
 
     def adapted(self, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -71,13 +74,13 @@ class StereoUNet(nn.Module):
             The tensors, those of its last layer for the masks of this network where they were for one.
         """
         weight, bias = tensors.get("masks.weight"), tensors.get("masks.bias")
-        if not self.exclusive or self.estimated < 2 or weight is None or bias is None:
+        if not self.exclusive or self.sharing < 2 or weight is None or bias is None:
             return tensors
         if weight.shape != (self.channels, *self.masks.weight.shape[1:]):
             return tensors
-        added = (self.estimated - 1) * self.channels
+        added = (self.sharing - 1) * self.channels
         weight = torch.cat([weight, weight.new_zeros(added, *weight.shape[1:])])
-        bias = torch.cat([bias + math.log(self.estimated - 1), bias.new_zeros(added)])
+        bias = torch.cat([bias + math.log(self.sharing - 1), bias.new_zeros(added)])
         return {**tensors, "masks.weight": weight, "masks.bias": bias}
 
     def fuse(self, dtype: torch.dtype = torch.float32) -> None:
@@ -131,7 +134,7 @@ class StereoUNet(nn.Module):
             rows: What `rows` returned.
 
         Returns:
-            (batch, masks · channels, rows, frames).
+            (batch, stems · channels, rows, frames), the unnamed stems last.
         """
         return self._logits(rows) if self._int8 is None else self._int8(rows)
 
@@ -144,8 +147,9 @@ class StereoUNet(nn.Module):
         Returns:
             Masks in 0…1, (batch, masks, channels, rows, frames).
         """
-        apart = logits.unflatten(1, (self.estimated, self.channels))
-        return torch.softmax(apart, dim=1) if self.exclusive else torch.sigmoid(apart)
+        apart = logits.unflatten(1, (self.sharing, self.channels))
+        shared = torch.softmax(apart, dim=1) if self.exclusive else torch.sigmoid(apart)
+        return shared[:, : self.estimated]
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -1,6 +1,6 @@
 """Calibrations fitted: lines from what the masks said to the scores that references gave."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,6 +110,77 @@ def fit(observations: list[Observation]) -> Calibration:
             stems[stem] = fitted
     presence, window_presence = _fit_presence(observations)
     return Calibration(stems, presence, window_presence)
+
+
+def carried_over(calibration: Calibration, pairs: list[tuple[Observation, Observation]]) -> Calibration:
+    """A network's calibration for another one that has learned from the same songs.
+
+    A network is surer of songs that it has learned from than of a catalog's, so a calibration is fitted on others. If
+    a new network has learned from all songs there are, only the step between the two networks can be seen on them. The
+    new lines are fitted to what the old ones predict, plus the difference between the two measured scores: what the old
+    calibration knows of unseen songs stays in it. Its interval and error stay too, since songs that both networks know
+    say nothing of them; judge them on songs that neither knows.
+
+    Args:
+        calibration: The old network's.
+        pairs: The same mixtures as the old and as the new network separated them.
+
+    Raises:
+        ValueError: There are fewer than `LEAST_SONGS` songs with a stem of the calibration.
+    """
+    stems = {stem: _carried_stem(fitted, stem, pairs) for stem, fitted in calibration.stems.items()}
+    sung = [pair for pair in pairs if VOCALS in pair[1].stems and all(len(seen.evidence.sums) for seen in pair)]
+    if not sung:
+        return replace(calibration, stems=stems)
+    odds = []
+    for weights, features in (
+        (calibration.presence, lambda *of: presence_features(*of)[None]),
+        (calibration.window_presence, window_presence_features),
+    ):
+        before, after = (
+            np.concatenate([features(seen.evidence, seen.stems.index(VOCALS)) for seen in network])
+            for network in zip(*sung, strict=True)
+        )
+        odds.append(weights and _carried_odds(weights, before, after))
+    return Calibration(stems, *odds)
+
+
+def _carried_stem(fitted: StemFit, stem: str, pairs: list[tuple[Observation, Observation]]) -> StemFit:
+    songs, tracks, windows = [], [], []  # of both: features of the new network, and what its line is to give there
+    for old, new in pairs:
+        if not (stem in old.scores and stem in new.scores and len(new.scores) > 1):
+            continue
+        before, after = (track_features(seen.evidence, seen.stems.index(stem)) for seen in (old, new))
+        if before is None or after is None:
+            continue
+        songs.append(new.song)
+        gained = np.subtract(*(np.clip(seen.scores[stem], *_SCORES) for seen in (new, old)))
+        tracks.append((after, _at(fitted.weights, before) + gained))
+        known = np.isfinite(old.windows[stem]) & np.isfinite(new.windows[stem])
+        known &= np.arange(len(known)) < min(len(seen.evidence.sums) for seen in (old, new))
+        places = np.flatnonzero(known)
+        before, after = (window_features(seen.evidence, seen.stems.index(stem))[places] for seen in (old, new))
+        gained = np.subtract(*(np.clip(seen.windows[stem][places], *_SCORES) for seen in (new, old)))
+        windows.append((after, _at(fitted.window_weights, before) + gained))
+    _, of_song, mixtures = np.unique(songs, return_inverse=True, return_counts=True)
+    if len(mixtures) < LEAST_SONGS:
+        raise ValueError(f"{len(mixtures)} songs have {stem}, {LEAST_SONGS} are needed to carry a calibration over")
+    features, targets = (np.array(column) for column in zip(*tracks, strict=True))
+    line = _line(features, targets, _RIDGE, 1 / mixtures[of_song])
+    features, targets = (np.concatenate(column) for column in zip(*windows, strict=True))
+    window_line = _line(features, targets, _WINDOWS_RIDGE)
+    return replace(fitted, weights=tuple(line.tolist()), window_weights=tuple(window_line.tolist()))
+
+
+def _carried_odds(weights: tuple[float, ...], before: np.ndarray, after: np.ndarray) -> tuple[float, ...]:
+    """A line through the logarithms of the odds that the old weights give; beyond 1 in 3000 they are clipped."""
+    return tuple(_line(after, np.clip(_at(weights, before), -8.0, 8.0), _RIDGE).tolist())
+
+
+def _at(weights: tuple[float, ...], features: np.ndarray) -> np.ndarray:
+    """The values of a line, its constant first, at features (…, features)."""
+    line = np.array(weights)
+    return line[0] + features @ line[1:]
 
 
 def _fit_stem(observations: list[Observation], stem: str) -> StemFit | None:

@@ -161,5 +161,5 @@ def test_files_are_named_so_that_a_worker_in_another_folder_finds_them(tmp_path,
     assert options.part(ModelRequest).model == str(tmp_path / "weights" / "a.safetensors")
     options = flow_settings.TrainOptions(store="s.zarr", preset="mine.toml", start="~/b.safetensors")
     assert (options.preset, options.start) == (str(tmp_path / "mine.toml"), str(Path.home() / "b.safetensors"))
-    for name in ("stereo", "stereo-c04bf1d3", "demucs:htdemucs", "s3://models/a.safetensors"):
+    for name in ("stereo", "stereo-66f0566d", "demucs:htdemucs", "s3://models/a.safetensors"):
         assert ModelRequest(model=name).model == name

@@ -114,7 +114,7 @@ def test_a_convolution_of_integers_is_that_of_the_values_they_encode(stride):
 
 
 @needs_vnni
-@pytest.mark.parametrize("options", [{}, {"estimated": 4, "exclusive": True}])
+@pytest.mark.parametrize("options", [{}, {"estimated": 4, "exclusive": True}, {"exclusive": True, "unnamed": 3}])
 @torch.inference_mode()
 def test_masks_in_integers_are_near_those_in_float(options):
     network, other = trained(**options), trained(**options)

@@ -37,6 +37,15 @@ def test_masks_of_all_stems_sum_to_one(name):
     torch.testing.assert_close(masks.sum(1), torch.ones_like(masks[:, 0]), atol=1e-5, rtol=0)
 
 
+def test_a_network_asked_for_the_vocals_alone_gives_the_mask_that_one_of_all_stems_gives_them():
+    options = {"network_options.widths": [8, 8, 8]}
+    every = build(load_preset("four-stem", **options)).eval()
+    alone = build(load_preset("stereo", **options)).eval()
+    alone.load_state_dict(every.state_dict())
+    seen = torch.rand(2, 4, 2049, 16)
+    assert torch.equal(alone(seen), every(seen)[:, :1])
+
+
 def test_the_classifiers_mask_is_its_probability_or_the_decision_on_it():
     torch.manual_seed(0)
     soft = BinClassifier(bins=65, dense=16).eval()

@@ -11,7 +11,7 @@ from model.checkpoint import Weights, build
 from model.errors import CheckpointError
 from model.preset import load_preset
 from model.separation.evidence import CERTAIN, ENERGY, SHARED, SIDE, Evidence, mask_sums
-from model.separation.fitting import LEAST_SONGS, Observation, fit, observe
+from model.separation.fitting import LEAST_SONGS, Observation, carried_over, fit, observe
 from model.separation.foreign import ForeignModel, ForeignSeparator
 from model.separation.prediction import Calibration, predict, vocal_presence
 from model.separation.stream import Separator
@@ -134,6 +134,29 @@ def test_each_song_counts_once_however_many_mixtures_were_made_of_it():
     assert (often.low, often.high) == pytest.approx((once.low, once.high), abs=0.1)
     assert often.songs == once.songs == 18
     assert fit([*songs * 12]).stems["vocals"].weights == pytest.approx(fit(songs).stems["vocals"].weights, abs=1e-6)
+
+
+def test_a_calibration_carried_over_to_another_network_keeps_what_it_knows_of_unseen_songs(calibration):
+    """Both score 3 dB better on songs they learned than their doubt says; the new one is surer and 0.4 dB better."""
+    learned, better = 3.0, 0.4
+    pairs = []
+    for index, doubt in enumerate(np.linspace(-4, 9, 30)):
+        score = 2 + 0.7 * doubt + learned
+        pairs.append((observed(index, doubt, score), observed(index, 1 + 1.2 * doubt, score + better)))
+    for index in range(10):
+        pairs.append(tuple(observed(100 + index, doubt, 0.0, voice=False) for doubt in (-8.0, -8.6)))
+    carried = carried_over(calibration, pairs)
+    for doubt in (-3.0, 2.0, 8.0):
+        old = predict(observed(200, doubt, 0).evidence, STEMS, calibration)["vocals"]
+        new = predict(observed(200, 1 + 1.2 * doubt, 0).evidence, STEMS, carried)["vocals"]
+        assert new.sdr == pytest.approx(old.sdr + better, abs=0.15)
+        assert np.array(new.windows) == pytest.approx(np.array(old.windows) + better, abs=0.3)
+        assert new.high - new.low == pytest.approx(old.high - old.low)
+    song, _ = vocal_presence(observed(1, 8.2, 0).evidence, STEMS, carried)
+    music, _ = vocal_presence(observed(2, -8.6, 0, voice=False).evidence, STEMS, carried)
+    assert music < 0.5 < song
+    with pytest.raises(ValueError, match=r"7 songs have vocals, 8 are needed"):
+        carried_over(calibration, pairs[:7])
 
 
 @pytest.mark.parametrize(("level", "known"), [(0.1, True), (1e-3, False)])

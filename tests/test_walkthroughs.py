@@ -17,6 +17,7 @@ from storage.results.query import query
 from tasks.demo.compose import write_songs
 from tasks.demo.synthesiser import RATE, compose
 from tests.documents import DOCUMENTS, ROOT, commands, steps
+from tests.presets import write_own_preset
 
 pytestmark = [pytest.mark.proof, pytest.mark.whole, pytest.mark.xdist_group("flows"), pytest.mark.timeout(2400)]
 
@@ -136,8 +137,7 @@ def test_the_tutorial_runs_from_a_folder_of_songs_to_a_mash_up(reader):
 def test_the_guide_to_training_runs_from_a_dataset_to_a_decision(reader):
     write_songs(reader.folder / "DSD100", train=5, test=1, seconds=8.0)
     write_songs(reader.folder / "more-songs", train=2, test=0, seconds=8.0, seed=40)
-    preset = (ROOT / "model" / "presets" / "cnn.toml").read_text().replace('name = "cnn"', 'name = "mine"', 1)
-    (reader.folder / "mine.toml").write_text(preset)
+    write_own_preset(reader.folder)
     for line in commands(ROOT / "docs" / "training.md"):
         if line != "unbraid demo":
             reader.types(line)
@@ -169,8 +169,7 @@ def studio(tmp_path_factory) -> Reader:
             shutil.copytree(track, root / "musdb18" / split / track.name)
     for name in ("data", "FOLDER"):
         shutil.copytree(root / "musdb18", root / name)
-    preset = (ROOT / "model" / "presets" / "cnn.toml").read_text().replace('name = "cnn"', 'name = "mine"', 1)
-    (root / "mine.toml").write_text(preset)
+    write_own_preset(root)
     return Reader(root)
 
 

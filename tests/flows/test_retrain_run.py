@@ -6,6 +6,7 @@ import pytest
 
 from storage.files.layout import OutputLayout
 from storage.results.rows import read_rows
+from tests.presets import write_own_preset
 
 pytestmark = [pytest.mark.proof, pytest.mark.whole, pytest.mark.xdist_group("flows")]
 SMALL = {"batch_size": 2, "frames": 64, "warmup": 0, "validate_every": 4}
@@ -20,12 +21,9 @@ def models(tmp_path, monkeypatch):
 
 
 def test_a_retraining_ingests_trains_and_lets_the_gate_decide(dsd100, models, tmp_path):
-    from importlib import resources
-
     from flows.retrain import retrain
 
-    preset = tmp_path / "own.toml"  # `cnn` by another name, of which no weights ship
-    preset.write_text((resources.files("model") / "presets" / "cnn.toml").read_text().replace('"cnn"', '"own"', 1))
+    preset = write_own_preset(tmp_path)
 
     def run(**changes):
         return retrain(
@@ -36,7 +34,7 @@ def test_a_retraining_ingests_trains_and_lets_the_gate_decide(dsd100, models, tm
     first = run()
     assert first.promoted
     assert first.champion is None
-    assert models.find("own").model_id == first.challenger
+    assert models.find("mine").model_id == first.challenger
     second = run(seed=1)
     assert second.champion == first.challenger
     assert second.challenger != first.challenger
@@ -45,7 +43,7 @@ def test_a_retraining_ingests_trains_and_lets_the_gate_decide(dsd100, models, tm
     assert "1 songs are too few" in second.reason
     assert second.rise == pytest.approx(second.challenger_vocals - second.champion_vocals)
     assert (first.looks, second.looks) == (0, 1)  # without a champion nobody looked
-    assert models.find("own").model_id == first.challenger
+    assert models.find("mine").model_id == first.challenger
     again = run(seed=1)
     assert again.challenger == second.challenger
     assert again.looks == 2
